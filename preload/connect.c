@@ -1,0 +1,158 @@
+/*
+ * connect(2) and its like. The entry is there before the SYN leaves, so that the collector never
+ * meets the packets of a socket that it has not heard of.
+ *
+ * Linux decides what a second connect() on one socket means (net/ipv4/af_inet.c,
+ * __inet_stream_connect): while one is in progress it never sends another SYN, it only reports:
+ * EALREADY, then 0 or the error; on a connected socket it is EISCONN.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <string.h>
+
+#include "recorder.h"
+#include "session.h"
+#include "socket.h"
+#include "socket_internal.h"
+
+enum mode {
+  MODE_NONE,     /* not ours to follow */
+  MODE_FRESH,    /* an entry was made */
+  MODE_REPORT,   /* the socket has a connection in progress */
+  MODE_LATE,     /* the socket has had a connection; an entry is made if this makes another */
+  MODE_DISSOLVE  /* AF_UNSPEC */
+};
+
+static bool copy_peer(struct kq_connect *c, const void *address, socklen_t length) {
+  memset(&c->peer, 0, sizeof c->peer);
+  c->peer_length = length;
+  return address != NULL && length >= sizeof(sa_family_t) && length <= sizeof c->peer &&
+         kq_socket_copy(&c->peer, address, length);
+}
+
+/* Makes the entry and announces the connection. False if it cannot be measured. */
+static bool announce(struct kq_connect *c) {
+  struct kq_address peer;
+  if (!kq_address_read(&peer, &c->peer, c->peer_length)) {
+    return false;
+  }
+  c->entry = kq_entry_begin(KQ_TYPE_TCP, KQ_ENTRY_CONNECTED, c->fd, c->birth_ns);
+  if (c->entry == 0) {
+    return false;
+  }
+  kq_entry_remote(&kq_table_entries[kq_fd_entry(c->entry)], &peer);
+  kq_entry_publish(c->entry, KQ_STATE_CONNECTING);
+  kq_fd_bind(c->fd, c->entry | KQ_FD_IN_PROGRESS);
+  kq_note(KQ_KIND_CONNECT, 0, c->entry, c->fd, 0, 0, false);
+  return true;
+}
+
+/* The local address is known as soon as the SYN was sent. */
+static void open_entry(struct kq_connect *c, bool finished) {
+  struct kq_entry *entry = kq_entry_of(c->entry);
+  if (entry != NULL) {
+    struct kq_address peer;
+    kq_entry_local(entry, c->fd);
+    /* A library behind this one may have connected to another place, a proxy. */
+    if (finished && !kq_sandboxed && kq_address_peer(&peer, c->fd)) {
+      kq_entry_remote(entry, &peer);
+    }
+    kq_entry_publish(c->entry, KQ_STATE_OPEN);
+    kq_note(KQ_KIND_BIRTH, 0, c->entry, c->fd, 0, 0, false);
+  }
+  if (finished) {
+    kq_fd_rebind(c->fd, c->entry | KQ_FD_IN_PROGRESS, c->entry);
+  }
+}
+
+static void refuse(struct kq_connect *c, uint64_t bound, uint64_t after) {
+  kq_note(KQ_KIND_UNBIND, KQ_SLOT_REFUSED, bound & ~(uint64_t)KQ_FD_IN_PROGRESS, c->fd, 0, 0,
+          true);
+  kq_fd_rebind(c->fd, bound, after);
+}
+
+void kq_connect_begin(struct kq_connect *c, int fd, const void *address, socklen_t length) {
+  c->mode = MODE_NONE;
+  c->fd = fd;
+  c->word = kq_fd_look(fd);
+  if (kq_fd_ignored(c->word) || kq_session_foreign()) {
+    return;
+  }
+  if (kq_fd_kind(c->word) == KQ_FD_UNKNOWN) {
+    c->word = kq_socket_first_use(fd, c->word);
+  }
+  if (kq_fd_kind(c->word) != KQ_FD_TCP && kq_fd_kind(c->word) != KQ_FD_TCP_IDLE) {
+    return;
+  }
+  if (!copy_peer(c, address, length)) {
+    return;
+  }
+  c->birth_ns = kq_now_ns();
+  if (c->peer.ss_family == AF_UNSPEC) {
+    c->mode = MODE_DISSOLVE;
+  } else if (kq_fd_kind(c->word) == KQ_FD_TCP) {
+    c->mode = c->word & KQ_FD_IN_PROGRESS ? MODE_REPORT : MODE_LATE;
+  } else if (announce(c)) {
+    c->mode = MODE_FRESH;
+  }
+}
+
+void kq_fastopen_begin(struct kq_connect *c, int fd, const void *address, socklen_t length) {
+  kq_connect_begin(c, fd, address, length);
+  if (c->mode != MODE_FRESH) {
+    /* On a connected socket the flag means nothing, and AF_UNSPEC does not dissolve. */
+    c->mode = MODE_NONE;
+  }
+}
+
+static bool under_way(long result, int error) {
+  return result >= 0 || error == EINPROGRESS || error == EINTR;
+}
+
+static void end_fresh(struct kq_connect *c, long result, int error) {
+  if (under_way(result, error)) {
+    open_entry(c, result >= 0);
+  } else if (error == EISCONN || error == EALREADY) {
+    /* Connected behind our back: the next use finds out. */
+    refuse(c, c->entry | KQ_FD_IN_PROGRESS, KQ_FD_UNKNOWN);
+  } else {
+    refuse(c, c->entry | KQ_FD_IN_PROGRESS, KQ_FD_TCP_IDLE);
+  }
+}
+
+static void end_report(struct kq_connect *c, long result, int error) {
+  if (result >= 0 || error == EISCONN) {
+    kq_fd_rebind(c->fd, c->word, c->word & ~(uint64_t)KQ_FD_IN_PROGRESS);
+  } else if (error != EALREADY && error != EINPROGRESS && error != EINTR && error != EFAULT &&
+             error != EINVAL && error != EAFNOSUPPORT) {
+    refuse(c, c->word, KQ_FD_TCP_IDLE);
+  }
+}
+
+void kq_connect_end(struct kq_connect *c, long result, int error) {
+  switch (c->mode) {
+    case MODE_FRESH:
+      end_fresh(c, result, error);
+      break;
+    case MODE_REPORT:
+      end_report(c, result, error);
+      break;
+    case MODE_LATE:
+      if (under_way(result, error)) {
+        kq_note(KQ_KIND_UNBIND, 0, c->word, c->fd, 0, 0, true);
+        kq_fd_bind(c->fd, KQ_FD_TCP_IDLE);
+        if (announce(c)) {
+          open_entry(c, result >= 0);
+        }
+      }
+      break;
+    case MODE_DISSOLVE:
+      if (result == 0 && kq_fd_kind(c->word) == KQ_FD_TCP) {
+        kq_note(KQ_KIND_UNBIND, 0, c->word & ~(uint64_t)KQ_FD_IN_PROGRESS, c->fd, 0, 0, true);
+        kq_fd_rebind(c->fd, c->word, KQ_FD_TCP_IDLE);
+      }
+      break;
+    default:
+      break;
+  }
+}

@@ -1,0 +1,147 @@
+/*
+ * sendmsg(2), sendmmsg(2), recvmsg(2), recvmmsg(2).
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+
+#include "messages.h"
+#include "real.h"
+#include "received.h"
+#include "recorder.h"
+#include "socket.h"
+
+int64_t kq_messages_bytes(const struct mmsghdr *messages, long count) {
+  int64_t bytes = 0;
+  for (long index = 0; index < count; index++) {
+    bytes += messages[index].msg_len;
+  }
+  return bytes;
+}
+
+void kq_end_sent_message(struct kq_call *call, int64_t moved, const struct msghdr *message) {
+  if (moved > 0) {
+    kq_end_vector(call, moved, message->msg_iov, message->msg_iovlen);
+  } else {
+    kq_end_untagged(call, moved);
+  }
+}
+
+void kq_end_sent_messages(struct kq_call *call, long count, const struct mmsghdr *messages) {
+  if (count > 0 && call->direction != NULL) {
+    kq_end_vector(call, kq_messages_bytes(messages, count), messages[0].msg_hdr.msg_iov,
+                  messages[0].msg_hdr.msg_iovlen);
+  } else {
+    kq_end_untagged(call, 0);
+  }
+}
+
+void kq_end_received_message(struct kq_call *call, int64_t moved, const struct msghdr *message,
+                             int flags) {
+  if (moved > 0) {
+    kq_end_received_vector(call, moved, message->msg_iov, message->msg_iovlen, flags);
+  } else {
+    kq_end_untagged(call, moved);
+  }
+}
+
+void kq_end_received_messages(struct kq_call *call, long count, const struct mmsghdr *messages,
+                              int flags) {
+  if (count > 0 && call->direction != NULL) {
+    kq_end_received_vector(call, kq_messages_bytes(messages, count),
+                           messages[0].msg_hdr.msg_iov, messages[0].msg_hdr.msg_iovlen, flags);
+  } else {
+    kq_end_untagged(call, 0);
+  }
+}
+
+static ssize_t sendmsg_fast(int fd, const struct msghdr *message, int flags) {
+  struct msghdr copy;
+  struct kq_connect connect = {0};
+  if (kq_socket_copy(&copy, message, sizeof copy) && copy.msg_name != NULL) {
+    kq_fastopen_begin(&connect, fd, copy.msg_name, copy.msg_namelen);
+  }
+  KQ_CALL(call);
+  kq_begin(&call, fd, kq_fd_look(fd), KQ_KIND_OUT, 0);
+  ssize_t result = kq_real.sendmsg(fd, message, flags);
+  kq_connect_end(&connect, result, result < 0 ? errno : 0);
+  kq_end_sent_message(&call, result, message);
+  return result;
+}
+
+KQ_EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
+  uint64_t word = kq_fd_look(fd);
+  if (kq_fd_ignored(word)) {
+    return KQ_REAL(sendmsg)(fd, message, flags);
+  }
+  if (KQ_UNLIKELY(flags & MSG_FASTOPEN)) {
+    return sendmsg_fast(fd, message, flags);
+  }
+  KQ_CALL(call);
+  kq_begin(&call, fd, word, KQ_KIND_OUT, 0);
+  ssize_t result = kq_real.sendmsg(fd, message, flags);
+  kq_end_sent_message(&call, result, message);
+  return result;
+}
+
+KQ_EXPORT int sendmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags) {
+  uint64_t word = kq_fd_look(fd);
+  if (kq_fd_ignored(word)) {
+    return KQ_REAL(sendmmsg)(fd, messages, count, flags);
+  }
+  KQ_CALL(call);
+  kq_begin(&call, fd, word, KQ_KIND_OUT, 0);
+  int result = kq_real.sendmmsg(fd, messages, count, flags);
+  kq_end_sent_messages(&call, result, messages);
+  return result;
+}
+
+static ssize_t recvmsg_ignored(int fd, struct msghdr *message, int flags) {
+  ssize_t result = KQ_REAL(recvmsg)(fd, message, flags);
+  if (result >= 0 && kq_fd_limit != 0) {
+    kq_rights_received(message);
+  }
+  return result;
+}
+
+KQ_EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags) {
+  uint64_t word = kq_fd_look(fd);
+  if (kq_fd_ignored(word) || KQ_UNLIKELY(kq_recv_takes_nothing(flags))) {
+    return recvmsg_ignored(fd, message, flags);
+  }
+  KQ_CALL(call);
+  kq_begin(&call, fd, word, KQ_KIND_IN, 0);
+  ssize_t result = kq_real.recvmsg(fd, message, flags);
+  if (KQ_UNLIKELY(call.direction == NULL) && result >= 0) {
+    /* An unknown descriptor that turned out to be a Unix socket. */
+    kq_rights_received(message);
+  }
+  kq_end_received_message(&call, result, message, flags);
+  return result;
+}
+
+static int recvmmsg_ignored(int fd, struct mmsghdr *messages, unsigned int count, int flags,
+                            struct timespec *timeout) {
+  int result = KQ_REAL(recvmmsg)(fd, messages, count, flags, timeout);
+  for (int index = 0; index < result && kq_fd_limit != 0; index++) {
+    kq_rights_received(&messages[index].msg_hdr);
+  }
+  return result;
+}
+
+KQ_EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags,
+                       struct timespec *timeout) {
+  uint64_t word = kq_fd_look(fd);
+  if (kq_fd_ignored(word) || KQ_UNLIKELY(kq_recv_takes_nothing(flags))) {
+    return recvmmsg_ignored(fd, messages, count, flags, timeout);
+  }
+  KQ_CALL(call);
+  kq_begin(&call, fd, word, KQ_KIND_IN, 0);
+  int result = kq_real.recvmmsg(fd, messages, count, flags, timeout);
+  if (KQ_UNLIKELY(call.direction == NULL)) {
+    for (int index = 0; index < result; index++) {
+      kq_rights_received(&messages[index].msg_hdr);
+    }
+  }
+  kq_end_received_messages(&call, result, messages, flags);
+  return result;
+}

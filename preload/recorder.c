@@ -1,0 +1,246 @@
+/* Begin, end and record of a call, see recorder.h. */
+#define _GNU_SOURCE
+#include "recorder.h"
+
+#include <string.h>
+
+#include "socket.h"
+
+#define ACTIVE_MASK UINT64_C(0xffff)
+#define STARTED_ONE (UINT64_C(1) << 16)
+#define STARTED_MASK (UINT64_C(0xffffff) << 16)
+#define GROUP_SHIFT 40
+#define RESERVE_SLOTS ((256u << 10) / KQ_SLOT_BYTES)
+/* Longer moves (sendmmsg) become several records, so that `bytes` holds each. */
+#define RECORD_BYTES_MAX 0x80000000u
+
+/* Which call this thread is in, and what it has moved: async-signal-safe by being only its own. */
+static __thread struct {
+  uint64_t key;
+  uint64_t moved;
+} thread_state;
+
+static bool extend(struct kq_ring *ring, uint32_t position) {
+  uint32_t ready = __atomic_load_n(&ring->ready, __ATOMIC_RELAXED);
+  while (position >= ready) {
+    uint32_t left = ring->mask + 1 - ready;
+    uint32_t step = left < RESERVE_SLOTS ? left : RESERVE_SLOTS;
+    /* Page by page: slot counts are multiples of 64, and so are both steps. */
+    if (!kq_session_reserve(&ring->slots[ready], (uint64_t)step * KQ_SLOT_BYTES)) {
+      return false;
+    }
+    ready += step;
+    __atomic_store_n(&ring->ready, ready, __ATOMIC_RELAXED);
+  }
+  return true;
+}
+
+/* Claims a slot; NULL if the record must be dropped, which is counted. */
+static struct kq_slot *claim(struct kq_ring *ring, uint32_t *index) {
+  struct kq_header *header = ring->header;
+  uint32_t head = __atomic_load_n(&header->head, __ATOMIC_RELAXED);
+  for (;;) {
+    /* Acquire pairs with the collector's release of the tail: it has read what we overwrite. */
+    uint32_t used = head - __atomic_load_n(&header->tail, __ATOMIC_ACQUIRE);
+    if (KQ_UNLIKELY(used > ring->mask)) {
+      uint32_t newer = __atomic_load_n(&header->head, __ATOMIC_RELAXED);
+      if (newer == head) {
+        __atomic_fetch_add(&header->losses[KQ_LOSS_RING_FULL], 1, __ATOMIC_RELAXED);
+        return NULL;
+      }
+      head = newer;
+      continue;
+    }
+    if (KQ_UNLIKELY((head & ring->mask) >= __atomic_load_n(&ring->ready, __ATOMIC_RELAXED)) &&
+        !extend(ring, head & ring->mask)) {
+      __atomic_fetch_add(&header->losses[KQ_LOSS_NO_MEMORY], 1, __ATOMIC_RELAXED);
+      return NULL;
+    }
+    /* Relaxed: the slot's contents are published by its commit word. */
+    if (__atomic_compare_exchange_n(&header->head, &head, head + 1, true, __ATOMIC_RELAXED,
+                                    __ATOMIC_RELAXED)) {
+      *index = head;
+      return &ring->slots[head & ring->mask];
+    }
+  }
+}
+
+static inline void push(const struct kq_slot *record, bool passive) {
+  uint32_t state = __atomic_load_n(&kq_identity->state, __ATOMIC_ACQUIRE);
+  if (KQ_UNLIKELY(state == KQ_RING_INHERITED) && !passive) {
+    kq_session_after_fork();
+  }
+  struct kq_ring *ring = __atomic_load_n(&kq_ring, __ATOMIC_ACQUIRE);
+  uint32_t index;
+  struct kq_slot *slot = claim(ring, &index);
+  if (KQ_UNLIKELY(slot == NULL)) {
+    return;
+  }
+  memcpy(&slot->kind, &record->kind, KQ_SLOT_BYTES - offsetof(struct kq_slot, kind));
+  /* Release pairs with the collector's acquire of the commit word. */
+  __atomic_store_n(&slot->commit, index + 1, __ATOMIC_RELEASE);
+}
+
+void kq_note(enum kq_kind kind, uint8_t flags, uint64_t word, int fd, uint64_t off,
+             uint32_t bytes, bool passive) {
+  struct kq_slot record = {.kind = (uint8_t)kind,
+                           .flags = flags,
+                           .entry = kq_fd_entry(word),
+                           .gen = kq_fd_generation(word),
+                           .time_ns = kq_now_ns(),
+                           .off = off,
+                           .bytes = bytes,
+                           .fd = fd,
+                           .pid = kq_session_pid()};
+  push(&record, passive);
+}
+
+void kq_begin(struct kq_call *call, int fd, uint64_t word, enum kq_kind kind, uint64_t asked) {
+  call->direction = NULL;
+  if (KQ_UNLIKELY(!kq_fd_has_entry(word))) {
+    word = kq_socket_first_use(fd, word);
+    if (!kq_fd_has_entry(word)) {
+      return;
+    }
+  }
+  struct kq_entry *entry = kq_entry_of(word);
+  if (KQ_UNLIKELY(entry == NULL)) {
+    return;
+  }
+  struct kq_direction *direction = kind == KQ_KIND_OUT ? &entry->out : &entry->in;
+  uint64_t key = (word & ~UINT64_C(0xff)) | kind;
+  call->word = word;
+  call->fd = fd;
+  call->kind = (uint8_t)kind;
+  call->key = key;
+  call->outer = thread_state.key;
+  call->moved = thread_state.moved;
+  if (kind == KQ_KIND_OUT) {
+    call->start_ns = kq_now_ns();
+    __atomic_store_n(&direction->call_ns, call->start_ns, __ATOMIC_RELAXED);
+  }
+  __atomic_store_n(&direction->call_bytes, asked, __ATOMIC_RELAXED);
+  uint64_t before = __atomic_load_n(&direction->calls, __ATOMIC_RELAXED);
+  uint64_t after;
+  if (KQ_UNLIKELY(call->outer == key)) {
+    /* Takes the place of this thread's own unfinished call, which is counted already. */
+    after = before;
+    call->overlapped = (before & ACTIVE_MASK) != 1;
+    call->outer = 0;
+  } else {
+    do {
+      uint64_t active = before & ACTIVE_MASK;
+      uint64_t group = before >> GROUP_SHIFT << GROUP_SHIFT;
+      uint64_t started = (before + STARTED_ONE) & STARTED_MASK;
+      if (active == 0) {
+        group += UINT64_C(1) << GROUP_SHIFT;
+      }
+      after = group | started | (active == ACTIVE_MASK ? active : active + 1);
+    } while (!__atomic_compare_exchange_n(&direction->calls, &before, after, true,
+                                          __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
+    call->overlapped = (before & ACTIVE_MASK) != 0;
+  }
+  call->calls = after;
+  thread_state.key = key;
+  /* Last: from here on a cancelled thread has something to undo. */
+  call->direction = direction;
+}
+
+/* Leaves the direction. Returns whether the call was alone on it. */
+static inline bool leave(struct kq_call *call) {
+  struct kq_direction *direction = call->direction;
+  uint64_t before = __atomic_load_n(&direction->calls, __ATOMIC_RELAXED);
+  while (!__atomic_compare_exchange_n(&direction->calls, &before,
+                                      before & ACTIVE_MASK ? before - 1 : before, true,
+                                      __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+  }
+  call->direction = NULL;
+  thread_state.key = call->outer;
+  return !call->overlapped && ((before ^ call->calls) & STARTED_MASK) == 0;
+}
+
+void kq_call_abandon(struct kq_call *call) {
+  if (thread_state.key == call->key) {
+    leave(call);
+  } else {
+    call->direction = NULL;
+  }
+}
+
+void kq_end(struct kq_call *call, int64_t moved, const struct kq_tag *tag) {
+  struct kq_direction *direction = call->direction;
+  if (KQ_UNLIKELY(direction == NULL)) {
+    return;
+  }
+  bool taken = KQ_UNLIKELY(thread_state.key != call->key);
+  if (moved <= 0) {
+    kq_call_abandon(call);
+    return;
+  }
+  uint64_t time_ns = call->kind == KQ_KIND_OUT ? call->start_ns : kq_now_ns();
+  bool alone = false;
+  if (taken && thread_state.moved - call->moved == (uint64_t)moved) {
+    /* A wrapper's inner call has recorded these bytes. */
+    call->direction = NULL;
+    return;
+  }
+  uint64_t off = __atomic_fetch_add(&direction->off, (uint64_t)moved, __ATOMIC_RELAXED);
+  if (KQ_UNLIKELY(taken)) {
+    call->direction = NULL;
+  } else {
+    alone = leave(call);
+  }
+  thread_state.moved += (uint64_t)moved;
+  struct kq_slot record = {.kind = call->kind,
+                           .flags = alone ? 0 : KQ_SLOT_OVERLAP,
+                           .entry = kq_fd_entry(call->word),
+                           .gen = kq_fd_generation(call->word),
+                           .time_ns = time_ns,
+                           .off = off,
+                           .fd = call->fd,
+                           .pid = kq_session_pid(),
+                           .group = (uint32_t)(call->calls >> GROUP_SHIFT)};
+  memcpy(record.tag, tag->bytes, sizeof record.tag);
+  uint64_t left = (uint64_t)moved;
+  while (KQ_UNLIKELY(left > RECORD_BYTES_MAX)) {
+    record.bytes = RECORD_BYTES_MAX;
+    push(&record, false);
+    record.off += RECORD_BYTES_MAX;
+    left -= RECORD_BYTES_MAX;
+    memset(record.tag, 0, sizeof record.tag);
+  }
+  record.bytes = (uint32_t)left;
+  push(&record, false);
+}
+
+void kq_end_untagged(struct kq_call *call, int64_t moved) {
+  static const struct kq_tag none;
+  kq_end(call, moved, &none);
+}
+
+void kq_end_buffer(struct kq_call *call, int64_t moved, const void *buffer, size_t length) {
+  struct kq_tag tag = {{0}};
+  if (KQ_LIKELY(call->direction != NULL && moved > 0)) {
+    size_t room = length < (size_t)moved ? length : (size_t)moved;
+    if (KQ_LIKELY(room >= sizeof tag.bytes)) {
+      memcpy(tag.bytes, buffer, sizeof tag.bytes);
+    } else {
+      memcpy(tag.bytes, buffer, room);
+    }
+  }
+  kq_end(call, moved, &tag);
+}
+
+void kq_end_vector(struct kq_call *call, int64_t moved, const struct iovec *parts, size_t count) {
+  struct kq_tag tag = {{0}};
+  if (call->direction != NULL && moved > 0) {
+    size_t room = (size_t)moved < sizeof tag.bytes ? (size_t)moved : sizeof tag.bytes;
+    size_t filled = 0;
+    for (size_t part = 0; part < count && filled < room; part++) {
+      size_t take = parts[part].iov_len < room - filled ? parts[part].iov_len : room - filled;
+      memcpy(tag.bytes + filled, parts[part].iov_base, take);
+      filled += take;
+    }
+  }
+  kq_end(call, moved, &tag);
+}

@@ -1,0 +1,73 @@
+/*
+ * The one recorder under all hooks: a call that may move bytes is begun before the real call and
+ * ended after it; the end claims the stream offset and writes the record.
+ *
+ * Whether a call was alone on its direction decides whether its offset is proven, so each begin
+ * and end moves the `calls` word of the direction (see kqtime_shm.h). A call that never ends is
+ * dealt with in two ways: a thread that is cancelled unwinds through KQ_CALL's cleanup, and a
+ * thread that jumps out (siglongjmp) is recognised when it begins the same kind of call again.
+ * The latter rule also covers a preloaded wrapper that implements one call by another: the inner
+ * one takes the place of the outer one, so that the bytes are counted once.
+ */
+#ifndef KQ_RECORDER_H
+#define KQ_RECORDER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <time.h>
+
+#include "../c/kqtime_shm.h"
+#include "session.h"
+#include "table.h"
+
+struct kq_tag {
+  uint8_t bytes[KQ_TAG_BYTES];
+};
+
+struct kq_call {
+  struct kq_direction *direction; /* NULL: this call is not measured */
+  uint64_t calls;                 /* the word as this call left it at its begin */
+  uint64_t start_ns;
+  uint64_t key;
+  uint64_t outer;  /* key of the call that this one interrupts on this thread */
+  uint64_t moved;  /* the thread's counter at the begin */
+  uint64_t word;
+  int fd;
+  uint8_t kind;    /* KQ_KIND_OUT or KQ_KIND_IN */
+  bool overlapped; /* another call was active at the begin */
+};
+
+/* Ends the call without a record if it was left on a way without an end. */
+void kq_call_abandon(struct kq_call *call);
+
+static inline void kq_call_close(struct kq_call *call) {
+  if (KQ_UNLIKELY(call->direction != NULL)) {
+    kq_call_abandon(call);
+  }
+}
+
+#define KQ_CALL(name) struct kq_call name __attribute__((cleanup(kq_call_close)))
+
+/* `word` is what kq_fd_look(fd) gave, `asked` what the call asks for in bytes, 0 if unknown. */
+void kq_begin(struct kq_call *call, int fd, uint64_t word, enum kq_kind kind, uint64_t asked);
+
+/* `moved` is the number of bytes; none are recorded for 0 or less. */
+void kq_end(struct kq_call *call, int64_t moved, const struct kq_tag *tag);
+void kq_end_buffer(struct kq_call *call, int64_t moved, const void *buffer, size_t length);
+void kq_end_vector(struct kq_call *call, int64_t moved, const struct iovec *parts, size_t count);
+void kq_end_untagged(struct kq_call *call, int64_t moved);
+
+/* A record that is not about bytes. It makes no ring for a forked child when `passive`. */
+void kq_note(enum kq_kind kind, uint8_t flags, uint64_t word, int fd, uint64_t off,
+             uint32_t bytes, bool passive);
+
+static inline uint64_t kq_now_ns(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+#endif

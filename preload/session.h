@@ -1,0 +1,58 @@
+/*
+ * The connection of this process to a collector: where its memory is, which process it is, and
+ * what a fork, a vfork or a sandbox changes about that.
+ */
+#ifndef KQ_SESSION_H
+#define KQ_SESSION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../c/kqtime_shm.h"
+#include "sys.h"
+
+/* A mapped ring, as this process sees it. */
+struct kq_ring {
+  struct kq_header *header;
+  struct kq_slot *slots;
+  uint32_t mask;  /* slot_count - 1 */
+  uint32_t ready; /* slots whose memory is there; grows during the first lap */
+};
+
+/* A page that reads as zero in the child of every kind of fork (MADV_WIPEONFORK), and is shared
+   with a vfork child like all other memory. */
+struct kq_identity {
+  uint32_t pid;   /* of the process that owns this memory; 0 = forked, not yet asked */
+  uint32_t state; /* kq_ring_state */
+};
+enum kq_ring_state {
+  KQ_RING_INHERITED = 0, /* forked, and nothing recorded since */
+  KQ_RING_READY = 1,     /* kq_ring is this process's, or the only one that it can get */
+  KQ_RING_MAKING = 2     /* a thread is making one; the others go on in the inherited one */
+};
+
+extern struct kq_ring *kq_ring;             /* where this process records */
+extern struct kq_header *kq_table_header;   /* the ring that holds the socket table */
+extern struct kq_entry *kq_table_entries;
+extern struct kq_identity *kq_identity;
+extern bool kq_sandboxed; /* a seccomp filter was installed: make no call it may not expect */
+
+void kq_count_loss(enum kq_loss reason);
+
+/* The pid for a record. */
+uint32_t kq_session_pid(void);
+
+/* Is this a vfork child, running on its parent's memory? Such a process must not change what
+   the library knows about descriptors: its own are a copy, the memory is not. */
+bool kq_session_foreign(void);
+
+/* Gives a forked child a ring of its own, if it can. */
+void kq_session_after_fork(void);
+
+/* A filter is about to be installed: gets all memory that will ever be needed. */
+void kq_session_before_sandbox(void);
+
+/* Makes memory of a shared mapping present; false if there is none left. */
+bool kq_session_reserve(void *start, uint64_t bytes);
+
+#endif

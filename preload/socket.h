@@ -1,0 +1,72 @@
+/*
+ * The life of a socket as this process sees it: what a descriptor is, how a connection is born
+ * (connect, accept, fast open, or older than the library), which descriptors share it, and when
+ * one dies. The hooks and the syscall() dispatcher both stand on these.
+ *
+ * None of these touches errno. Nothing that belongs to the caller is read before the kernel has
+ * accepted it, except through kq_socket_copy, which cannot fault.
+ */
+#ifndef KQ_SOCKET_H
+#define KQ_SOCKET_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "table.h"
+
+/* A descriptor without an entry is about to be used for I/O. Returns its word from now on. */
+uint64_t kq_socket_first_use(int fd, uint64_t word);
+
+/* socket() and socketpair() returned `fd`. */
+void kq_socket_born(int fd, int domain, int type, int protocol);
+
+struct kq_connect {
+  uint64_t word; /* what the descriptor was before */
+  uint64_t entry;
+  uint64_t birth_ns;
+  struct sockaddr_storage peer;
+  socklen_t peer_length;
+  int fd;
+  int mode;
+};
+void kq_connect_begin(struct kq_connect *c, int fd, const void *address, socklen_t length);
+/* sendto or sendmsg with MSG_FASTOPEN and an address: a connect that may carry data. */
+void kq_fastopen_begin(struct kq_connect *c, int fd, const void *address, socklen_t length);
+void kq_connect_end(struct kq_connect *c, long result, int error);
+
+struct kq_accept {
+  uint64_t listener;
+  bool measuring;
+};
+void kq_accept_begin(struct kq_accept *a, int fd);
+/* `peer` is where the kernel has put the address; `own` tells that it was a buffer of ours. */
+void kq_accept_end(struct kq_accept *a, int fd, const struct sockaddr *peer, socklen_t length,
+                   bool own);
+
+/* listen() has succeeded. */
+void kq_listen_hook(int fd, int backlog);
+
+/* `to` is a copy of `from`, just made. */
+void kq_dup_done(int from, int to);
+
+/* A descriptor is about to die. What begin returned goes to end, with whether it really did. */
+uint64_t kq_death_begin(int fd);
+void kq_death_end(int fd, uint64_t word, bool died);
+void kq_death_range_begin(unsigned first, unsigned last);
+void kq_death_range_end(unsigned first, unsigned last);
+
+/* Will this call of close_range close anything? */
+bool kq_close_range_works(unsigned first, unsigned last, int flags);
+/* Is this number open? */
+bool kq_fd_open(int fd);
+/* A descriptor came from another process. */
+void kq_fd_arrived(int fd);
+
+/* The message that recvmsg returned may carry descriptors. */
+void kq_rights_received(const struct msghdr *message);
+
+/* Copies memory of the program, which may be unmapped; false if it is. */
+bool kq_socket_copy(void *to, const void *from, size_t length);
+
+#endif

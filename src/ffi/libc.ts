@@ -1,0 +1,258 @@
+// The few libc calls that Bun has no own for: a listening SOCK_SEQPACKET socket that receives
+// descriptors, shared mappings with an explicit end, and signals without an exception.
+//
+// Source: unix(7), cmsg(3), memfd_create(2), mmap(2). Structures are those of 64-bit Linux.
+
+import { type Library, type Pointer, ptr, toArrayBuffer } from "bun:ffi";
+import { closeSync, fstatSync } from "node:fs";
+import { KQTimeError } from "../errors.ts";
+import { openLibrary } from "./library.ts";
+
+const AF_UNIX = 1;
+const SOCK_SEQPACKET_NONBLOCK_CLOEXEC = 5 | 0o4000 | 0o2000000;
+const SOCK_NONBLOCK_CLOEXEC = 0o4000 | 0o2000000;
+const SOL_SOCKET = 1;
+const SO_PEERCRED = 17;
+const SCM_RIGHTS = 1;
+const MSG_CMSG_CLOEXEC = 0x40000000;
+const PROT_READ_WRITE = 3;
+const MAP_SHARED = 1;
+const SUN_PATH_BYTES = 108;
+/** The most that the kernel allows unless net.core.somaxconn says less. */
+const BACKLOG = 4096;
+const F_GET_SEALS = 1034;
+const F_SEAL_SHRINK = 2;
+const ESRCH = 3;
+
+const symbols = {
+  /** int domain, int type, int protocol → int */
+  socket: { args: ["i32", "i32", "i32"], returns: "i32" },
+  /** int fd, const struct sockaddr *addr, socklen_t length → int */
+  bind: { args: ["i32", "buffer", "u32"], returns: "i32" },
+  /** int fd, int backlog → int */
+  listen: { args: ["i32", "i32"], returns: "i32" },
+  /** int fd, struct sockaddr *addr, socklen_t *length, int flags → int */
+  accept4: { args: ["i32", "ptr", "ptr", "i32"], returns: "i32" },
+  /** int fd, struct msghdr *message, int flags → ssize_t, of at most 256 here */
+  recvmsg: { args: ["i32", "buffer", "i32"], returns: "i32" },
+  /** int fd, int level, int name, void *value, socklen_t *length → int */
+  getsockopt: { args: ["i32", "i32", "i32", "buffer", "buffer"], returns: "i32" },
+  /** int fd, int command, long argument → int */
+  fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
+  /** void *addr, size_t length, int prot, int flags, int fd, off_t offset → void * */
+  mmap: { args: ["ptr", "u64", "i32", "i32", "i32", "i64"], returns: "ptr" },
+  /** void *addr, size_t length → int */
+  munmap: { args: ["ptr", "u64"], returns: "i32" },
+  /** pid_t pid, int signal → int */
+  kill: { args: ["i32", "i32"], returns: "i32" },
+  /** → int * */
+  __errno_location: { args: [], returns: "ptr" },
+  /** int fd → pid_t */
+  tcgetpgrp: { args: ["i32"], returns: "i32" },
+  /** → pid_t */
+  getpgrp: { args: [], returns: "i32" },
+} as const;
+
+type Libc = Library<typeof symbols>["symbols"];
+let loaded: Libc | undefined;
+
+function libc(): Libc {
+  loaded ??= openLibrary({
+    name: "libc",
+    environment: "KQTIME_LIBC",
+    sonames: ["libc.so.6"],
+    symbols,
+    packages: { apt: "libc6", dnf: "glibc" },
+  }).symbols;
+  return loaded;
+}
+
+/** errno of the last call; read at once, before anything else calls into libc. */
+function errno(): number {
+  const location = libc().__errno_location() as Pointer;
+  return new Int32Array(toArrayBuffer(location, 0, 4))[0]!;
+}
+
+function failed(op: string, on: string): KQTimeError {
+  const number = errno();
+  return new KQTimeError("E_LIBC", op, `${op} on ${on} failed (errno ${number})`);
+}
+
+/** Shared memory of another process. Views on `buffer` must not be used after `close`. */
+export class Mapping {
+  #address: Pointer | null;
+
+  private constructor(
+    address: Pointer,
+    readonly bytes: number,
+    /** Memory that other processes write: only `Atomics` sees their stores in order. */
+    readonly buffer: ArrayBuffer,
+  ) {
+    this.#address = address;
+  }
+
+  /**
+   * Maps a descriptor, whole, and closes it. The memory must be sealed against shrinking: reading
+   * beyond a truncated end would be a SIGBUS.
+   * @throws KQTimeError `E_RING`
+   */
+  static adopt(fd: number): Mapping {
+    try {
+      const seals = libc().fcntl(fd, F_GET_SEALS, 0);
+      if (seals < 0 || (seals & F_SEAL_SHRINK) === 0) {
+        throw new KQTimeError("E_RING", "fcntl", "shared memory is not sealed against shrinking");
+      }
+      const { size } = fstatSync(fd);
+      if (size <= 0 || size > 2 ** 36) {
+        throw new KQTimeError("E_RING", "fstat", `shared memory of ${size} bytes`);
+      }
+      const address = libc().mmap(null, size, PROT_READ_WRITE, MAP_SHARED, fd, 0) as Pointer | null;
+      if (address === null || address < 0 || address >= 2 ** 63) {
+        throw failed("mmap", "shared memory");
+      }
+      return new Mapping(address, size, toArrayBuffer(address, 0, size));
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  close(): void {
+    if (this.#address === null) return;
+    libc().munmap(this.#address, this.bytes);
+    this.#address = null;
+  }
+}
+
+/** What a process sent over the session's socket. */
+export interface Received {
+  /** The message. */
+  readonly message: Uint8Array;
+  /** Descriptor that came with it, the receiver's to close; -1: none. */
+  readonly fd: number;
+  /** Credentials that the kernel vouches for, in the receiver's pid namespace. */
+  readonly pid: number;
+  readonly uid: number;
+}
+
+/** A listening `SOCK_SEQPACKET` socket at a path, from which messages with a descriptor are read. */
+export class MessageListener {
+  readonly #fd: number;
+  #closed = false;
+
+  // msghdr (56 bytes) points to iovec, data and control: all in one block that does not move.
+  readonly #block = new ArrayBuffer(512);
+  readonly #view = new DataView(this.#block);
+  readonly #bytes = new Uint8Array(this.#block);
+  static readonly #iovecAt = 64;
+  static readonly #controlAt = 96;
+  static readonly #controlBytes = 64;
+  static readonly #dataAt = 256;
+  static readonly #dataBytes = 256;
+  readonly #credentials = new Int32Array(new ArrayBuffer(12));
+  readonly #length = new Uint32Array(new ArrayBuffer(8));
+
+  /** Accepted, but their message is not there yet. */
+  readonly #silent: number[] = [];
+
+  /** @throws KQTimeError `E_LIBC` */
+  constructor(readonly path: string) {
+    const name = new TextEncoder().encode(path);
+    if (name.length >= SUN_PATH_BYTES) {
+      throw new KQTimeError("E_LIBC", "bind", `the socket's path ${path} is too long`);
+    }
+    const address = new Uint8Array(new ArrayBuffer(2 + SUN_PATH_BYTES));
+    address[0] = AF_UNIX;
+    address.set(name, 2);
+    this.#fd = libc().socket(AF_UNIX, SOCK_SEQPACKET_NONBLOCK_CLOEXEC, 0);
+    if (this.#fd < 0) throw failed("socket", path);
+    if (libc().bind(this.#fd, address, 2 + name.length + 1) !== 0) throw failed("bind", path);
+    if (libc().listen(this.#fd, BACKLOG) !== 0) throw failed("listen", path);
+  }
+
+  /** The next message, or null if there is none now. */
+  next(): Received | null {
+    for (let i = 0; i < this.#silent.length; i++) {
+      const result = this.#receive(this.#silent[i]!);
+      if (result === "later") continue;
+      this.#silent.splice(i--, 1);
+      if (result !== null) return result;
+    }
+    for (;;) {
+      const fd = libc().accept4(this.#fd, null, null, SOCK_NONBLOCK_CLOEXEC);
+      if (fd < 0) return null;
+      const result = this.#receive(fd);
+      if (result === "later") this.#silent.push(fd);
+      else if (result !== null) return result;
+      if (this.#silent.length > BACKLOG) closeSync(this.#silent.shift()!);
+    }
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const fd of this.#silent) closeSync(fd);
+    closeSync(this.#fd);
+  }
+
+  #receive(connection: number): Received | null | "later" {
+    const L = MessageListener;
+    const base = BigInt(ptr(this.#block));
+    const view = this.#view;
+    view.setBigUint64(0, 0n, true);
+    view.setUint32(8, 0, true);
+    view.setBigUint64(16, base + BigInt(L.#iovecAt), true);
+    view.setBigUint64(24, 1n, true);
+    view.setBigUint64(32, base + BigInt(L.#controlAt), true);
+    view.setBigUint64(40, BigInt(L.#controlBytes), true);
+    view.setUint32(48, 0, true);
+    view.setBigUint64(L.#iovecAt, base + BigInt(L.#dataAt), true);
+    view.setBigUint64(L.#iovecAt + 8, BigInt(L.#dataBytes), true);
+    const bytes = Number(libc().recvmsg(connection, this.#bytes, MSG_CMSG_CLOEXEC));
+    if (bytes < 0) {
+      const number = errno();
+      if (number === 11 || number === 4) return "later";
+    }
+    let received = -1;
+    const control = Number(view.getBigUint64(40, true));
+    let at = L.#controlAt;
+    while (bytes > 0 && at + 16 <= L.#controlAt + control) {
+      const length = Number(view.getBigUint64(at, true));
+      if (length < 16) break;
+      if (view.getInt32(at + 8, true) === SOL_SOCKET && view.getInt32(at + 12, true) === SCM_RIGHTS) {
+        for (let f = at + 16; f + 4 <= at + length; f += 4) {
+          if (received >= 0) closeSync(view.getInt32(f, true));
+          else received = view.getInt32(f, true);
+        }
+      }
+      at += (length + 7) & ~7;
+    }
+    this.#length[0] = 12;
+    const known = libc().getsockopt(
+      connection,
+      SOL_SOCKET,
+      SO_PEERCRED,
+      new Uint8Array(this.#credentials.buffer),
+      new Uint8Array(this.#length.buffer),
+    );
+    closeSync(connection);
+    if (bytes <= 0) return null;
+    return {
+      message: this.#bytes.slice(L.#dataAt, L.#dataAt + bytes),
+      fd: received,
+      pid: known === 0 ? this.#credentials[0]! : 0,
+      uid: known === 0 ? this.#credentials[1]! : -1,
+    };
+  }
+}
+
+/** Whether a process exists (a zombie does). */
+export function processExists(pid: number): boolean {
+  if (libc().kill(pid, 0) === 0) return true;
+  return errno() !== ESRCH;
+}
+
+/** Whether this process is in the foreground of the terminal that `fd` is; then Ctrl-C reaches it. */
+export function inForeground(fd: number): boolean {
+  const group = libc().tcgetpgrp(fd);
+  return group > 0 && group === libc().getpgrp();
+}

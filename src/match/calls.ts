@@ -1,0 +1,158 @@
+// The calls of one direction of one socket, put into the order of the stream.
+//
+// Records of different threads and processes arrive in any order; the offset that each claimed
+// says where it belongs. A record whose predecessor is missing waits in `ahead`. Calls that
+// overlapped have no provable order among themselves: they are held until their group is
+// complete, and booked as `concurrent` if more than one of them moved bytes.
+
+import { Reason } from "../output/reasons.ts";
+import { RangeQueue } from "./ranges.ts";
+
+/** Numbers of a range of calls: see `Calls.queue`. */
+export const Call = { end: 0, timeNs: 1, fd: 2, pid: 3, reason: 4, stride: 5 } as const;
+
+/** `Call.reason` and `Seen.reason` of what can be matched. */
+export const MATCHABLE = -1;
+
+interface Waiting {
+  off: number;
+  bytes: number;
+  timeNs: number;
+  fd: number;
+  pid: number;
+  overlap: boolean;
+  group: number;
+}
+
+export class Calls {
+  /** Calls in stream order, each range one call (or one booked stretch), up to `edge`. */
+  readonly queue = new RangeQueue(Call.stride);
+  /** End of the last call in the queue. */
+  edge = 0;
+  /** Calls and bytes that reached the queue, whatever becomes of them. */
+  count = 0;
+  bytes = 0;
+  /** Time of the last call that was added, ns. */
+  lastNs = 0;
+
+  #ahead: Waiting[] = [];
+  #held: Waiting[] = [];
+
+  /** Offset up to which records are known, held ones included. */
+  get known(): number {
+    const held = this.#held;
+    return held.length === 0 ? this.edge : held[held.length - 1]!.off + held[held.length - 1]!.bytes;
+  }
+
+  get waiting(): number {
+    return this.#ahead.length;
+  }
+
+  get held(): number {
+    return this.#held.length;
+  }
+
+  /** Time of the oldest record that waits for its predecessor, ns; Infinity if there is none. */
+  get waitingSinceNs(): number {
+    let since = Infinity;
+    for (const waiting of this.#ahead) if (waiting.timeNs < since) since = waiting.timeNs;
+    return since;
+  }
+
+  /**
+   * Adds a call that moved `bytes` > 0 bytes at offset `off`.
+   * Returns false if its offset was booked already: the record is not consistent with the others.
+   */
+  add(
+    off: number,
+    bytes: number,
+    timeNs: number,
+    fd: number,
+    pid: number,
+    overlap: boolean,
+    group: number,
+  ): boolean {
+    if (!overlap && this.#held.length === 0 && this.#ahead.length === 0 && off === this.edge) {
+      this.#append(bytes, timeNs, fd, pid, MATCHABLE, 1);
+      return true;
+    }
+    if (off < this.known) return false;
+    const waiting = { off, bytes, timeNs, fd, pid, overlap, group };
+    if (off > this.known) {
+      const ahead = this.#ahead;
+      let i = ahead.length;
+      while (i > 0 && ahead[i - 1]!.off > off) i--;
+      if (i > 0 && ahead[i - 1]!.off + ahead[i - 1]!.bytes > off) return false;
+      if (i < ahead.length && off + bytes > ahead[i]!.off) return false;
+      ahead.splice(i, 0, waiting);
+      return true;
+    }
+    this.#place(waiting);
+    this.#catchUp();
+    return true;
+  }
+
+  /** Books [known, end) under `reason`: its records are lost. */
+  skipTo(end: number, reason: number): void {
+    this.release();
+    if (end > this.edge) this.#append(end - this.edge, this.lastNs, -1, 0, reason, 0);
+    this.#catchUp();
+  }
+
+  /** Books the gap before the first waiting record, if there is one. */
+  skipGap(reason: number): void {
+    const ahead = this.#ahead;
+    if (ahead.length > 0) this.skipTo(ahead[0]!.off, reason);
+  }
+
+  /** The group of the held calls is complete: no call is in progress. */
+  release(): void {
+    const held = this.#held;
+    if (held.length === 0) return;
+    if (held.length === 1) {
+      const only = held[0]!;
+      this.#append(only.bytes, only.timeNs, only.fd, only.pid, MATCHABLE, 1);
+    } else {
+      for (const call of held) {
+        this.#append(call.bytes, call.timeNs, call.fd, call.pid, Reason.concurrent, 1);
+      }
+    }
+    held.length = 0;
+  }
+
+  #place(call: Waiting): void {
+    const held = this.#held;
+    if (held.length > 0 && (!call.overlap || held[0]!.group !== call.group)) this.release();
+    if (call.overlap) held.push(call);
+    else this.#append(call.bytes, call.timeNs, call.fd, call.pid, MATCHABLE, 1);
+  }
+
+  #catchUp(): void {
+    const ahead = this.#ahead;
+    let taken = 0;
+    while (taken < ahead.length && ahead[taken]!.off === this.known) this.#place(ahead[taken++]!);
+    if (taken > 0) ahead.splice(0, taken);
+  }
+
+  #append(
+    bytes: number,
+    timeNs: number,
+    fd: number,
+    pid: number,
+    reason: number,
+    count: number,
+  ): void {
+    const queue = this.queue;
+    const i = queue.push();
+    const values = queue.values;
+    this.edge += bytes;
+    this.bytes += bytes;
+    this.count += count;
+    if (timeNs > this.lastNs) this.lastNs = timeNs;
+    values[i + Call.end] = this.edge;
+    values[i + Call.timeNs] = timeNs;
+    values[i + Call.fd] = fd;
+    values[i + Call.pid] = pid;
+    values[i + Call.reason] = reason;
+  }
+}

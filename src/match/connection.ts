@@ -1,0 +1,76 @@
+// A socket of the target, as its preload library reported it: its calls, and, once it is found,
+// the wire's view of the same connection.
+
+import { DirectionStats } from "../output/stats.ts";
+import type { Flow, Instance } from "./instances.ts";
+import type { Label } from "./labels.ts";
+import { type CallSink, Direction, Side, type SocketIdentity } from "./merge.ts";
+
+/** How many calls the kernel is working on, and what they were, when the entry was last read. */
+export interface Progress {
+  /** Calls in progress. */
+  active: number;
+  /** Bytes moved since birth, all records counted, also lost ones. */
+  off: number;
+  /** Entry time of the last call to begin, ns. */
+  callNs: number;
+}
+
+export class Connection implements SocketIdentity {
+  readonly out = new Side(Direction.Out, new DirectionStats());
+  readonly in = new Side(Direction.In, new DirectionStats());
+  readonly local = new Uint32Array(4);
+  readonly remote = new Uint32Array(4);
+  lport = 0;
+  rport = 0;
+  /** Born by connect, else by accept. */
+  connected = false;
+  /** Older than the library: its offsets do not count from the initial sequence number. */
+  adopted = false;
+  /** Set when the kernel frames the bytes itself. */
+  ktls = false;
+  urgent = false;
+  /** connect: entry of the call; accept: its return; ns. */
+  birthNs = 0;
+  pid = 0;
+  fd = -1;
+  flow: Flow | null = null;
+  instance: Instance | null = null;
+  /** Time of the last death of a descriptor, ns; -1 while none has died. */
+  unboundNs = -1;
+  /** Bytes in the receive queue at that moment; -1 if unknown. */
+  unreadAtClose = -1;
+  /** It will never be found on the wire: its calls are booked as they come. */
+  lost = false;
+  lostReason = 0;
+  settled = false;
+  /** In the list of connections that something changed for. */
+  dirty = false;
+  outProgress: Progress = { active: 0, off: 0, callNs: 0 };
+  inProgress: Progress = { active: 0, off: 0, callNs: 0 };
+
+  constructor(
+    /** Unique in the session, from 1. */
+    readonly sock: number,
+    /** Number of its socket table, index and generation of its entry there. */
+    readonly table: number,
+    readonly entry: number,
+    readonly generation: number,
+    readonly label: Label,
+  ) {}
+
+  get name(): Uint8Array {
+    return this.label.encoded;
+  }
+
+  attach(instance: Instance): void {
+    this.instance = instance;
+    this.out.sightings = instance.out;
+    this.in.sightings = instance.in;
+  }
+
+  merge(sink: CallSink | null): void {
+    this.out.merge(this, sink);
+    this.in.merge(this, sink);
+  }
+}

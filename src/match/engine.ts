@@ -1,0 +1,440 @@
+// The join of records and packets, fed with plain values in a fixed order: what it concludes
+// depends on nothing else, so that a recorded session replays to the identical output.
+//
+// Order of a round: entries and records first, then the packets captured before they were read,
+// then `tick`. A record is committed before the packets that it causes are captured, so the
+// socket of an outbound packet is always known.
+
+import type { PacketBatch } from "../capture/packets.ts";
+import { Reason } from "../output/reasons.ts";
+import {
+  Constant,
+  EntryFlag,
+  EntryWord,
+  Kind,
+  SlotFlag,
+  SlotWord,
+  State,
+  Type,
+} from "../ring/layout.ts";
+import { Connection } from "./connection.ts";
+import { Instances } from "./instances.ts";
+import type { LabelMode } from "./label-modes.ts";
+import { Labels } from "./labels.ts";
+import type { CallSink, Side } from "./merge.ts";
+import { readDirection, readIdentity, relativeNs } from "./entry.ts";
+import { type Books, settle } from "./settle.ts";
+import { MAX_RANGES } from "./sightings.ts";
+
+/** A socket that waits for its handshake this long after its first call has none to wait for. */
+const ANCHOR_WAIT_NS = 5e9;
+/** After the last sign of a connection, how long late records and packets may still come. */
+const QUIET_NS = 250e6;
+/** How long a twin of a closed descriptor may leave bytes unread before the socket is settled. */
+const TWIN_NS = 2e9;
+/** A record that is this much older than its neighbours, while records were lost, is lost. */
+const GAP_NS = 1e9;
+
+export interface EngineOptions {
+  baseSec: number;
+  out: boolean;
+  in: boolean;
+  label: LabelMode;
+  sink: CallSink | null;
+}
+
+/** What one socket table (of one process and its forked children) holds. */
+interface Table {
+  /** By entry: the socket that lives there, or the port that it is connecting to. */
+  readonly connections: (Connection | null)[];
+  readonly connecting: Map<number, number>;
+  readonly datagrams: Map<number, number>;
+  /** All processes that can write to it have ended, and their rings are empty. */
+  ended: boolean;
+}
+
+export class Engine implements Books {
+  readonly instances = new Instances();
+  readonly labels: Labels;
+  readonly out: boolean;
+  readonly in: boolean;
+  readonly sink: CallSink | null;
+  /** Sockets that are not settled, in the order of their birth. */
+  readonly live = new Set<Connection>();
+  readonly datagram = { sockets: 0, calls: 0, bytes: 0 };
+  /** Records that contradict their socket, or make no sense. */
+  badRecords = 0;
+  /** Records that the targets' rings dropped, all together. */
+  ringRecords = 0;
+  /** Sockets whose process died inside a call. */
+  interrupted = 0;
+  /** Told when a socket is settled. */
+  onSettled: (connection: Connection) => void = () => {};
+  /** Told when nothing refers to an entry of a socket table any more. */
+  onFree: (table: number, entry: number, generation: number) => void = () => {};
+  /** Interface indices whose packets are passed over. */
+  readonly innerDevices = new Set<number>();
+
+  readonly #baseSec: number;
+  readonly #tables: Table[] = [];
+  readonly #queued = new Map<number, number>();
+  #sockets = 0;
+  #dirty: Connection[] = [];
+  #spareDirty: Connection[] = [];
+
+  constructor(options: EngineOptions) {
+    this.#baseSec = options.baseSec;
+    this.out = options.out;
+    this.in = options.in;
+    this.sink = options.sink;
+    this.labels = new Labels(options.label);
+    this.instances.onSighting = (connection) => this.#touch(connection);
+  }
+
+  /** A socket table appeared; returns its number. */
+  addTable(): number {
+    this.#tables.push({
+      connections: [],
+      connecting: new Map(),
+      datagrams: new Map(),
+      ended: false,
+    });
+    return this.#tables.length - 1;
+  }
+
+  endTable(table: number): void {
+    this.#tables[table]!.ended = true;
+  }
+
+  isEnded(table: number): boolean {
+    return this.#tables[table]!.ended;
+  }
+
+  /** Whether `entry` must be shown to the engine before a record that refers to it. */
+  isUnknown(table: number, entry: number, generation: number): boolean {
+    const { connections, datagrams } = this.#tables[table]!;
+    const connection = connections[entry];
+    if (connection !== undefined && connection !== null) return connection.generation !== generation;
+    return datagrams.get(entry) !== generation;
+  }
+
+  /** Takes a copy of a socket table's entry, 64 words. */
+  entry(table: number, entry: number, words: Uint32Array): void {
+    const state = words[EntryWord.state]!;
+    const generation = state >>> Constant.stateBits;
+    const { connections, connecting, datagrams } = this.#tables[table]!;
+    switch (state & ((1 << Constant.stateBits) - 1)) {
+      case State.Connecting: {
+        const port = words[EntryWord.lport]! >>> 16;
+        if (!connecting.has(entry)) {
+          connecting.set(entry, port);
+          this.instances.connecting(port, 1);
+        }
+        return;
+      }
+      case State.Open:
+        break;
+      default:
+        return;
+    }
+    const known = connections[entry];
+    if (known !== undefined && known !== null && known.generation === generation) {
+      readDirection(words, EntryWord.out, this.#baseSec, known.outProgress);
+      readDirection(words, EntryWord.in, this.#baseSec, known.inProgress);
+      return;
+    }
+    this.#connected(table, entry);
+    const type = words[EntryWord.type]! & 0xff;
+    if (type === Type.Udp) {
+      if (datagrams.get(entry) !== generation) {
+        datagrams.set(entry, generation);
+        this.datagram.sockets++;
+      }
+      return;
+    }
+    if (type !== Type.Tcp) {
+      this.badRecords++;
+      return;
+    }
+    if (known !== undefined && known !== null) this.settle(known, -1);
+    this.#born(table, entry, generation, words);
+  }
+
+  /** Takes a record, 16 words of a slot. */
+  record(table: number, words: Uint32Array): void {
+    const kindWord = words[SlotWord.kind]!;
+    const kind = kindWord & 0xff;
+    const flags = (kindWord >>> 8) & 0xff;
+    const timeNs = relativeNs(words[SlotWord.timeNs]!, words[SlotWord.timeNs + 1]!, this.#baseSec);
+    const entry = words[SlotWord.entry]!;
+    const bytes = words[SlotWord.bytes]!;
+    if (kind === Kind.Listen) {
+      const port = words[SlotWord.off]!;
+      if (port < 65536) this.instances.listen(port);
+      else this.badRecords++;
+      return;
+    }
+    const known = this.#tables[table]!.connections[entry];
+    const connection =
+      known !== undefined && known !== null && known.generation === words[SlotWord.gen]!
+        ? known
+        : null;
+    if (kind === Kind.Out || kind === Kind.In) {
+      if (connection === null) {
+        this.#datagramCall(table, entry, words[SlotWord.gen]!, bytes);
+        return;
+      }
+      const out = kind === Kind.Out;
+      if (!(out ? this.out : this.in) || bytes === 0) return;
+      const off = words[SlotWord.off]! + words[SlotWord.off + 1]! * 4294967296;
+      const side = out ? connection.out : connection.in;
+      if ((flags & SlotFlag.Ktls) !== 0) this.#lose(connection, Reason.ktls);
+      else if ((flags & SlotFlag.Urgent) !== 0 && !out) this.#lose(connection, Reason.urgent);
+      if (
+        connection.settled ||
+        off > Number.MAX_SAFE_INTEGER ||
+        !side.calls.add(
+          off,
+          bytes,
+          timeNs,
+          words[SlotWord.fd]! | 0,
+          words[SlotWord.pid]!,
+          (flags & SlotFlag.Overlap) !== 0,
+          words[SlotWord.group]!,
+        )
+      ) {
+        this.badRecords++;
+        return;
+      }
+      this.#touch(connection);
+    } else if (kind === Kind.Unbind) {
+      this.#connected(table, entry);
+      if (connection === null) this.#datagramEnded(table, entry, words[SlotWord.gen]!);
+      if (connection === null || connection.settled) return;
+      connection.unboundNs = timeNs;
+      connection.unreadAtClose = bytes === Constant.unreadUnknown ? -1 : bytes;
+      if ((flags & SlotFlag.Refused) !== 0) this.settle(connection, -1);
+    } else if (kind === Kind.Birth) {
+      this.#connected(table, entry);
+    } else if (kind !== Kind.Connect) {
+      this.badRecords++;
+    }
+  }
+
+  /** Takes a batch; packets of inner devices show on one further out as well. */
+  packets(batch: PacketBatch): void {
+    const { instances, innerDevices } = this;
+    const devices = batch.interfaceIndex;
+    const filter = innerDevices.size > 0;
+    for (let i = 0; i < batch.count; i++) {
+      if (!filter || !innerDevices.has(devices[i]!)) instances.packet(batch, i);
+    }
+  }
+
+  /** Sockets whose entries `tick` should see as they are now: collects them into `into`. */
+  stale(capturedNs: number, into: Connection[]): void {
+    for (const connection of this.live) {
+      const { out, in: inbound, instance, unboundNs } = connection;
+      if (
+        out.calls.held + inbound.calls.held + out.calls.waiting + inbound.calls.waiting > 0 ||
+        (unboundNs >= 0 && instance !== null && instance.ended) ||
+        (unboundNs >= 0 && unboundNs + ANCHOR_WAIT_NS < capturedNs)
+      ) {
+        into.push(connection);
+      }
+    }
+  }
+
+  /** Sockets with bytes that were called and not sighted, the processes' end notwithstanding. */
+  pending(into: Connection[]): void {
+    for (const connection of this.live) {
+      const { out, instance } = connection;
+      if (instance !== null && !connection.lost && out.calls.known > out.position) {
+        into.push(connection);
+      }
+    }
+  }
+
+  /** The kernel's answer about a socket: bytes it still has to send, -1 if it is gone. */
+  queued(sock: number, bytes: number): void {
+    this.#queued.set(sock, bytes);
+  }
+
+  /** Settles everything. */
+  finish(): void {
+    for (const connection of this.live) {
+      this.settle(connection, this.#queued.get(connection.sock) ?? -1);
+    }
+  }
+
+  /** Merges what the round brought. */
+  flush(): void {
+    const dirty = this.#dirty;
+    this.#dirty = this.#spareDirty;
+    for (let i = 0; i < dirty.length; i++) {
+      const connection = dirty[i]!;
+      connection.dirty = false;
+      if (connection.settled) continue;
+      if (connection.lost) this.#bookLost(connection);
+      else connection.merge(this.sink);
+      this.#bound(connection, connection.out);
+      this.#bound(connection, connection.in);
+    }
+    dirty.length = 0;
+    this.#spareDirty = dirty;
+  }
+
+  /**
+   * Looks after connections for which nothing happens any more.
+   * @param capturedNs Everything that was captured before has been given to the engine.
+   */
+  tick(capturedNs: number): void {
+    for (const connection of this.live) this.#look(connection, capturedNs);
+    this.flush();
+  }
+
+  /**
+   * Closes the books of a socket.
+   * @param queuedBytes Bytes that the kernel still has to send; -1: the connection is gone.
+   */
+  settle(connection: Connection, queuedBytes: number): void {
+    if (connection.settled) return;
+    settle(this, connection, queuedBytes);
+    connection.settled = true;
+    this.live.delete(connection);
+    this.instances.release(connection);
+    this.onSettled(connection);
+    this.onFree(connection.table, connection.entry, connection.generation);
+  }
+
+  #look(connection: Connection, capturedNs: number): void {
+    const { out, in: inbound, instance } = connection;
+    if (this.ringRecords > 0) {
+      if (out.calls.waitingSinceNs + GAP_NS < capturedNs) {
+        out.calls.skipGap(Reason.ringDrop);
+        this.#touch(connection);
+      }
+      if (inbound.calls.waitingSinceNs + GAP_NS < capturedNs) {
+        inbound.calls.skipGap(Reason.ringDrop);
+        this.#touch(connection);
+      }
+    }
+    this.#releaseHeld(connection, out, connection.outProgress);
+    this.#releaseHeld(connection, inbound, connection.inProgress);
+    const lastNs = Math.max(out.calls.lastNs, inbound.calls.lastNs, connection.unboundNs);
+    if (instance === null) {
+      const called = out.calls.count + inbound.calls.count > 0;
+      if (called && !connection.lost && lastNs + ANCHOR_WAIT_NS < capturedNs) {
+        this.#lose(connection, this.#reasonUnfound(connection));
+      }
+      if (connection.unboundNs >= 0 && lastNs + ANCHOR_WAIT_NS < capturedNs) {
+        this.settle(connection, -1);
+      }
+      return;
+    }
+    if (!instance.ended || connection.unboundNs < 0 || lastNs + QUIET_NS > capturedNs) return;
+    const lastSeenNs = Math.max(instance.out.lastNs, instance.in.lastNs);
+    if (lastSeenNs + QUIET_NS > capturedNs) return;
+    const complete =
+      out.position >= instance.out.edge && inbound.position >= instance.in.edge;
+    if (complete || lastNs + TWIN_NS < capturedNs) this.settle(connection, -1);
+  }
+
+  /** The reason for which a socket was not found on the wire. */
+  #reasonUnfound(connection: Connection): number {
+    if (connection.adopted) return Reason.noAnchor;
+    if ((connection.flow?.strays ?? 0) > 0) return Reason.noAnchor;
+    return this.instances.looksTranslated(connection) ? Reason.nat : Reason.filtered;
+  }
+
+  unfound(connection: Connection): number {
+    return connection.lost ? connection.lostReason : this.#reasonUnfound(connection);
+  }
+
+  #releaseHeld(connection: Connection, side: Side, progress: Connection["outProgress"]): void {
+    if (side.calls.held === 0) return;
+    if (progress.active === 0 && progress.off === side.calls.known) {
+      side.calls.release();
+      this.#touch(connection);
+    }
+  }
+
+  #lose(connection: Connection, reason: number): void {
+    if (connection.lost) return;
+    connection.lost = true;
+    connection.lostReason = reason;
+    this.#touch(connection);
+  }
+
+  #bookLost(connection: Connection): void {
+    const { out, in: inbound, lostReason } = connection;
+    out.book(out.calls.edge, lostReason, connection, this.sink);
+    inbound.book(inbound.calls.edge, lostReason, connection, this.sink);
+  }
+
+  /** Keeps the list of unsent calls within its bound. */
+  #bound(connection: Connection, side: Side): void {
+    const queue = side.calls.queue;
+    if (queue.length < MAX_RANGES) return;
+    const end = queue.values[queue.at(queue.length >> 1)]!;
+    side.sightings?.bookTo(end, Reason.overflow);
+    if (side.sightings !== null) side.merge(connection, this.sink);
+    else side.book(end, Reason.overflow, connection, this.sink);
+  }
+
+  #touch(connection: Connection): void {
+    if (connection.dirty) return;
+    connection.dirty = true;
+    this.#dirty.push(connection);
+  }
+
+  #connected(table: number, entry: number): void {
+    const { connecting } = this.#tables[table]!;
+    const port = connecting.get(entry);
+    if (port === undefined) return;
+    connecting.delete(entry);
+    this.instances.connecting(port, -1);
+  }
+
+  #datagramCall(table: number, entry: number, generation: number, bytes: number): void {
+    if (this.#tables[table]!.datagrams.get(entry) !== generation) {
+      this.badRecords++;
+      return;
+    }
+    this.datagram.calls++;
+    this.datagram.bytes += bytes;
+  }
+
+  #datagramEnded(table: number, entry: number, generation: number): void {
+    const { datagrams } = this.#tables[table]!;
+    if (datagrams.get(entry) !== generation) return;
+    datagrams.delete(entry);
+    this.onFree(table, entry, generation);
+  }
+
+  #born(table: number, entry: number, generation: number, words: Uint32Array): void {
+    const identity = readIdentity(words, this.#baseSec);
+    const { flags, lport, rport, remote } = identity;
+    // An adopted socket tells nothing of its birth: a listening port says who was called.
+    const connected =
+      (flags & EntryFlag.Connected) !== 0 ||
+      ((flags & EntryFlag.Accepted) === 0 && !this.instances.isListening(lport));
+    const label = this.labels.of(connected, lport, rport, remote);
+    const connection = new Connection(++this.#sockets, table, entry, generation, label);
+    connection.local.set(identity.local);
+    connection.remote.set(remote);
+    connection.lport = lport;
+    connection.rport = rport;
+    connection.connected = connected;
+    connection.adopted = (flags & EntryFlag.Adopted) !== 0;
+    connection.birthNs = identity.birthNs;
+    connection.pid = identity.pid;
+    connection.fd = identity.fd;
+    readDirection(words, EntryWord.out, this.#baseSec, connection.outProgress);
+    readDirection(words, EntryWord.in, this.#baseSec, connection.inProgress);
+    this.#tables[table]!.connections[entry] = connection;
+    this.live.add(connection);
+    if (connection.adopted) this.#lose(connection, Reason.noAnchor);
+    else this.instances.bind(connection);
+  }
+}

@@ -1,0 +1,346 @@
+// The wire's view of connections: which four-tuple means which connection at which time.
+//
+// A SYN-ACK alone says everything about a new connection (RFC 9293 §3.5): its own sequence number
+// is the responder's initial one, its acknowledgment the initiator's plus one. A stray SYN
+// therefore resets nothing, a retransmitted SYN-ACK is recognised, and a four-tuple that comes back
+// after microseconds begins a new instance. Instances and the sockets that the preload library
+// reports find each other here, in whatever order they come.
+
+import { type PacketBatch, Sight, TcpFlag } from "../capture/packets.ts";
+import type { Connection } from "./connection.ts";
+import { type CaptureDrops, Sightings } from "./sightings.ts";
+import { TupleMap } from "./tuple-map.ts";
+
+/** Instances without a socket that are remembered; the oldest are forgotten first. */
+const MAX_UNBOUND = 1 << 16;
+/** Ranges kept for an instance that no socket has claimed yet. */
+const MAX_UNBOUND_RANGES = 4096;
+
+/** A connection as the wire shows it, seen from one of its ends (the local one). */
+export class Instance {
+  readonly flow: Flow;
+  /** Time of the SYN-ACK, ns. */
+  readonly timeNs: number;
+  readonly out: Sightings;
+  readonly in: Sightings;
+  readonly firstOut: number;
+  readonly firstIn: number;
+  connection: Connection | null = null;
+  /** Segments are kept for a socket that is there or expected. */
+  keep: boolean;
+  resetOut = false;
+  resetIn = false;
+  /** Where it is remembered while no socket has claimed it. */
+  slot = -1;
+
+  constructor(
+    flow: Flow,
+    timeNs: number,
+    firstOut: number,
+    firstIn: number,
+    keep: boolean,
+    drops: CaptureDrops,
+  ) {
+    this.flow = flow;
+    this.timeNs = timeNs;
+    this.firstOut = firstOut;
+    this.firstIn = firstIn;
+    this.keep = keep;
+    this.out = new Sightings(firstOut, drops.drained);
+    this.in = new Sightings(firstIn, drops.drained);
+  }
+
+  /** Nothing more can come: both FINs and what was before them, or a reset. */
+  get ended(): boolean {
+    if (this.resetOut || this.resetIn) return true;
+    const { out, in: inbound } = this;
+    return (
+      out.finAt >= 0 &&
+      inbound.finAt >= 0 &&
+      out.acknowledged > out.finAt &&
+      inbound.acknowledged > inbound.finAt
+    );
+  }
+}
+
+/** A four-tuple, seen from its local end. */
+export class Flow {
+  readonly local: Uint32Array;
+  readonly remote: Uint32Array;
+  readonly localPort: number;
+  readonly remotePort: number;
+  /** The instance that packets belong to. */
+  current: Instance | null = null;
+  /** Instances that no socket has claimed, oldest first. */
+  readonly unbound: Instance[] = [];
+  /** Sockets that are not yet found on the wire, oldest first. */
+  readonly awaiting: Connection[] = [];
+  /** Sockets that are settled later than their flow: keeps the flow in the map. */
+  bound = 0;
+  /** Packets of this tuple that no instance explains. */
+  strays = 0;
+  /** Data in a SYN (RFC 7413): sequence number, bytes (0: none), time, whether it was sent here. */
+  synSequence = 0;
+  synBytes = 0;
+  synNs = 0;
+  synOut = false;
+
+  constructor(
+    local: Uint32Array,
+    l: number,
+    localPort: number,
+    remote: Uint32Array,
+    r: number,
+    remotePort: number,
+  ) {
+    this.local = local.slice(l, l + 4);
+    this.remote = remote.slice(r, r + 4);
+    this.localPort = localPort;
+    this.remotePort = remotePort;
+  }
+}
+
+export class Instances {
+  readonly drops: CaptureDrops = { now: 0, drained: 0 };
+  /** Called when an instance with a socket got something to merge. */
+  onSighting: (connection: Connection) => void = () => {};
+  /** Segments whose numbers fit no connection of their tuple. */
+  badPackets = 0;
+  /** Instances forgotten because too many had no socket. */
+  forgotten = 0;
+
+  #flows = new TupleMap<Flow>();
+  /** Local ports that the target listens on, and remote ports it is connecting to (a count). */
+  #listening = new Uint8Array(65536);
+  #connecting = new Uint16Array(65536);
+  #unbound: (Instance | null)[] = new Array<Instance | null>(MAX_UNBOUND).fill(null);
+  #unboundNext = 0;
+
+  listen(port: number): void {
+    this.#listening[port] = 1;
+  }
+
+  isListening(port: number): boolean {
+    return this.#listening[port] === 1;
+  }
+
+  /** The target is about to connect (+1) to a remote port, or knows the outcome (-1). */
+  connecting(port: number, step: 1 | -1): void {
+    const count = this.#connecting[port]! + step;
+    if (count >= 0 && count < 65536) this.#connecting[port] = count;
+  }
+
+  /** A socket was born: finds its instance, or lets it wait for one. */
+  bind(connection: Connection): void {
+    const { local, remote, lport, rport } = connection;
+    let flow = this.#flows.get(local, 0, lport, remote, 0, rport);
+    if (flow === null) {
+      flow = new Flow(local, 0, lport, remote, 0, rport);
+      this.#flows.set(local, 0, lport, remote, 0, rport, flow);
+    }
+    flow.bound++;
+    connection.flow = flow;
+    flow.awaiting.push(connection);
+    this.#pair(flow);
+  }
+
+  /** The socket is settled: its flow may go. */
+  release(connection: Connection): void {
+    const flow = connection.flow;
+    if (flow === null) return;
+    const waiting = flow.awaiting.indexOf(connection);
+    if (waiting >= 0) flow.awaiting.splice(waiting, 1);
+    const instance = connection.instance;
+    if (instance !== null && flow.current === instance) flow.current = null;
+    flow.bound--;
+    this.#drop(flow);
+  }
+
+  /** Takes row i of a batch. */
+  packet(batch: PacketBatch, i: number): void {
+    const sight = batch.sight[i]!;
+    // On loopback one packet is the departure of one socket's bytes and the arrival of another's.
+    if (sight !== Sight.In) {
+      this.#end(batch, i, true);
+    }
+    if (sight !== Sight.Out) {
+      this.#end(batch, i, false);
+    }
+  }
+
+  /** The packet as the end that sent it (`out`) or the end that gets it sees it. */
+  #end(batch: PacketBatch, i: number, out: boolean): void {
+    const local = out ? batch.source : batch.destination;
+    const remote = out ? batch.destination : batch.source;
+    const localPort = out ? batch.sourcePort[i]! : batch.destinationPort[i]!;
+    const remotePort = out ? batch.destinationPort[i]! : batch.sourcePort[i]!;
+    const a = i * 4;
+    const flags = batch.flags[i]!;
+    let flow = this.#flows.get(local, a, localPort, remote, a, remotePort);
+    if ((flags & TcpFlag.SYN) !== 0) {
+      const payload = batch.payloadBytes[i]!;
+      if ((flags & TcpFlag.ACK) === 0 && payload === 0) return;
+      if (flow === null) {
+        // Of a SYN with data only what may be the target's is kept.
+        if ((flags & TcpFlag.ACK) === 0 && !this.#expects(localPort, remotePort)) return;
+        flow = new Flow(local, a, localPort, remote, a, remotePort);
+        this.#flows.set(local, a, localPort, remote, a, remotePort, flow);
+      }
+      if ((flags & TcpFlag.ACK) === 0) {
+        flow.synSequence = batch.sequence[i]!;
+        flow.synBytes = payload;
+        flow.synNs = batch.timeNs[i]!;
+        flow.synOut = out;
+        return;
+      }
+      this.#synAck(flow, batch, i, out);
+      if (payload === 0) return;
+    }
+    if (flow === null) return;
+    const instance = flow.current;
+    if (instance === null) {
+      if (batch.payloadBytes[i]! > 0) flow.strays++;
+      return;
+    }
+    this.#segment(instance, batch, i, out, flags);
+  }
+
+  #segment(instance: Instance, batch: PacketBatch, i: number, out: boolean, flags: number): void {
+    const mine = out ? instance.out : instance.in;
+    const theirs = out ? instance.in : instance.out;
+    const timeNs = batch.timeNs[i]!;
+    const sequence = batch.sequence[i]!;
+    if ((flags & TcpFlag.RST) !== 0) {
+      // A blind reset lies outside what was sent so far (RFC 5961 §3).
+      if (out) instance.resetOut = true;
+      else instance.resetIn = true;
+      if (instance.connection !== null) this.onSighting(instance.connection);
+      return;
+    }
+    const bytes = batch.payloadBytes[i]!;
+    if (bytes > 0) {
+      if (!instance.keep) {
+        mine.pass(sequence, bytes);
+      } else if (
+        !mine.segment(sequence, bytes, timeNs, batch.interfaceIndex[i]!, this.drops)
+      ) {
+        this.badPackets++;
+        return;
+      } else if (instance.connection === null && mine.queue.length > MAX_UNBOUND_RANGES) {
+        this.#unkeep(instance);
+      }
+    }
+    if ((flags & TcpFlag.FIN) !== 0) mine.fin((sequence + bytes) >>> 0);
+    if ((flags & TcpFlag.ACK) !== 0) {
+      theirs.acknowledge(batch.acknowledgment[i]!, timeNs, this.drops);
+    }
+    if (instance.connection !== null) this.onSighting(instance.connection);
+  }
+
+  #synAck(flow: Flow, batch: PacketBatch, i: number, out: boolean): void {
+    const firstOut = out ? batch.sequence[i]! : batch.acknowledgment[i]!;
+    const firstIn = out ? batch.acknowledgment[i]! : batch.sequence[i]!;
+    const current = flow.current;
+    if (current !== null && current.firstOut === firstOut && current.firstIn === firstIn) return;
+    const keep = flow.awaiting.length > 0 || this.#expects(flow.localPort, flow.remotePort);
+    const timeNs = batch.timeNs[i]!;
+    const instance = new Instance(flow, timeNs, firstOut, firstIn, keep, this.drops);
+    flow.current = instance;
+    flow.unbound.push(instance);
+    this.#remember(instance);
+    if (flow.synBytes > 0) {
+      const mine = flow.synOut ? instance.out : instance.in;
+      const first = flow.synOut ? firstOut : firstIn;
+      if (first === flow.synSequence) {
+        if (keep) mine.segment(first, flow.synBytes, flow.synNs, 0, this.drops);
+        else mine.pass(first, flow.synBytes);
+      }
+      flow.synBytes = 0;
+    }
+    this.#pair(flow);
+  }
+
+  /** Pairs sockets with instances, both in the order of their birth. */
+  #pair(flow: Flow): void {
+    const { unbound, awaiting } = flow;
+    let i = 0;
+    let c = 0;
+    while (i < unbound.length && c < awaiting.length) {
+      const instance = unbound[i]!;
+      const connection = awaiting[c]!;
+      if (connection.connected) {
+        // The handshake of a socket that connects comes after connect was called.
+        if (instance.timeNs < connection.birthNs) {
+          i++;
+          continue;
+        }
+      } else if (instance.timeNs > connection.birthNs) {
+        // accept returned before this handshake: the socket's own one was not captured.
+        c++;
+        continue;
+      }
+      unbound.splice(i, 1);
+      awaiting.splice(c, 1);
+      instance.connection = connection;
+      this.#unbound[instance.slot] = null;
+      if (!instance.keep) {
+        instance.keep = true;
+        instance.out.bookUnborn();
+        instance.in.bookUnborn();
+      }
+      connection.attach(instance);
+      this.onSighting(connection);
+    }
+  }
+
+  /** An instance of the same local or remote end under another address: address translation? */
+  looksTranslated(connection: Connection): boolean {
+    for (const instance of this.#unbound) {
+      if (instance === null) continue;
+      const flow = instance.flow;
+      const sameLocal =
+        flow.localPort === connection.lport && sameWords(flow.local, connection.local);
+      const sameRemote =
+        flow.remotePort === connection.rport && sameWords(flow.remote, connection.remote);
+      if (sameLocal !== sameRemote && instance.timeNs >= connection.birthNs - 1e9) return true;
+    }
+    return false;
+  }
+
+  #remember(instance: Instance): void {
+    const at = this.#unboundNext;
+    const old = this.#unbound[at]!;
+    if (old !== null) this.#forget(old);
+    this.#unbound[at] = instance;
+    instance.slot = at;
+    this.#unboundNext = (at + 1) & (MAX_UNBOUND - 1);
+  }
+
+  #forget(instance: Instance): void {
+    const flow = instance.flow;
+    this.forgotten++;
+    const i = flow.unbound.indexOf(instance);
+    if (i >= 0) flow.unbound.splice(i, 1);
+    if (flow.current === instance) flow.current = null;
+    this.#drop(flow);
+  }
+
+  #expects(localPort: number, remotePort: number): boolean {
+    return this.#listening[localPort] === 1 || this.#connecting[remotePort]! > 0;
+  }
+
+  #unkeep(instance: Instance): void {
+    instance.keep = false;
+    instance.out.forget();
+    instance.in.forget();
+  }
+
+  #drop(flow: Flow): void {
+    if (flow.bound > 0 || flow.unbound.length > 0 || flow.awaiting.length > 0) return;
+    this.#flows.delete(flow.local, 0, flow.localPort, flow.remote, 0, flow.remotePort);
+  }
+}
+
+function sameWords(a: Uint32Array, b: Uint32Array): boolean {
+  return a[0] === b[0] && a[1] === b[1] && a[2] === b[2] && a[3] === b[3];
+}

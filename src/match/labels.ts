@@ -1,0 +1,72 @@
+// How sockets without a name are grouped. A peer's address appears only where it was asked for.
+
+import { encodeName } from "../output/name.ts";
+import { DirectionStats } from "../output/stats.ts";
+import type { LabelMode } from "./label-modes.ts";
+
+
+/** One group of sockets and its books; those of ended sockets are merged in. */
+export class Label {
+  readonly out = new DirectionStats();
+  readonly in = new DirectionStats();
+  readonly encoded: Uint8Array;
+
+  constructor(readonly name: string) {
+    this.encoded = encodeName(name);
+  }
+}
+
+export class Labels {
+  readonly #byName = new Map<string, Label>();
+
+  constructor(readonly mode: LabelMode) {}
+
+  /** All labels in the order of their first socket. */
+  all(): Iterable<Label> {
+    return this.#byName.values();
+  }
+
+  /** The label of a socket that was born by connect (`connected`) or by accept. */
+  of(connected: boolean, lport: number, rport: number, remote: Uint32Array): Label {
+    let name = "";
+    if (this.mode !== "none") {
+      name = connected ? `out:${rport}` : `in:${lport}`;
+      if (this.mode === "peer") {
+        name = connected
+          ? `out:${formatAddress(remote)}:${rport}`
+          : `in:${lport}:${formatAddress(remote)}`;
+      }
+    }
+    let label = this.#byName.get(name);
+    if (label === undefined) {
+      label = new Label(name);
+      this.#byName.set(name, label);
+    }
+    return label;
+  }
+}
+
+/** Text of an address in four words: dotted quads, or bracketed IPv6 (RFC 5952). */
+export function formatAddress(words: Uint32Array): string {
+  if (words[0] === 0 && words[1] === 0 && words[2] === 0xffff) {
+    const a = words[3]!;
+    return `${a >>> 24}.${(a >>> 16) & 255}.${(a >>> 8) & 255}.${a & 255}`;
+  }
+  const groups: number[] = [];
+  for (const word of words) groups.push(word >>> 16, word & 0xffff);
+  // The longest run of two or more zero groups, the first of equals, becomes "::".
+  let best = -1;
+  let bestLength = 1;
+  for (let i = 0; i < 8; i++) {
+    let n = 0;
+    while (i + n < 8 && groups[i + n] === 0) n++;
+    if (n > bestLength) {
+      best = i;
+      bestLength = n;
+    }
+    i += n;
+  }
+  const hex = groups.map((group) => group.toString(16));
+  if (best < 0) return `[${hex.join(":")}]`;
+  return `[${hex.slice(0, best).join(":")}::${hex.slice(best + bestLength).join(":")}]`;
+}

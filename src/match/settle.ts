@@ -1,0 +1,125 @@
+// Closes the books of a socket: every byte that was called ends as matched, in flight, or unmatched
+// for a reason; every byte on the wire as called, unread, or unexplained.
+
+import { Reason } from "../output/reasons.ts";
+import type { Connection, Progress } from "./connection.ts";
+import { type CaptureDrops, Seen } from "./sightings.ts";
+import type { CallSink, Side } from "./merge.ts";
+
+/** What settling needs of the engine. */
+export interface Books {
+  readonly sink: CallSink | null;
+  readonly out: boolean;
+  readonly in: boolean;
+  readonly instances: { readonly drops: CaptureDrops };
+  interrupted: number;
+  /** The reason for which this socket's connection was not found on the wire. */
+  unfound(connection: Connection): number;
+}
+
+export function settle(books: Books, connection: Connection, queuedBytes: number): void {
+  if (books.out) settleOut(books, connection, queuedBytes);
+  if (books.in) settleIn(books, connection);
+  for (const side of [connection.out, connection.in]) {
+    const { stats, calls, sightings } = side;
+    stats.calls = calls.count;
+    stats.bytesCalled = calls.bytes;
+    stats.bytesRetransmitted = sightings?.retransmitted ?? 0;
+    stats.sockets = calls.count > 0 || stats.bytesUnexplained + stats.bytesUnread > 0 ? 1 : 0;
+  }
+  if (books.out) connection.label.out.merge(connection.out.stats);
+  if (books.in) connection.label.in.merge(connection.in.stats);
+}
+
+function settleOut(books: Books, connection: Connection, queuedBytes: number): void {
+  const side = connection.out;
+  const { calls, sightings } = side;
+  const { sink } = books;
+  completeCalls(side, connection.outProgress);
+  if (sightings === null || connection.lost) {
+    side.book(calls.edge, books.unfound(connection), connection, sink);
+    return;
+  }
+  const { active, callNs } = connection.outProgress;
+  if (active > 0 && sightings.high > calls.edge) {
+    // The process died inside a call: what the wire shows beyond the last record is that call's.
+    books.interrupted++;
+    const bytes = sightings.high - calls.edge;
+    if (active === 1) {
+      calls.add(calls.edge, bytes, callNs, connection.fd, connection.pid, false, 0);
+    } else {
+      calls.skipTo(calls.edge + bytes, Reason.interrupted);
+    }
+  }
+  const drops = books.instances.drops;
+  const missed = sightings.missedReason(drops);
+  // Sighted beyond a hole that nothing filled: the bytes in the hole were sent, or never will be.
+  if (sightings.holes > 0) sightings.bookTo(sightings.high, missed);
+  // A FIN takes a sequence number of its own.
+  const acknowledged =
+    sightings.finAt >= 0 ? Math.min(sightings.acknowledged, sightings.finAt) : sightings.acknowledged;
+  const sent = Math.max(acknowledged, sightings.finAt);
+  if (sent > sightings.edge) sightings.bookTo(Math.min(sent, calls.edge), missed);
+  side.merge(connection, sink);
+  if (side.position < calls.edge) {
+    if (queuedBytes > 0) side.leaveInFlight(connection, sink);
+    else side.book(calls.edge, Reason.closedUnsent, connection, sink);
+  }
+  side.stats.bytesUnexplained = Math.max(0, sightings.edge - calls.edge);
+}
+
+function settleIn(books: Books, connection: Connection): void {
+  const side = connection.in;
+  const { calls, sightings } = side;
+  const { sink } = books;
+  completeCalls(side, connection.inProgress);
+  if (sightings === null || connection.lost) {
+    side.book(calls.edge, books.unfound(connection), connection, sink);
+    return;
+  }
+  // What was read had arrived, sighted or not.
+  if (sightings.edge < calls.edge) {
+    sightings.bookTo(calls.edge, sightings.missedReason(books.instances.drops));
+  }
+  side.merge(connection, sink);
+  // Beyond a hole bytes have arrived, but no application can have read them.
+  const rest = sightings.edge - calls.edge;
+  const beyondHole = sightings.high - sightings.edge;
+  const unread = rest > 0 ? unreadBytes(connection, rest) : 0;
+  side.stats.bytesUnread = unread + Math.max(0, beyondHole);
+  side.stats.bytesUnexplained = Math.max(0, rest - unread);
+}
+
+/** All records that will ever come are here: gaps are lost records. */
+function completeCalls(side: Side, progress: Progress): void {
+  const { calls } = side;
+  while (calls.waiting > 0) calls.skipGap(Reason.ringDrop);
+  calls.release();
+  if (progress.off > calls.edge && progress.off <= Number.MAX_SAFE_INTEGER) {
+    calls.skipTo(progress.off, Reason.ringDrop);
+  }
+}
+
+/** Of `rest` bytes that arrived in order and that no call returned, those still in the kernel. */
+function unreadBytes(connection: Connection, rest: number): number {
+  const { instance, unreadAtClose, unboundNs } = connection;
+  // Closing a socket with unread bytes resets the connection (RFC 2525 §2.17).
+  if (instance === null || instance.resetOut) return rest;
+  if (unreadAtClose < 0) return instance.out.finAt >= 0 ? 0 : rest;
+  if (rest <= unreadAtClose) return rest;
+  let late = 0;
+  let start = connection.in.position;
+  const queue = connection.in.sightings!.queue;
+  for (let p = 0; p < queue.length; p++) {
+    const i = queue.at(p);
+    const end = queue.values[i + Seen.end]!;
+    if (queue.values[i + Seen.timeNs]! >= unboundNs) late += end - start;
+    start = end;
+  }
+  return Math.min(rest, unreadAtClose + late);
+}
+
+/** Bytes of a side that were called but neither sighted nor booked. */
+export function unsentBytes(side: Side): number {
+  return side.calls.known - side.position;
+}

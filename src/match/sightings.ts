@@ -1,0 +1,256 @@
+// What the wire showed of one direction of one connection: for each byte of the stream, when it
+// was first sighted, and when everything before it had been sighted too.
+//
+// Sequence numbers (RFC 9293 §3.4) become stream offsets by the initial sequence number: offset 0
+// is the byte after the SYN. In-order segments go straight to the queue; segments beyond a hole
+// wait in `ahead` until the hole is filled or proven never to be.
+//
+// A hole that is filled later is either the first transmission after a drop in front of the tap
+// (this host's own qdisc, or the path to this host), or a retransmission of what the capture
+// itself dropped. The capture's drop counter decides, and so does an acknowledgment of bytes
+// that were never sighted: those had been transmitted, for certain.
+
+import { Reason } from "../output/reasons.ts";
+import { MATCHABLE } from "./calls.ts";
+import { RangeQueue } from "./ranges.ts";
+
+/** Numbers of a range of sightings: see `Sightings.queue`. */
+export const Seen = { end: 0, timeNs: 1, inorderNs: 2, reason: 3, stride: 4 } as const;
+
+/** No window is larger (RFC 7323 §2.3: 2^30): farther offsets are not of this connection. */
+const MAX_WINDOW_BYTES = 2 ** 30;
+
+/** Ranges kept for one direction of one connection (32 bytes each) before times are given up. */
+export const MAX_RANGES = 1 << 18;
+
+interface Ahead {
+  start: number;
+  end: number;
+  timeNs: number;
+  reason: number;
+  /** Capture drops known before the hole in front of this range opened. */
+  dropsBeforeHole: number;
+}
+
+/** Counters of the capture that decide what a hole means; kept by the engine for all flows. */
+export interface CaptureDrops {
+  /** Packets that the capture dropped, as read after the last packet in hand. */
+  now: number;
+  /** The same counter when the capture's buffer was last seen empty. */
+  drained: number;
+}
+
+export class Sightings {
+  readonly queue = new RangeQueue(Seen.stride);
+  /** End of what has been sighted (or booked) without a gap. */
+  edge = 0;
+  /** End of the farthest byte sighted. */
+  high = 0;
+  /** Payload bytes sighted again on the same device. */
+  retransmitted = 0;
+  /** Payload bytes on the wire, each once. */
+  wireBytes = 0;
+  /** Offset after the last byte before FIN; -1 before a FIN was sighted. */
+  finAt = -1;
+  /** Everything below was acknowledged by the receiver. */
+  acknowledged = 0;
+  packets = 0;
+  lastNs = -Infinity;
+
+  #sequenceOfHigh: number;
+  #ahead: Ahead[] = [];
+  #device = -1;
+  #dropsAtLast: number;
+
+  /** @param firstSequence Sequence number of offset 0. @param drops Drops counted before it. */
+  constructor(firstSequence: number, drops: number) {
+    this.#sequenceOfHigh = firstSequence >>> 0;
+    this.#dropsAtLast = drops;
+  }
+
+  get holes(): number {
+    return this.#ahead.length;
+  }
+
+  offsetOf(sequence: number): number {
+    return this.high + ((sequence - this.#sequenceOfHigh) | 0);
+  }
+
+  /**
+   * Takes a segment with payload. Returns false if its sequence number cannot be of this
+   * connection.
+   */
+  segment(
+    sequence: number,
+    bytes: number,
+    timeNs: number,
+    device: number,
+    drops: CaptureDrops,
+  ): boolean {
+    const edge = this.edge;
+    let start = this.high + ((sequence - this.#sequenceOfHigh) | 0);
+    const end = start + bytes;
+    if (start > this.high + MAX_WINDOW_BYTES || end < edge - MAX_WINDOW_BYTES) return false;
+    this.packets++;
+    if (timeNs > this.lastNs) this.lastNs = timeNs;
+    if (this.#device < 0) this.#device = device;
+    // Keep-alive probes repeat the byte before the window, which may be the SYN itself.
+    if (start < 0) start = 0;
+    if (end <= start) return true;
+    if (start <= edge && this.#ahead.length === 0) {
+      if (end <= edge) {
+        if (device === this.#device) this.retransmitted += end - start;
+      } else {
+        if (start < edge && device === this.#device) this.retransmitted += edge - start;
+        this.#append(end, timeNs, timeNs, MATCHABLE);
+      }
+    } else {
+      this.#outOfOrder(start, end, timeNs, device, drops);
+    }
+    if (end > this.high) this.#raiseHigh(end);
+    this.#dropsAtLast = drops.drained;
+    return true;
+  }
+
+  /**
+   * Takes note of a segment that is not kept, because no socket of the target is known for it:
+   * should one be born later, everything up to here is booked as `unborn`.
+   */
+  pass(sequence: number, bytes: number): void {
+    const end = this.offsetOf(sequence) + bytes;
+    if (end > this.high && end < this.high + MAX_WINDOW_BYTES) this.#raiseHigh(end);
+  }
+
+  /** Forgets the times of everything sighted so far. */
+  forget(): void {
+    this.queue.clear();
+    this.#ahead.length = 0;
+    this.edge = 0;
+  }
+
+  /** Books what was passed or forgotten, before the first merge. */
+  bookUnborn(): void {
+    if (this.queue.length === 0 && this.high > 0) this.bookTo(this.high, Reason.unborn);
+  }
+
+  /** The other side acknowledged `sequence`: closes holes that the capture missed. */
+  acknowledge(sequence: number, timeNs: number, drops: CaptureDrops): void {
+    const offset = this.offsetOf(sequence);
+    if (offset <= this.acknowledged || offset > this.high + MAX_WINDOW_BYTES) return;
+    this.acknowledged = offset;
+    if (this.#ahead.length > 0) this.#closeMissed(timeNs, drops);
+  }
+
+  fin(sequence: number): void {
+    this.finAt = this.offsetOf(sequence);
+  }
+
+  /** Books [edge, end) as transmitted or received without a sighting. */
+  bookTo(end: number, reason: number): void {
+    const ahead = this.#ahead;
+    while (ahead.length > 0 && this.edge < end) {
+      const first = ahead[0]!;
+      if (first.start > this.edge) this.#append(Math.min(first.start, end), 0, 0, reason);
+      if (this.edge < first.start) return;
+      this.#catchUp(first.timeNs);
+    }
+    if (this.edge < end) this.#append(end, 0, 0, reason);
+    if (end > this.high) this.#raiseHigh(end);
+  }
+
+  /** Why a byte that was transmitted is not among the sightings. */
+  missedReason(drops: CaptureDrops): number {
+    return drops.now > this.#dropsAtLast ? Reason.captureDrop : Reason.unseen;
+  }
+
+  #outOfOrder(
+    from: number,
+    end: number,
+    timeNs: number,
+    device: number,
+    drops: CaptureDrops,
+  ): void {
+    const ahead = this.#ahead;
+    let start = from;
+    if (start < this.edge) {
+      const again = Math.min(end, this.edge) - start;
+      if (device === this.#device) this.retransmitted += again;
+      start += again;
+    }
+    let i = 0;
+    while (i < ahead.length && ahead[i]!.end <= start) i++;
+    while (start < end) {
+      const next = i < ahead.length ? ahead[i]! : null;
+      const until = next === null ? end : Math.min(end, next.start);
+      if (start < until) {
+        // Bytes below a range already sighted fill its hole, bytes beyond the last open one.
+        const dropsBeforeHole = next === null ? this.#dropsAtLast : next.dropsBeforeHole;
+        const missed = next !== null && drops.now > dropsBeforeHole;
+        ahead.splice(i, 0, {
+          start,
+          end: until,
+          timeNs,
+          reason: missed ? Reason.captureDrop : MATCHABLE,
+          dropsBeforeHole,
+        });
+        i++;
+        start = until;
+      }
+      if (next !== null && start < end) {
+        const again = Math.min(end, next.end) - start;
+        if (again > 0) {
+          if (device === this.#device) this.retransmitted += again;
+          start += again;
+        }
+        i++;
+      }
+    }
+    this.#catchUp(timeNs);
+    if (ahead.length > 0) this.#closeMissed(timeNs, drops);
+  }
+
+  /** Gives up the times of the older half, which no call came to fetch: one booked range is left. */
+  #shed(): void {
+    const queue = this.queue;
+    for (let n = queue.length >> 1; n > 0; n--) queue.shift();
+    queue.values[queue.first() + Seen.reason] = Reason.overflow;
+  }
+
+  #closeMissed(timeNs: number, drops: CaptureDrops): void {
+    const ahead = this.#ahead;
+    while (ahead.length > 0 && this.acknowledged >= ahead[0]!.start) {
+      const first = ahead[0]!;
+      const reason = drops.now > first.dropsBeforeHole ? Reason.captureDrop : Reason.unseen;
+      this.#append(first.start, timeNs, timeNs, reason);
+      this.#catchUp(timeNs);
+    }
+  }
+
+  #catchUp(timeNs: number): void {
+    const ahead = this.#ahead;
+    let taken = 0;
+    while (taken < ahead.length && ahead[taken]!.start <= this.edge) {
+      const range = ahead[taken++]!;
+      this.#append(range.end, range.timeNs, Math.max(range.timeNs, timeNs), range.reason);
+    }
+    if (taken > 0) ahead.splice(0, taken);
+  }
+
+  #raiseHigh(end: number): void {
+    this.#sequenceOfHigh = (this.#sequenceOfHigh + (end - this.high)) >>> 0;
+    this.high = end;
+  }
+
+  #append(end: number, timeNs: number, inorderNs: number, reason: number): void {
+    const queue = this.queue;
+    if (reason === MATCHABLE) this.wireBytes += end - this.edge;
+    this.edge = end;
+    if (queue.length >= MAX_RANGES) this.#shed();
+    const i = queue.push();
+    const values = queue.values;
+    values[i + Seen.end] = end;
+    values[i + Seen.timeNs] = timeNs;
+    values[i + Seen.inorderNs] = inorderNs;
+    values[i + Seen.reason] = reason;
+  }
+}

@@ -1,0 +1,277 @@
+// The log: one line of text for every call that moved bytes, in the ancestor's format with more
+// keys. `call` and `miss` are hot: they write bytes into one buffer, and neither allocate nor throw.
+//
+// Lines go to the kernel in chunks, and at `sync` in any case; what it has taken survives the end
+// of this process, however it comes. A `.gz` log is a row of complete gzip members, one a chunk.
+
+import { MemberEncoder } from "../ffi/zlib.ts";
+import { writeBooks } from "./books.ts";
+import { repairEnd } from "./gzip-end.ts";
+import { ascii, LineBuffer } from "./line.ts";
+import { NAME_MAX_BYTES } from "./name.ts";
+import { FileSink } from "./sink.ts";
+import type { DirectionStats } from "./stats.ts";
+
+/** Text handed over at once. Larger compresses better and writes less often. */
+const CHUNK_BYTES = 256 * 1024;
+/** Text kept while the file cannot be written; lines beyond it are shed. */
+const QUEUE_BYTES = 1024 * 1024;
+/**
+ * The longest line of a call without its name: an inbound one, 12 + 12 bytes of frame, 65 of keys
+ * and commas, 4 times of 21 bytes, 7 numbers of 17: 292.
+ */
+const LINE_BYTES = 320 + NAME_MAX_BYTES;
+/**
+ * Speed counts. A line of 184 bytes costs 1.4–1.7 µs and 40 bytes of file here; level 3 2.1 µs and
+ * 36, level 6 3.8 µs and 32, level 9 7 µs and 31.
+ */
+const LEVEL = 1;
+
+const OUT = ascii("KQTIME-OUT;start=");
+const IN = ascii("KQTIME-IN;start=");
+const MISS = ascii("KQTIME-MISS;start=");
+const END = ascii(",end=");
+const FD = ascii(",fd=");
+const BYTES = ascii(",bytes=");
+const FIRST = ascii(",first=");
+const INORDER = ascii(",inorder=");
+const OFF = ascii(",off=");
+const PID = ascii(",pid=");
+const SOCK = ascii(",sock=");
+const LPORT = ascii(",lport=");
+const RPORT = ascii(",rport=");
+const DIR = ascii(",dir=");
+const REASON = ascii(",reason=");
+const NAME = ascii(";");
+const FINISH = ascii(";\n");
+const NEWLINE = ascii("\n");
+
+/** A text log that was cut inside a line: the next line must not become part of it. */
+function endsInLine(sink: FileSink): boolean {
+  try {
+    const end = sink.readEnd(1);
+    return end.length === 1 && end[0] !== NEWLINE[0];
+  } catch {
+    return false;
+  }
+}
+
+export interface LogOptions {
+  /** Unix seconds that all times given to the log are relative to. */
+  baseSec: number;
+  /** Told once for each kind of failing write, with a sentence for the user. */
+  onError: (message: string) => void;
+}
+
+export class Log {
+  /** Lines that could not be kept, or not be written by the end. */
+  linesLost = 0;
+  /** Set while the log may cost no time: lines of calls are counted as lost instead of written. */
+  shedding = false;
+  private readonly text: LineBuffer;
+  private readonly sink: FileSink;
+  private readonly encoder: MemberEncoder | null;
+  private lines = 0;
+  private closed = false;
+
+  private constructor(sink: FileSink, encoder: MemberEncoder | null, baseSec: number) {
+    this.sink = sink;
+    this.encoder = encoder;
+    this.text = new LineBuffer(QUEUE_BYTES, baseSec);
+  }
+
+  /**
+   * Opens `path` for appending, compressed if it ends in `.gz`.
+   * @throws KQTimeError `E_LOG` if it cannot be opened, `E_LIBRARY` without libz.
+   */
+  static open(path: string, options: LogOptions): Log {
+    // libz first: without it no empty file is left behind.
+    const encoder = path.endsWith(".gz") ? new MemberEncoder(QUEUE_BYTES, LEVEL) : null;
+    let sink: FileSink;
+    try {
+      sink = FileSink.open(path, options.onError);
+    } catch (error) {
+      encoder?.close();
+      throw error;
+    }
+    const log = new Log(sink, encoder, options.baseSec);
+    if (encoder !== null) repairEnd(sink, encoder);
+    else if (endsInLine(sink)) log.text.put(NEWLINE);
+    return log;
+  }
+
+  /** Lines that the kernel has taken; those since the last chunk are not among them yet. */
+  get linesWritten(): number {
+    return this.sink.linesWritten;
+  }
+
+  /**
+   * A call with a time. Out (0): `startNs` is the call's entry, `endNs` and `firstNs` the
+   * departures of its last and its first byte, `inorderNs` is not used. In (1): `startNs` and
+   * `firstNs` are the arrivals of the last and the first byte that it returned, `inorderNs` is
+   * when the last byte had no gap before it any more, `endNs` is its return. Times in ns relative
+   * to the base; `bytes` those matched; `off` the stream offset; `name` from `encodeName`.
+   */
+  call(
+    direction: 0 | 1,
+    startNs: number,
+    endNs: number,
+    firstNs: number,
+    inorderNs: number,
+    bytes: number,
+    off: number,
+    pid: number,
+    fd: number,
+    sock: number,
+    lport: number,
+    rport: number,
+    name: Uint8Array,
+  ): void {
+    if (!this.begin()) return;
+    const text = this.text;
+    text.put(direction === 0 ? OUT : IN);
+    text.putTime(startNs);
+    text.put(END);
+    text.putTime(endNs);
+    text.put(FD);
+    text.putInteger(fd);
+    text.put(BYTES);
+    text.putInteger(bytes);
+    text.put(FIRST);
+    text.putTime(firstNs);
+    if (direction === 1) {
+      text.put(INORDER);
+      text.putTime(inorderNs);
+    }
+    this.putPlace(off, pid, sock, lport, rport);
+    this.finish(name);
+  }
+
+  /** Bytes of a call without a time; `reason` is a `Reason`. */
+  miss(
+    direction: 0 | 1,
+    startNs: number,
+    endNs: number,
+    bytes: number,
+    off: number,
+    pid: number,
+    fd: number,
+    sock: number,
+    lport: number,
+    rport: number,
+    reason: number,
+    name: Uint8Array,
+  ): void {
+    if (!this.begin()) return;
+    const text = this.text;
+    text.put(MISS);
+    text.putTime(startNs);
+    text.put(END);
+    text.putTime(endNs);
+    text.put(FD);
+    text.putInteger(fd);
+    text.put(BYTES);
+    text.putInteger(bytes);
+    this.putPlace(off, pid, sock, lport, rport);
+    text.put(DIR);
+    text.putInteger(direction);
+    text.put(REASON);
+    text.putInteger(reason);
+    this.finish(name);
+  }
+
+  /** The books of a label at the end, with its histograms (see books.ts); not for the hot path. */
+  books(
+    direction: 0 | 1,
+    startNs: number,
+    endNs: number,
+    stats: DirectionStats,
+    name: Uint8Array,
+  ): void {
+    const line = writeBooks(direction, startNs, endNs, stats, name, this.text.baseSec);
+    if (this.text.room < line.length) this.flush();
+    if (this.closed || this.text.room < line.length) {
+      this.linesLost++;
+      return;
+    }
+    this.text.put(line);
+    this.lines++;
+  }
+
+  /**
+   * Hands everything so far to the kernel: it is readable, and decompressible, whatever becomes
+   * of this process. (No fsync: waiting for the disk would lose records.)
+   */
+  sync(): void {
+    if (this.closed) return;
+    this.sink.retry();
+    this.flush();
+  }
+
+  /** Writes what can be written, counts the rest as lost, and closes. Never throws. */
+  close(): void {
+    if (this.closed) return;
+    this.sync();
+    this.closed = true;
+    this.linesLost += this.lines + this.sink.close();
+    this.lines = 0;
+    this.encoder?.close();
+    // No room any more: a line given later is counted as lost.
+    this.text.length = QUEUE_BYTES;
+  }
+
+  private putPlace(off: number, pid: number, sock: number, lport: number, rport: number): void {
+    const text = this.text;
+    text.put(OFF);
+    text.putInteger(off);
+    text.put(PID);
+    text.putInteger(pid);
+    text.put(SOCK);
+    text.putInteger(sock);
+    text.put(LPORT);
+    text.putInteger(lport);
+    text.put(RPORT);
+    text.putInteger(rport);
+  }
+
+  /** Makes room for a line; false, and one more lost, if there is none. */
+  private begin(): boolean {
+    if (this.text.length < CHUNK_BYTES && !this.shedding) return true;
+    return this.makeRoom();
+  }
+
+  private makeRoom(): boolean {
+    if (!this.shedding) {
+      this.flush();
+      if (this.text.room >= LINE_BYTES) return true;
+    }
+    this.linesLost++;
+    return false;
+  }
+
+  private finish(name: Uint8Array): void {
+    const text = this.text;
+    text.put(NAME);
+    text.put(name);
+    text.put(FINISH);
+    this.lines++;
+  }
+
+  private flush(): void {
+    const { sink, text, encoder } = this;
+    if (sink.blocked || text.length === 0 || this.closed) return;
+    if (encoder === null) {
+      sink.write(text.bytes, text.length, this.lines);
+    } else {
+      const member = encoder.encode(text.bytes, text.length);
+      if (member === 0) {
+        sink.report("libz", "libz failed to compress the log; lines are lost");
+        this.linesLost += this.lines;
+      } else {
+        sink.write(encoder.output, member, this.lines);
+      }
+    }
+    text.length = 0;
+    this.lines = 0;
+  }
+}

@@ -1,0 +1,89 @@
+// The books of one direction, of one label or of one socket: how many bytes were called, which of
+// them have a time, and where the others went. The join writes the fields directly.
+
+import { Histogram } from "./histogram.ts";
+import { REASONS } from "./reasons.ts";
+
+export class DirectionStats {
+  /** Sockets that moved bytes in this direction. */
+  sockets = 0;
+  /** Calls that moved bytes. */
+  calls = 0;
+  /** Bytes that the kernel took from (out) or gave to (in) the application. */
+  bytesCalled = 0;
+  /** Of them, those whose packet was found: they have a time. */
+  bytesMatched = 0;
+  /** Of them, those that have none, indexed by `Reason`. */
+  readonly unmatched = new Float64Array(REASONS.length);
+  /** Time of each call (its last byte), weight 1. */
+  readonly callNs = new Histogram();
+  /** Time of each byte, weighted by bytes. */
+  readonly byteNs = new Histogram();
+  /** Inbound: how long arrived bytes waited for an earlier one that was missing, by bytes. */
+  readonly reassemblyNs = new Histogram();
+  /** Bytes that the wire carried again. */
+  bytesRetransmitted = 0;
+  /** Outbound: called, but not yet sent when the measurement ended. */
+  bytesInFlight = 0;
+  /** Inbound: arrived, but never called for. */
+  bytesUnread = 0;
+  /** On the wire of a measured socket, but in no call (C stdio, io_uring, …). */
+  bytesUnexplained = 0;
+
+  /** Bytes without a time, over all reasons. */
+  bytesUnmatched(): number {
+    let bytes = 0;
+    for (let reason = 0; reason < this.unmatched.length; reason++) bytes += this.unmatched[reason]!;
+    return bytes;
+  }
+
+  /** Matched share of the bytes that can have been matched, 0 … 1; null where there are none. */
+  coverage(): number | null {
+    const due = this.bytesCalled - this.bytesInFlight;
+    if (!(due > 0)) return null;
+    return Math.min(1, Math.max(0, this.bytesMatched / due));
+  }
+
+  /** Every byte called is matched, in flight, or unmatched for a reason; no time was refused. */
+  balances(): boolean {
+    const booked = this.bytesMatched + this.bytesInFlight + this.bytesUnmatched();
+    return (
+      this.bytesCalled === booked &&
+      this.callNs.refused === 0 &&
+      this.byteNs.refused === 0 &&
+      this.reassemblyNs.refused === 0
+    );
+  }
+
+  /** Adds all of `other`. */
+  merge(other: DirectionStats): void {
+    this.sockets += other.sockets;
+    this.calls += other.calls;
+    this.bytesCalled += other.bytesCalled;
+    this.bytesMatched += other.bytesMatched;
+    for (let i = 0; i < this.unmatched.length; i++) this.unmatched[i]! += other.unmatched[i]!;
+    this.callNs.merge(other.callNs);
+    this.byteNs.merge(other.byteNs);
+    this.reassemblyNs.merge(other.reassemblyNs);
+    this.bytesRetransmitted += other.bytesRetransmitted;
+    this.bytesInFlight += other.bytesInFlight;
+    this.bytesUnread += other.bytesUnread;
+    this.bytesUnexplained += other.bytesUnexplained;
+  }
+
+  /** Back to nothing; the memory is kept. */
+  reset(): void {
+    this.sockets = 0;
+    this.calls = 0;
+    this.bytesCalled = 0;
+    this.bytesMatched = 0;
+    this.unmatched.fill(0);
+    this.callNs.reset();
+    this.byteNs.reset();
+    this.reassemblyNs.reset();
+    this.bytesRetransmitted = 0;
+    this.bytesInFlight = 0;
+    this.bytesUnread = 0;
+    this.bytesUnexplained = 0;
+  }
+}

@@ -1,0 +1,277 @@
+// The summary of a measurement as one plain object: what `--json` prints, what the table shows, and
+// what docs/summary.schema.json describes. All times in it are nanoseconds.
+
+import type { Histogram } from "./histogram.ts";
+import { encodeName, printable } from "./name.ts";
+import { REASONS } from "./reasons.ts";
+import { DirectionStats } from "./stats.ts";
+import { formatExact } from "./units.ts";
+
+/** Sockets listed one by one; the others are summed. */
+export const SOCKETS_LISTED = 100;
+
+/** What was lost on the way; all of them numbers of things, 0 if none. */
+export interface Losses {
+  /** Records dropped because the target's ring was full. */
+  ringRecords: number;
+  /** Packets that the kernel dropped because the capture buffer was full. */
+  capturePackets: number;
+  /** Packets that the network interface dropped. */
+  interfacePackets: number;
+  /** Records in the ring that made no sense. */
+  badRecords: number;
+  /** Packets that could not be decoded. */
+  badPackets: number;
+  /** Lines of the log that were not written. */
+  logLines: number;
+  /** Records dropped because a ring could not be extended. */
+  memoryRecords: number;
+  /** Sockets not measured: the socket table was full. */
+  tableSockets: number;
+  /** Sockets not measured: the descriptor was beyond the table of descriptors. */
+  descriptorSockets: number;
+  /** Sockets whose addresses could not be learnt. */
+  addressSockets: number;
+  /** Forked processes that went on in an inherited ring. */
+  inheritedRings: number;
+  /** IP fragments of TCP segments: they cannot be joined. */
+  fragments: number;
+}
+
+/** Those that every caller knows. */
+type BasicLoss =
+  | "ringRecords"
+  | "capturePackets"
+  | "interfacePackets"
+  | "badRecords"
+  | "badPackets"
+  | "logLines";
+
+export interface SocketInput {
+  sock: number;
+  pid: number;
+  fd: number;
+  lport: number;
+  rport: number;
+  label: string;
+  /** Address of the peer; only where the user asked for it. */
+  peer?: string | undefined;
+  out: DirectionStats;
+  in: DirectionStats;
+}
+
+export interface SummaryInput {
+  version: string;
+  command: string[];
+  exitCode: number | null;
+  signal: string | null;
+  pids: number[];
+  /** Unix seconds that the times are relative to. */
+  baseSec: number;
+  startNs: number;
+  endNs: number;
+  labels: Iterable<{ label: string; out: DirectionStats; in: DirectionStats }>;
+  sockets: Iterable<SocketInput>;
+  /** Sockets that the caller has summed already. */
+  socketsRest: { count: number; out: DirectionStats; in: DirectionStats };
+  datagram: { sockets: number; calls: number; bytes: number };
+  losses: Pick<Losses, BasicLoss> & Partial<Omit<Losses, BasicLoss>>;
+  warnings: string[];
+}
+
+/** Of a distribution of times, in ns; `count` is its weight, calls or bytes. */
+export interface Distribution {
+  count: number;
+  min: number | null;
+  mean: number | null;
+  p50: number | null;
+  p90: number | null;
+  p99: number | null;
+  p999: number | null;
+  max: number | null;
+}
+
+interface DirectionSummary {
+  sockets: number;
+  calls: number;
+  bytesCalled: number;
+  bytesMatched: number;
+  bytesUnmatched: Record<string, number>;
+  coverage: number | null;
+  callNs: Distribution;
+  byteNs: Distribution;
+  bytesRetransmitted: number;
+  bytesUnexplained: number;
+}
+
+export interface OutSummary extends DirectionSummary {
+  bytesInFlight: number;
+}
+
+export interface InSummary extends DirectionSummary {
+  bytesUnread: number;
+  reassemblyNs: Distribution;
+}
+
+export interface BothSummary {
+  out: OutSummary;
+  in: InSummary;
+}
+
+export interface SocketSummary extends BothSummary {
+  sock: number;
+  pid: number;
+  fd: number;
+  lport: number;
+  rport: number;
+  label: string;
+  peer?: string;
+}
+
+export interface Summary {
+  version: string;
+  target: { command: string[]; exitCode: number | null; signal: string | null; pids: number[] };
+  /** Decimal: more digits than a JSON number keeps. */
+  startUnixNs: string;
+  durationNs: number;
+  booksBalance: boolean;
+  warnings: string[];
+  directions: BothSummary;
+  labels: ({ label: string } & BothSummary)[];
+  sockets: SocketSummary[];
+  socketsRest: { count: number } & BothSummary;
+  datagram: { sockets: number; calls: number; bytes: number };
+  losses: Losses;
+}
+
+function whole(ns: number | null): number | null {
+  return ns === null ? null : Math.round(ns);
+}
+
+function distribution(histogram: Histogram): Distribution {
+  const { mean } = histogram;
+  return {
+    count: histogram.count,
+    min: whole(histogram.min),
+    // Beyond 2^53 the sum depends on the order of the additions, in its last digits: not shown.
+    mean: mean === null ? null : Math.round(mean * 1000) / 1000,
+    p50: histogram.quantile(0.5),
+    p90: histogram.quantile(0.9),
+    p99: histogram.quantile(0.99),
+    p999: histogram.quantile(0.999),
+    max: whole(histogram.max),
+  };
+}
+
+function direction(stats: DirectionStats): DirectionSummary {
+  const bytesUnmatched: Record<string, number> = {};
+  stats.unmatched.forEach((bytes, reason) => {
+    if (bytes !== 0) bytesUnmatched[REASONS[reason]!] = bytes;
+  });
+  return {
+    sockets: stats.sockets,
+    calls: stats.calls,
+    bytesCalled: stats.bytesCalled,
+    bytesMatched: stats.bytesMatched,
+    bytesUnmatched,
+    coverage: stats.coverage(),
+    callNs: distribution(stats.callNs),
+    byteNs: distribution(stats.byteNs),
+    bytesRetransmitted: stats.bytesRetransmitted,
+    bytesUnexplained: stats.bytesUnexplained,
+  };
+}
+
+function both(stats: { out: DirectionStats; in: DirectionStats }): BothSummary {
+  return {
+    out: { ...direction(stats.out), bytesInFlight: stats.out.bytesInFlight },
+    in: {
+      ...direction(stats.in),
+      bytesUnread: stats.in.bytesUnread,
+      reassemblyNs: distribution(stats.in.reassemblyNs),
+    },
+  };
+}
+
+function calledBytes(stats: { out: DirectionStats; in: DirectionStats }): number {
+  return stats.out.bytesCalled + stats.in.bytesCalled;
+}
+
+/** The label as the log has it, so that a report made from the log has the same. */
+function labelText(label: string): string {
+  return new TextDecoder().decode(encodeName(label));
+}
+
+function imbalance(label: string, where: string, stats: DirectionStats): string {
+  const booked = stats.bytesMatched + stats.bytesInFlight + stats.bytesUnmatched();
+  const difference = stats.bytesCalled - booked;
+  const what =
+    difference === 0
+      ? "times below zero were measured"
+      : `${formatExact(stats.bytesCalled)} bytes were called, ${formatExact(booked)} are booked`;
+  return `the books of ${label}, ${where}, do not balance: ${what}; do not trust these figures`;
+}
+
+/** Builds the summary. The totals are the merge of the labels. */
+export function buildSummary(input: SummaryInput): Summary {
+  const labels = Array.from(input.labels, (entry) => ({ ...entry, label: labelText(entry.label) }));
+  // A fixed order, also for the sums: the same books give the same summary, from memory or a log.
+  labels.sort((a, b) => calledBytes(b) - calledBytes(a) || (a.label < b.label ? -1 : 1));
+  const total = { out: new DirectionStats(), in: new DirectionStats() };
+  const imbalances: string[] = [];
+  for (const entry of labels) {
+    total.out.merge(entry.out);
+    total.in.merge(entry.in);
+    if (!entry.out.balances()) imbalances.push(imbalance(entry.label, "outbound", entry.out));
+    if (!entry.in.balances()) imbalances.push(imbalance(entry.label, "inbound", entry.in));
+  }
+
+  const sockets = Array.from(input.sockets);
+  sockets.sort((a, b) => calledBytes(b) - calledBytes(a) || a.sock - b.sock);
+  const rest = { out: new DirectionStats(), in: new DirectionStats() };
+  rest.out.merge(input.socketsRest.out);
+  rest.in.merge(input.socketsRest.in);
+  for (const socket of sockets.slice(SOCKETS_LISTED)) {
+    rest.out.merge(socket.out);
+    rest.in.merge(socket.in);
+  }
+  const summed = Math.max(0, sockets.length - SOCKETS_LISTED);
+
+  const startNs = Math.round(input.startNs);
+  return {
+    version: input.version,
+    target: {
+      command: [...input.command],
+      exitCode: input.exitCode,
+      signal: input.signal,
+      pids: [...input.pids],
+    },
+    startUnixNs: String(BigInt(input.baseSec) * 1000000000n + BigInt(startNs)),
+    durationNs: Math.round(input.endNs) - startNs,
+    booksBalance: imbalances.length === 0,
+    warnings: [...imbalances, ...input.warnings],
+    directions: both(total),
+    labels: labels.map((entry) => ({ label: entry.label, ...both(entry) })),
+    sockets: sockets.slice(0, SOCKETS_LISTED).map((socket) => ({
+      sock: socket.sock,
+      pid: socket.pid,
+      fd: socket.fd,
+      lport: socket.lport,
+      rport: socket.rport,
+      label: labelText(socket.label),
+      ...(socket.peer === undefined ? {} : { peer: printable(socket.peer) }),
+      ...both(socket),
+    })),
+    socketsRest: { count: input.socketsRest.count + summed, ...both(rest) },
+    datagram: { ...input.datagram },
+    losses: {
+      memoryRecords: 0,
+      tableSockets: 0,
+      descriptorSockets: 0,
+      addressSockets: 0,
+      inheritedRings: 0,
+      fragments: 0,
+      ...input.losses,
+    },
+  };
+}

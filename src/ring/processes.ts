@@ -1,0 +1,48 @@
+// Which of the target's processes are still alive. A ring's pid is vouched for by the kernel; pids
+// inside records are the target's own word and count only in the same pid namespace.
+
+import { readFileSync } from "node:fs";
+import { processExists } from "../ffi/libc.ts";
+
+export class Processes {
+  /** Start times in clock ticks since boot, which tell a reused pid; 0 where /proc did not say. */
+  readonly #startOf = new Map<number, number>();
+
+  add(pid: number): void {
+    if (pid > 0 && !this.#startOf.has(pid)) this.#startOf.set(pid, stat(pid).startTicks);
+  }
+
+  has(pid: number): boolean {
+    return this.#startOf.has(pid);
+  }
+
+  /** Whether the process runs: it exists, is the same one, and is no zombie. */
+  isAlive(pid: number): boolean {
+    const start = this.#startOf.get(pid);
+    if (start === undefined || !processExists(pid)) return false;
+    const now = stat(pid);
+    if (now.state === "Z" || now.state === "X") return false;
+    return start === 0 || now.startTicks === 0 || now.startTicks === start;
+  }
+
+  remove(pid: number): void {
+    this.#startOf.delete(pid);
+  }
+
+  all(): IterableIterator<number> {
+    return this.#startOf.keys();
+  }
+}
+
+/** State and start time of /proc/PID/stat (proc(5), fields 3 and 22). */
+function stat(pid: number): { state: string; startTicks: number } {
+  let text: string;
+  try {
+    text = readFileSync(`/proc/${pid}/stat`, "latin1");
+  } catch {
+    return { state: "", startTicks: 0 };
+  }
+  // The command may hold spaces and parentheses: the fields begin after the last one.
+  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+  return { state: fields[0] ?? "", startTicks: Number(fields[19] ?? 0) || 0 };
+}

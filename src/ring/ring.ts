@@ -1,0 +1,168 @@
+// One ring of one process, and the socket table that may come with it, as mapped by the collector.
+//
+// All of it is written by another process and trusted for nothing: sizes are checked once against
+// the mapping and then kept here, records and entries are copied before anybody looks at them.
+
+import { KQTimeError } from "../errors.ts";
+import type { Mapping } from "../ffi/libc.ts";
+import { Constant, Header, HeaderWord, Loss, State } from "./layout.ts";
+
+export const SLOT_WORDS = Constant.slotBytes / 4;
+export const ENTRY_WORDS = Constant.entryBytes / 4;
+const HEADER_WORDS = Constant.headerBytes / 4;
+const STATE_MASK = (1 << Constant.stateBits) - 1;
+
+/** Slots that were claimed but never committed are skipped only when nobody can commit them. */
+export class Ring {
+  readonly id: bigint;
+  readonly tableId: bigint;
+  readonly namespaceInode: bigint;
+  /** Pid as the process itself sees it. */
+  readonly ownPid: number;
+  readonly command: string;
+  readonly slotCount: number;
+  readonly entryCount: number;
+  /** Number of the socket table that its records refer to. */
+  table = -1;
+  /**
+   * Processes that may write to it: its maker, and forked children that have no ring of their own
+   * (yet). None: what is in it is all there will be.
+   */
+  readonly users = new Set<number>();
+  /** Slots skipped because their producer died before it committed them. */
+  skipped = 0;
+
+  readonly #mapping: Mapping;
+  readonly #words: Uint32Array;
+  readonly #mask: number;
+  readonly #entriesAt: number;
+  #tail: number;
+  #closed = false;
+
+  /**
+   * @param pid As the kernel vouches for it; 0 if unknown.
+   * @throws KQTimeError `E_RING` with what is wrong
+   */
+  constructor(mapping: Mapping, readonly pid: number) {
+    this.#mapping = mapping;
+    if (mapping.bytes < Constant.headerBytes) throw bad(`${mapping.bytes} bytes`);
+    const words = new Uint32Array(mapping.buffer, 0, mapping.bytes >>> 2);
+    this.#words = words;
+    const expect = (name: keyof typeof HeaderWord, value: number) => {
+      const found = words[HeaderWord[name]]!;
+      if (found !== value) throw bad(`${name} is ${found}, not ${value}`);
+    };
+    expect("magic", Constant.magic);
+    expect("version", Constant.version);
+    expect("headerBytes", Constant.headerBytes);
+    expect("slotBytes", Constant.slotBytes);
+    expect("entryBytes", Constant.entryBytes);
+    const slots = words[HeaderWord.slotCount]!;
+    const entries = words[HeaderWord.entryCount]!;
+    if (slots < Constant.slotsMin || slots > Constant.slotsMax || (slots & (slots - 1)) !== 0) {
+      throw bad(`slot count ${slots}`);
+    }
+    if (entries > Constant.entriesMax) throw bad(`entry count ${entries}`);
+    const size = Constant.headerBytes + slots * Constant.slotBytes + entries * Constant.entryBytes;
+    if (mapping.bytes < size) throw bad(`${mapping.bytes} bytes, ${size} needed`);
+    this.slotCount = slots;
+    this.entryCount = entries;
+    this.#mask = slots - 1;
+    this.#entriesAt = HEADER_WORDS + slots * SLOT_WORDS;
+    const view = new DataView(mapping.buffer);
+    this.id = view.getBigUint64(Header.ringId, true);
+    this.tableId = view.getBigUint64(Header.tableId, true);
+    this.namespaceInode = view.getBigUint64(Header.netnsIno, true);
+    this.ownPid = words[HeaderWord.pid]!;
+    const name = new Uint8Array(mapping.buffer, Header.comm, 16).slice();
+    const end = name.indexOf(0);
+    this.command = new TextDecoder()
+      .decode(end < 0 ? name : name.subarray(0, end))
+      .replace(/[^\x20-\x7e]/g, "?");
+    this.#tail = Atomics.load(words, HeaderWord.tail);
+    if (pid > 0) this.users.add(pid);
+  }
+
+  /** Copies the next record into `out` (16 words); false if there is none (yet). */
+  next(out: Uint32Array): boolean {
+    const words = this.#words;
+    const tail = this.#tail;
+    const at = HEADER_WORDS + (tail & this.#mask) * SLOT_WORDS;
+    // Acquire: pairs with the producer's release store of the commit word.
+    if (Atomics.load(words, at) !== (tail + 1) >>> 0) return false;
+    for (let w = 0; w < SLOT_WORDS; w++) out[w] = words[at + w]!;
+    this.#tail = (tail + 1) >>> 0;
+    return true;
+  }
+
+  /** Gives the slots read so far back to the producers. */
+  publish(): void {
+    // Release: pairs with the producers' acquire load before a claim.
+    Atomics.store(this.#words, HeaderWord.tail, this.#tail);
+  }
+
+  beat(): void {
+    Atomics.add(this.#words, HeaderWord.heartbeat, 1);
+  }
+
+  /**
+   * Records that are claimed and not read, committed or not. More than the ring holds means that
+   * the index was overwritten: nothing in it can be believed.
+   */
+  backlog(): number {
+    return (Atomics.load(this.#words, HeaderWord.head) - this.#tail) >>> 0;
+  }
+
+  /** Skips a slot that its dead producer claimed and never committed. */
+  skip(): void {
+    this.#tail = (this.#tail + 1) >>> 0;
+    this.skipped++;
+  }
+
+  /** A counter of what the target's side lost; see `Loss`. */
+  losses(reason: number): number {
+    return reason >= 0 && reason < Loss.Count
+      ? Atomics.load(this.#words, HeaderWord.losses + reason)
+      : 0;
+  }
+
+  /** Copies entry `index` of its table into `out` (64 words); false if it changed meanwhile. */
+  copyEntry(index: number, out: Uint32Array): boolean {
+    if (index >= this.entryCount) return false;
+    const words = this.#words;
+    const at = this.#entriesAt + index * ENTRY_WORDS;
+    const before = Atomics.load(words, at);
+    for (let w = 0; w < ENTRY_WORDS; w++) out[w] = Atomics.load(words, at + w);
+    return Atomics.load(words, at) === before;
+  }
+
+  /** State word of an entry. */
+  entryState(index: number): number {
+    return Atomics.load(this.#words, this.#entriesAt + index * ENTRY_WORDS);
+  }
+
+  /** Lets the target use an entry again, if it still is of `generation`. */
+  freeEntry(index: number, generation: number): void {
+    if (index >= this.entryCount) return;
+    const at = this.#entriesAt + index * ENTRY_WORDS;
+    const state = Atomics.load(this.#words, at);
+    if (state >>> Constant.stateBits !== generation) return;
+    if ((state & STATE_MASK) === State.Filling || (state & STATE_MASK) === State.Free) return;
+    Atomics.compareExchange(this.#words, at, state, ((generation << Constant.stateBits) | State.Free) >>> 0);
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#mapping.close();
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+}
+
+function bad(what: string): KQTimeError {
+  return new KQTimeError("E_RING", "attach", `a process sent shared memory that is no ring: ${what}`);
+}
+

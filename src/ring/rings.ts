@@ -1,0 +1,295 @@
+// All rings of a session: takes new ones from the session's socket, reads them in turn, and knows
+// when their processes have ended.
+
+import { closeSync } from "node:fs";
+import { KQTimeError } from "../errors.ts";
+import { Mapping, type MessageListener, type Received } from "../ffi/libc.ts";
+import { Constant, HelloBytes, Hello, Kind, Loss, SlotFlag, SlotWord } from "./layout.ts";
+import { Processes } from "./processes.ts";
+import { ENTRY_WORDS, Ring, SLOT_WORDS } from "./ring.ts";
+
+/** What the rings' contents go to, in the order in which they were read. */
+export interface RecordFeed {
+  addTable(): number;
+  endTable(table: number): void;
+  isUnknown(table: number, entry: number, generation: number): boolean;
+  entry(table: number, entry: number, words: Uint32Array): void;
+  record(table: number, words: Uint32Array): void;
+}
+
+/** A slot that is claimed and stays uncommitted this long is looked into, ms. */
+const STALL_MS = 100;
+/** How often the processes are looked at, ms. */
+const ALIVE_EVERY_MS = 50;
+
+interface Table {
+  readonly number: number;
+  /** The ring whose memory holds it. */
+  readonly ring: Ring;
+  /** Rings in use that refer to it, its own included. */
+  rings: number;
+  ended: boolean;
+}
+
+export class Rings {
+  readonly #listener: MessageListener;
+  readonly #token: Uint8Array;
+  readonly #feed: RecordFeed;
+  readonly #processes = new Processes();
+  readonly #rings: Ring[] = [];
+  readonly #tables: Table[] = [];
+  readonly #byId = new Map<bigint, Table>();
+  readonly #slot = new Uint32Array(new ArrayBuffer(SLOT_WORDS * 4));
+  readonly #entry = new Uint32Array(new ArrayBuffer(ENTRY_WORDS * 4));
+  readonly #stalledSince = new Map<Ring, number>();
+  #aliveAtMs = -Infinity;
+  #closedLosses = new Float64Array(Loss.Count);
+  #closedSkipped = 0;
+
+  /** Rings that were attached since the start. */
+  attached = 0;
+  /** Messages or memory that were no ring of this session. */
+  rejected = 0;
+  /** Records whose index or memory made no sense. */
+  badRecords = 0;
+  /** Told of each ring as it appears. */
+  onAttach: (ring: Ring) => void = () => {};
+  /** Told why something was rejected. */
+  onReject: (message: string) => void = () => {};
+
+  constructor(listener: MessageListener, token: string, feed: RecordFeed) {
+    this.#listener = listener;
+    this.#token = new TextEncoder().encode(token);
+    this.#feed = feed;
+  }
+
+  /** Rings whose processes live, or that still hold records. */
+  get open(): number {
+    return this.#rings.length;
+  }
+
+  /** Pids of the processes that may still write records. */
+  processes(): number[] {
+    return [...new Set(this.#rings.flatMap((ring) => [...ring.users]))];
+  }
+
+  /** Takes the rings that processes have announced. */
+  accept(): void {
+    for (let received = this.#listener.next(); received; received = this.#listener.next()) {
+      this.#attach(received);
+    }
+  }
+
+  /** Reads up to `most` records; returns how many there were. */
+  drain(most: number): number {
+    const share = Math.max(64, Math.ceil(most / Math.max(1, this.#rings.length)));
+    let total = 0;
+    for (let i = 0; i < this.#rings.length && total < most; i++) {
+      total += this.#read(this.#rings[i]!, share);
+    }
+    return total;
+  }
+
+  /** Notices the processes that ended, and lets go of what they left when it is read. */
+  reap(nowMs: number): void {
+    if (nowMs - this.#aliveAtMs < ALIVE_EVERY_MS) return;
+    this.#aliveAtMs = nowMs;
+    for (const pid of this.#processes.all()) {
+      if (this.#processes.isAlive(pid)) continue;
+      this.#processes.remove(pid);
+      for (const ring of this.#rings) ring.users.delete(pid);
+    }
+    for (let i = this.#rings.length - 1; i >= 0; i--) {
+      const ring = this.#rings[i]!;
+      ring.beat();
+      if (ring.users.size > 0) continue;
+      if (ring.backlog() === 0) this.#retire(ring, i);
+      else this.#unstall(ring, nowMs, i);
+    }
+  }
+
+  /** Reads the entry of a socket again, for what has changed in it. */
+  refresh(table: number, entry: number): void {
+    const { ring } = this.#tables[table]!;
+    if (!ring.closed && ring.copyEntry(entry, this.#entry)) {
+      this.#feed.entry(table, entry, this.#entry);
+    }
+  }
+
+  /** Gives an entry back to the target. */
+  free(table: number, entry: number, generation: number): void {
+    const { ring } = this.#tables[table]!;
+    if (!ring.closed) ring.freeEntry(entry, generation);
+  }
+
+  losses(reason: number): number {
+    let sum = this.#closedLosses[reason]!;
+    for (const ring of this.#rings) sum += ring.losses(reason);
+    return sum;
+  }
+
+  /** Records that never reached the collector. */
+  lostRecords(): number {
+    let sum = this.losses(Loss.RingFull) + this.losses(Loss.NoMemory) + this.#closedSkipped;
+    for (const ring of this.#rings) sum += ring.skipped;
+    return sum;
+  }
+
+  /** Reads the sockets' last states of a table whose processes have all ended. */
+  close(): void {
+    for (const table of this.#tables) if (!table.ended) this.#endTable(table);
+    for (const ring of this.#rings) ring.close();
+    for (const table of this.#tables) table.ring.close();
+    this.#rings.length = 0;
+  }
+
+  #read(ring: Ring, most: number): number {
+    const slot = this.#slot;
+    let n = 0;
+    while (n < most && ring.next(slot)) {
+      n++;
+      this.#take(ring, slot);
+    }
+    if (n > 0) {
+      ring.publish();
+      this.#stalledSince.delete(ring);
+    }
+    return n;
+  }
+
+  #take(ring: Ring, slot: Uint32Array): void {
+    const feed = this.#feed;
+    const table = this.#tables[ring.table]!;
+    const kind = slot[SlotWord.kind]! & 0xff;
+    if (kind === Kind.Fork) {
+      const child = slot[SlotWord.pid]! | 0;
+      if (ring.pid === ring.ownPid && child > 0 && !this.#hasOwnRing(child, ring.table)) {
+        this.#processes.add(child);
+        ring.users.add(child);
+      }
+      return;
+    }
+    const entry = slot[SlotWord.entry]!;
+    const generation = slot[SlotWord.gen]!;
+    if (kind !== Kind.Listen) {
+      if (entry >= table.ring.entryCount) {
+        this.badRecords++;
+        return;
+      }
+      if (kind === Kind.Unbind && ((slot[SlotWord.kind]! >>> 8) & SlotFlag.Refused) !== 0) {
+        feed.record(ring.table, slot);
+        table.ring.freeEntry(entry, generation);
+        return;
+      }
+      if (feed.isUnknown(ring.table, entry, generation)) {
+        if (!table.ring.copyEntry(entry, this.#entry)) table.ring.copyEntry(entry, this.#entry);
+        // A later generation lives there already: the record is of a socket that is settled.
+        if (this.#entry[0]! >>> Constant.stateBits === generation) {
+          feed.entry(ring.table, entry, this.#entry);
+        }
+      }
+    }
+    feed.record(ring.table, slot);
+  }
+
+  #attach(received: Received): void {
+    const { message, fd, pid } = received;
+    if (fd < 0 || !this.#isHello(message)) {
+      if (fd >= 0) closeSync(fd);
+      this.#reject("a message without the session's token, or without memory");
+      return;
+    }
+    let mapping: Mapping | null = null;
+    try {
+      mapping = Mapping.adopt(fd);
+      const ring = new Ring(mapping, pid);
+      if (ring.entryCount > 0) {
+        if (this.#byId.has(ring.id)) throw new KQTimeError("E_RING", "attach", "a ring came twice");
+        const table = { number: this.#feed.addTable(), ring, rings: 0, ended: false };
+        this.#tables.push(table);
+        this.#byId.set(ring.id, table);
+      }
+      const table = this.#byId.get(ring.tableId);
+      if (table === undefined || table.ended) {
+        throw new KQTimeError("E_RING", "attach", "a ring refers to an unknown socket table");
+      }
+      // The same pid again: a forked child made a ring of its own and leaves the inherited one, or
+      // the process executed another program.
+      for (const other of this.#rings) other.users.delete(pid);
+      ring.table = table.number;
+      table.rings++;
+      this.#processes.add(pid);
+      this.#rings.push(ring);
+      this.attached++;
+      this.onAttach(ring);
+    } catch (error) {
+      mapping?.close();
+      this.#reject(error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  #hasOwnRing(pid: number, table: number): boolean {
+    return this.#rings.some((ring) => ring.pid === pid && ring.table === table);
+  }
+
+  #isHello(message: Uint8Array): boolean {
+    if (message.length !== HelloBytes.total) return false;
+    const view = new DataView(message.buffer, message.byteOffset, message.length);
+    if (view.getUint32(Hello.magic, true) !== Constant.magic) return false;
+    if (view.getUint32(Hello.version, true) !== Constant.version) return false;
+    let difference = 0;
+    for (let i = 0; i < HelloBytes.token; i++) {
+      difference |= message[Hello.token + i]! ^ this.#token[i]!;
+    }
+    return difference === 0;
+  }
+
+  #reject(message: string): void {
+    this.rejected++;
+    this.onReject(message);
+  }
+
+  /** Nobody is left who could commit the slot at the tail; those behind it may be complete. */
+  #unstall(ring: Ring, nowMs: number, i: number): void {
+    if (ring.backlog() > ring.slotCount) {
+      // The target overwrote its own indices: nothing behind them can be told apart.
+      this.badRecords++;
+      this.#retire(ring, i);
+      return;
+    }
+    const since = this.#stalledSince.get(ring);
+    if (since === undefined) {
+      this.#stalledSince.set(ring, nowMs);
+    } else if (nowMs - since >= STALL_MS) {
+      ring.skip();
+      this.#read(ring, ring.slotCount);
+      ring.publish();
+    }
+  }
+
+  #retire(ring: Ring, i: number): void {
+    this.#rings.splice(i, 1);
+    this.#stalledSince.delete(ring);
+    for (let reason = 0; reason < Loss.Count; reason++) {
+      this.#closedLosses[reason]! += ring.losses(reason);
+    }
+    this.#closedSkipped += ring.skipped;
+    const table = this.#tables[ring.table]!;
+    if (table.ring !== ring) ring.close();
+    if (--table.rings === 0) this.#endTable(table);
+  }
+
+  /** Shows every socket of the table once more, then lets its memory go. */
+  #endTable(table: Table): void {
+    const { ring, number } = table;
+    table.ended = true;
+    for (let i = 0; i < ring.entryCount; i++) {
+      if (ring.entryState(i) !== 0 && ring.copyEntry(i, this.#entry)) {
+        this.#feed.entry(number, i, this.#entry);
+      }
+    }
+    this.#feed.endTable(number);
+    this.#byId.delete(ring.id);
+    ring.close();
+  }
+}

@@ -1,0 +1,238 @@
+// The live loop: polls the rings and the capture in bounded batches, feeds the join, backs off when
+// idle, and after the target's end waits for what is still in send queues.
+
+import { PacketBatch } from "../capture/packets.ts";
+import { Devices } from "../capture/devices.ts";
+import { PacketSource } from "../capture/source.ts";
+import { Capture, CaptureState } from "../ffi/libpcap.ts";
+import { socketQueues } from "../ffi/netlink.ts";
+import type { Log } from "../output/log.ts";
+import type { Connection } from "../match/connection.ts";
+import type { Engine } from "../match/engine.ts";
+import { TupleMap } from "../match/tuple-map.ts";
+import { type RecordFeed, Rings } from "../ring/rings.ts";
+import type { MessageListener } from "../ffi/libc.ts";
+import { Frame, type TapeWriter } from "./tape.ts";
+
+const BATCH_PACKETS = 4096;
+const BATCH_RECORDS = 1 << 16;
+/** The kernel hands over a block that is not full after this long. */
+export const CAPTURE_TIMEOUT_MS = 4;
+/** A packet captured this long ago has been handed over, if the capture is empty now. */
+const CAPTURE_LAG_NS = 50e6;
+const TICK_EVERY_MS = 100;
+const SYNC_EVERY_MS = 500;
+const QUEUES_EVERY_MS = 20;
+const DEVICES_EVERY_MS = 2000;
+const IDLE_MOST_MS = 4;
+
+export interface CollectorParts {
+  readonly engine: Engine;
+  readonly capture: Capture;
+  readonly listener: MessageListener;
+  readonly token: string;
+  readonly baseSec: number;
+  readonly log: Log | null;
+  readonly tape: TapeWriter | null;
+  /** The capture sees all interfaces: outer and inner ones must be told apart. */
+  readonly anyInterface: boolean;
+  readonly onWarning: (message: string) => void;
+}
+
+export class Collector implements RecordFeed {
+  readonly rings: Rings;
+  readonly source: PacketSource;
+  readonly #parts: CollectorParts;
+  readonly #engine: Engine;
+  readonly #tape: TapeWriter | null;
+  readonly #batch = new PacketBatch(BATCH_PACKETS);
+  readonly #devices = new Devices();
+  readonly #work: Connection[] = [];
+  #tickAtMs = 0;
+  #syncAtMs = 0;
+  #devicesAtMs = -Infinity;
+  #capturedNs = -Infinity;
+  #idleMs = 0;
+  #busy = false;
+  #captureFailed = false;
+
+  constructor(parts: CollectorParts) {
+    this.#parts = parts;
+    this.#engine = parts.engine;
+    this.#tape = parts.tape;
+    this.source = new PacketSource(parts.capture, parts.baseSec);
+    this.rings = new Rings(parts.listener, parts.token, this);
+    this.#engine.onFree = (table, entry, generation) => this.rings.free(table, entry, generation);
+  }
+
+  // The rings' contents, on their way to the join: everything passes the tape.
+
+  addTable(): number {
+    const table = this.#engine.addTable();
+    this.#tape?.table(Frame.Table, table);
+    return table;
+  }
+
+  endTable(table: number): void {
+    this.#tape?.table(Frame.EndTable, table);
+    this.#engine.endTable(table);
+  }
+
+  isUnknown(table: number, entry: number, generation: number): boolean {
+    return this.#engine.isUnknown(table, entry, generation);
+  }
+
+  entry(table: number, entry: number, words: Uint32Array): void {
+    this.#tape?.entry(table, entry, words);
+    this.#engine.entry(table, entry, words);
+  }
+
+  record(table: number, words: Uint32Array): void {
+    this.#tape?.record(table, words);
+    this.#engine.record(table, words);
+  }
+
+  /** Nanoseconds since the base, now. */
+  nowNs(): number {
+    return Date.now() * 1e6 - this.#parts.baseSec * 1e9;
+  }
+
+  /** Runs until `done` says so. */
+  async run(done: () => boolean): Promise<void> {
+    while (!done()) {
+      this.round();
+      await this.#rest();
+    }
+  }
+
+  /** After the target's end: until nothing of it is left to be sent, `drainMs` at the most. */
+  async drain(drainMs: number): Promise<void> {
+    const endNs = this.nowNs();
+    const deadline = performance.now() + drainMs;
+    // What was captured before the end must have been handed over in any case.
+    await this.run(() => this.#capturedNs >= endNs || this.#captureFailed);
+    let askedMs = -Infinity;
+    let goneNs = -1;
+    for (;;) {
+      this.round();
+      const nowMs = performance.now();
+      if (nowMs - askedMs >= QUEUES_EVERY_MS || nowMs >= deadline) {
+        askedMs = nowMs;
+        const askedNs = this.nowNs();
+        if (this.#askQueues()) goneNs = -1;
+        else if (goneNs < 0) goneNs = askedNs;
+        // The last bytes left the queues before: they are captured, or never will be.
+        if (goneNs >= 0 && (this.#capturedNs >= goneNs || this.#captureFailed)) break;
+        if (nowMs >= deadline) break;
+      }
+      await this.#rest();
+    }
+    this.#tick();
+  }
+
+  /** One bounded round over all sources. */
+  round(): void {
+    const engine = this.#engine;
+    const { drops } = engine.instances;
+    const { source, rings } = this;
+    const nowMs = performance.now();
+    if (this.#parts.anyInterface && nowMs - this.#devicesAtMs >= DEVICES_EVERY_MS) {
+      this.#devicesAtMs = nowMs;
+      this.#readDevices();
+    }
+    const readNs = this.nowNs();
+    const packets = source.read(this.#batch, BATCH_PACKETS);
+    const empty = packets < BATCH_PACKETS && source.examined < BATCH_PACKETS;
+    if (packets > 0) drops.now = this.#parts.capture.stats().droppedKernel;
+    // Every record that was written before one of these packets left is read before it is judged.
+    rings.accept();
+    let records = 0;
+    for (let n = BATCH_RECORDS; n >= BATCH_RECORDS; ) {
+      n = rings.drain(BATCH_RECORDS);
+      records += n;
+    }
+    if (packets > 0) {
+      this.#tape?.packets(packets, drops.now, drops.drained);
+      engine.packets(this.#batch);
+    }
+    if (packets + records > 0) {
+      engine.flush();
+      this.#tape?.plain(Frame.Flush);
+    }
+    if (empty) {
+      drops.drained = drops.now;
+      this.#capturedNs = readNs - CAPTURE_LAG_NS;
+    }
+    rings.reap(nowMs);
+    if (nowMs - this.#tickAtMs >= TICK_EVERY_MS) this.#tick();
+    if (nowMs - this.#syncAtMs >= SYNC_EVERY_MS) {
+      this.#syncAtMs = nowMs;
+      this.#parts.log?.sync();
+    }
+    if (!this.#captureFailed && this.#parts.capture.state === CaptureState.Failed) {
+      this.#captureFailed = true;
+      const failure = this.#parts.capture.failure?.message ?? "the capture ended";
+      this.#parts.onWarning(`${failure}: what passes from now on cannot be matched`);
+    }
+    this.#busy = packets + records > 0 || source.examined > 0;
+  }
+
+  #tick(): void {
+    const engine = this.#engine;
+    this.#tickAtMs = performance.now();
+    const work = this.#work;
+    work.length = 0;
+    engine.stale(this.#capturedNs, work);
+    for (let i = 0; i < work.length; i++) this.rings.refresh(work[i]!.table, work[i]!.entry);
+    engine.ringRecords = this.rings.lostRecords();
+    this.#tape?.pair(Frame.Tick, this.#capturedNs, engine.ringRecords);
+    engine.tick(this.#capturedNs);
+  }
+
+  /** Asks the kernel about bytes that were called and not seen; false if it has none of them. */
+  #askQueues(): boolean {
+    const engine = this.#engine;
+    const work = this.#work;
+    work.length = 0;
+    engine.pending(work);
+    if (work.length === 0) return false;
+    const queues = new TupleMap<{ bytes: number }>();
+    for (const q of socketQueues()) {
+      queues.set(q.localWords, 0, q.localPort, q.remoteWords, 0, q.remotePort, {
+        bytes: q.sendQueueBytes,
+      });
+    }
+    let waiting = false;
+    for (const connection of work) {
+      const { local, remote, lport, rport, sock } = connection;
+      const bytes = queues.get(local, 0, lport, remote, 0, rport)?.bytes ?? -1;
+      this.#tape?.pair(Frame.Queued, sock, bytes);
+      engine.queued(sock, bytes);
+      if (bytes > 0) waiting = true;
+    }
+    return waiting;
+  }
+
+  #readDevices(): void {
+    const inner = this.#engine.innerDevices;
+    const before = [...inner].join();
+    this.#devices.refresh();
+    inner.clear();
+    for (const device of this.#devices.list) {
+      if (this.#devices.isInner(device.index)) inner.add(device.index);
+    }
+    if ([...inner].join() !== before) this.#tape?.inner(inner);
+  }
+
+  /** Lets signals and timers in; sleeps when there is nothing to do. */
+  async #rest(): Promise<void> {
+    if (this.#busy) {
+      this.#idleMs = 0;
+      await new Promise<void>((resolve) => setImmediate(resolve));
+      return;
+    }
+    this.#idleMs = Math.min(IDLE_MOST_MS, this.#idleMs + 0.5);
+    if (this.#idleMs < 1) await new Promise<void>((resolve) => setImmediate(resolve));
+    else await Bun.sleep(this.#idleMs);
+  }
+}

@@ -1,0 +1,116 @@
+// Looks at a command before it is started: LD_PRELOAD works on dynamically linked glibc programs
+// that do not change privileges. See ld.so(8) (secure-execution mode) and elf(5).
+
+import { accessSync, closeSync, constants, openSync, readSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { ExitCode, KQTimeError } from "../errors.ts";
+
+const PT_INTERP = 3;
+const MACHINES: Record<string, number> = { x64: 62, arm64: 183 };
+const MAX_INTERPRETERS = 4;
+const S_ISUID = 0o4000;
+const S_ISGID = 0o2000;
+
+/** Finds a command as execvp(3) does. @throws KQTimeError exit codes 126 and 127 */
+export function findCommand(command: string, path = process.env.PATH ?? "/usr/bin:/bin"): string {
+  const notFound = () =>
+    new KQTimeError("E_NOT_FOUND", "exec", `${command}: command not found`, ExitCode.NotFound);
+  if (command === "") throw notFound();
+  const candidates = command.includes("/")
+    ? [command]
+    : path.split(":").map((folder) => join(folder === "" ? "." : folder, command));
+  let denied: string | null = null;
+  for (const candidate of candidates) {
+    try {
+      const stat = statSync(candidate);
+      if (stat.isDirectory()) {
+        denied ??= command.includes("/") ? candidate : null;
+        continue;
+      }
+      accessSync(candidate, constants.X_OK);
+      return candidate;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "EACCES") denied ??= candidate;
+    }
+  }
+  if (denied === null) throw notFound();
+  const why = `${denied} cannot be run: permission denied`;
+  throw new KQTimeError("E_CANNOT_RUN", "exec", why, ExitCode.CannotRun);
+}
+
+/** Why the preload library would have no effect on a program, or null if it has. */
+export function whyUnmeasurable(file: string, ownUid = process.getuid?.() ?? 0): string | null {
+  let program = file;
+  for (let n = 0; n < MAX_INTERPRETERS; n++) {
+    const head = read(program);
+    if (head === null) return null;
+    if (head[0] === 0x23 && head[1] === 0x21) {
+      const line = new TextDecoder("latin1").decode(head.subarray(2)).split("\n")[0]!.trim();
+      const words = line.split(/\s+/);
+      program = words[0]!;
+      if (program.endsWith("/env") && words[1] !== undefined && !/^-|=/.test(words[1])) {
+        try {
+          program = findCommand(words[1]);
+        } catch {
+          return null;
+        }
+      }
+      continue;
+    }
+    return whyNoPreload(program, head, ownUid);
+  }
+  return null;
+}
+
+function whyNoPreload(program: string, head: Uint8Array, ownUid: number): string | null {
+  const view = new DataView(head.buffer, head.byteOffset, head.byteLength);
+  if (head.length < 64 || view.getUint32(0, false) !== 0x7f454c46) return null;
+  const machine = MACHINES[process.arch];
+  if (head[4] !== 2 || (machine !== undefined && view.getUint16(18, true) !== machine)) {
+    return `${program} is of another architecture than the preload library`;
+  }
+  const { mode, uid, gid } = statSync(program);
+  if (((mode & S_ISUID) !== 0 && uid !== ownUid) || ((mode & S_ISGID) !== 0 && gid !== process.getgid?.())) {
+    return `${program} is a setuid program, which ignores LD_PRELOAD: run it as its owner`;
+  }
+  const interpreter = findInterpreter(head, view);
+  if (interpreter === null) return `${program} is statically linked: LD_PRELOAD has no effect on it`;
+  if (interpreter.includes("ld-musl")) {
+    return `${program} is linked with musl, the preload library with glibc`;
+  }
+  return null;
+}
+
+function findInterpreter(head: Uint8Array, view: DataView): string | null {
+  const headersAt = Number(view.getBigUint64(32, true));
+  const headerBytes = view.getUint16(54, true);
+  const headers = view.getUint16(56, true);
+  for (let i = 0; i < headers; i++) {
+    const at = headersAt + i * headerBytes;
+    if (at + 56 > head.length) return "";
+    if (view.getUint32(at, true) !== PT_INTERP) continue;
+    const nameAt = Number(view.getBigUint64(at + 8, true));
+    const end = head.indexOf(0, nameAt);
+    if (nameAt >= head.length || end < 0) return "";
+    return new TextDecoder("latin1").decode(head.subarray(nameAt, end));
+  }
+  return null;
+}
+
+/** The first pages of a file, null if it cannot be read. */
+function read(file: string): Uint8Array | null {
+  let fd: number;
+  try {
+    fd = openSync(file, "r");
+  } catch {
+    return null;
+  }
+  try {
+    const bytes = new Uint8Array(new ArrayBuffer(16384));
+    return bytes.subarray(0, readSync(fd, bytes, 0, bytes.length, 0));
+  } catch {
+    return null;
+  } finally {
+    closeSync(fd);
+  }
+}

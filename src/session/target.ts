@@ -1,0 +1,169 @@
+// The measured command: started through the C launcher, which puts back what Bun changed and drops
+// privileges; its signals and its end.
+
+import { closeSync, openSync, readFileSync, readSync } from "node:fs";
+import { constants } from "node:os";
+import { ExitCode, KQTimeError } from "../errors.ts";
+import { inForeground } from "../ffi/libc.ts";
+import type { User } from "./user.ts";
+
+/** Signals that kqtime passes on; the terminal's own ones reach the target without help. */
+const FORWARDED = ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"] as const;
+const FROM_TERMINAL = ["SIGINT", "SIGQUIT"] as const;
+const SIGHUP_BIT = 1n << 0n;
+
+export interface Launch {
+  readonly launcher: string;
+  /** The preload library; null to run the command without it. */
+  readonly preload: string | null;
+  readonly command: readonly string[];
+  readonly user: User | null;
+  readonly environment: Record<string, string>;
+}
+
+export interface Exit {
+  readonly code: number | null;
+  readonly signal: string | null;
+}
+
+export class Target {
+  exit: Exit | null = null;
+  readonly ended: Promise<Exit>;
+  readonly #child: Bun.Subprocess;
+  readonly #undo: (() => void)[] = [];
+
+  constructor(launch: Launch, ignored = ignoredSignals()) {
+    const { user } = launch;
+    const argv = [launch.launcher, "--nofile", openFileLimits(), "--sigdfl", "PIPE"];
+    if (user !== null) {
+      argv.push("--uid", String(user.uid), "--gid", String(user.gid), "--user", user.name);
+    }
+    if (launch.preload !== null) argv.push("--preload", launch.preload);
+    argv.push("--", ...launch.command);
+    const { KQTIME_NOFILE: _limits, KQTIME_BUN: _bun, ...environment } = process.env;
+    this.#child = Bun.spawn(argv, {
+      env: { ...environment, ...launch.environment },
+      stdio: ["inherit", "inherit", "inherit", "pipe"],
+    });
+    this.ended = this.#child.exited.then(() => this.#end());
+    // A command that was started with SIGHUP ignored (nohup) keeps it ignored.
+    const hup = (ignored & SIGHUP_BIT) === 0n;
+    for (const signal of FORWARDED) {
+      if (signal !== "SIGHUP" || hup) this.#on(signal, () => this.#forward(signal));
+    }
+    for (const signal of FROM_TERMINAL) {
+      this.#on(signal, () => {
+        if (!isFromTerminal()) this.#forward(signal);
+      });
+    }
+  }
+
+  get pid(): number {
+    return this.#child.pid;
+  }
+
+  /** What to do with a signal once the command has ended, but other processes of it have not. */
+  onLateSignal: (signal: NodeJS.Signals) => void = () => {};
+
+  /** Signals are no longer caught. */
+  release(): void {
+    for (const undo of this.#undo) undo();
+    this.#undo.length = 0;
+  }
+
+  #on(signal: NodeJS.Signals, handler: () => void): void {
+    process.on(signal, handler);
+    this.#undo.push(() => process.off(signal, handler));
+  }
+
+  #forward(signal: NodeJS.Signals): void {
+    if (this.exit !== null) this.onLateSignal(signal);
+    else this.#child.kill(signal);
+  }
+
+  #end(): Exit {
+    const failure = this.#launchFailure();
+    if (failure !== null) throw failure;
+    const { exitCode, signalCode } = this.#child;
+    const exit: Exit = { code: exitCode, signal: signalCode === null ? null : String(signalCode) };
+    this.exit = exit;
+    return exit;
+  }
+
+  /** The launcher writes `errno operation path` to descriptor 3 if it did not get to the command. */
+  #launchFailure(): KQTimeError | null {
+    const fd = this.#child.stdio[3];
+    if (typeof fd !== "number") return null;
+    const bytes = new Uint8Array(new ArrayBuffer(4096));
+    let length = 0;
+    try {
+      length = readSync(fd, bytes);
+    } catch {
+      return null;
+    } finally {
+      closeSync(fd);
+    }
+    if (length <= 0) return null;
+    const [errno = "", op = "", ...rest] = new TextDecoder()
+      .decode(bytes.subarray(0, length))
+      .trim()
+      .split(" ");
+    const path = rest.join(" ");
+    const name = errnoName(Number(errno));
+    if (op === "preload") {
+      return new KQTimeError(
+        "E_PRELOAD",
+        op,
+        `the command's user cannot read ${path} (${name}): install kqtime where all users can read`,
+      );
+    }
+    const code = op !== "exec" ? ExitCode.Own : name === "ENOENT" ? ExitCode.NotFound : ExitCode.CannotRun;
+    return new KQTimeError("E_LAUNCH", op, `${path}: ${op} failed (${name})`, code);
+  }
+}
+
+/** The exit code that stands for an end: the command's, or 128 + n for signal n. */
+export function exitCodeOf(exit: Exit): number {
+  if (exit.signal === null) return exit.code ?? ExitCode.Own;
+  return 128 + (constants.signals[exit.signal as NodeJS.Signals] ?? 0);
+}
+
+/** "soft:hard" as kqtime was started with: Bun has raised its own soft limit since. */
+function openFileLimits(): string {
+  const known = process.env.KQTIME_NOFILE;
+  if (known !== undefined && /^(\d+|unlimited):(\d+|unlimited)$/.test(known)) return known;
+  try {
+    const limits = readFileSync(`/proc/${process.ppid}/limits`, "latin1");
+    const found = /^Max open files\s+(\d+|unlimited)\s+(\d+|unlimited)/m.exec(limits);
+    if (found !== null) return `${found[1]}:${found[2]}`;
+  } catch {
+    // Another user's process, for example under su: the kernel's own default serves.
+  }
+  return "1024:";
+}
+
+/** SigIgn of /proc/self/status, bit n - 1 for signal n; read before any handler is installed. */
+export function ignoredSignals(): bigint {
+  const found = /^SigIgn:\s*([0-9a-f]+)/m.exec(readFileSync("/proc/self/status", "latin1"));
+  return found === null ? 0n : BigInt(`0x${found[1]}`);
+}
+
+/** Ctrl-C in our terminal reaches the whole foreground group, the target included. */
+function isFromTerminal(): boolean {
+  let fd: number;
+  try {
+    fd = openSync("/dev/tty", "r");
+  } catch {
+    return false;
+  }
+  try {
+    return inForeground(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function errnoName(number: number): string {
+  for (const [name, value] of Object.entries(constants.errno)) if (value === number) return name;
+  return `errno ${number}`;
+}

@@ -1,0 +1,30 @@
+// The user that a command is to run as, from the system's own database (nss, so also LDAP).
+
+import { KQTimeError } from "../errors.ts";
+
+export interface User {
+  readonly name: string;
+  readonly uid: number;
+  readonly gid: number;
+  readonly home: string;
+  readonly shell: string;
+}
+
+/** @throws KQTimeError `E_USER` */
+export function findUser(name: string): User {
+  const found = Bun.spawnSync(["getent", "passwd", "--", name]);
+  const fields = found.stdout.toString().trim().split(":");
+  if (!found.success || fields.length < 7) {
+    throw new KQTimeError("E_USER", "getent", `there is no user "${name}" on this machine`);
+  }
+  if (process.getuid?.() !== 0) {
+    throw new KQTimeError("E_USER", "setuid", `--user ${name} needs root: run kqtime with sudo`);
+  }
+  return {
+    name: fields[0]!,
+    uid: Number(fields[2]),
+    gid: Number(fields[3]),
+    home: fields[5]!,
+    shell: fields[6]!,
+  };
+}

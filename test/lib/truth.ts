@@ -1,0 +1,249 @@
+// Holds a KQTIME log against the truth, line by line. The truth has two halves that kqtime had no
+// hand in: what the fixture logged of its own calls (a clock before and after each) and what an
+// independent tcpdump saw; they are joined by sequence number here, by the definition itself:
+// the n-th byte that a process gave to a connection is the n-th after the SYN on the wire.
+
+import { IN, OUT, type Call, type CallStream } from "./calllog.ts";
+import type { CallLine, KQTimeLog } from "./kqlog.ts";
+import type { Seen, SeenStream } from "./pcap.ts";
+
+export interface Truth {
+  calls: CallStream[];
+  /** What the device of the measured side showed; without it only the calls are compared. */
+  seen?: Seen;
+}
+
+export interface CompareOptions {
+  /** How far the stamps of two taps may be apart. */
+  toleranceNs?: number;
+  /**
+   * Records or packets were lost on purpose: lines may be absent or cover a part of a call, but
+   * what is there must be true.
+   */
+  lossy?: boolean;
+}
+
+interface Mismatch {
+  kind: string;
+  /** How bad: nanoseconds or bytes off. */
+  size: number;
+  text: string;
+}
+
+export class Comparison {
+  /** Calls of the fixture that moved bytes, and lines of the log about them. */
+  calls = 0;
+  lines = 0;
+  bytes = 0;
+  worstPacketNs = 0;
+  longestNs = 0;
+  /** Lines whose last byte had to wait for a hole. */
+  reassembled = 0;
+  readonly mismatches: Mismatch[] = [];
+
+  add(kind: string, size: number, text: string): void {
+    this.mismatches.push({ kind, size: Number.isNaN(size) ? Infinity : size, text });
+  }
+
+  get exact(): boolean {
+    return this.mismatches.length === 0;
+  }
+
+  /** What is wrong, counted by kind, the worst of each kind first; empty when nothing is. */
+  report(limit = 4): string {
+    if (this.exact) return "";
+    const kinds = new Map<string, Mismatch[]>();
+    for (const mismatch of this.mismatches) {
+      const list = kinds.get(mismatch.kind);
+      if (list) list.push(mismatch);
+      else kinds.set(mismatch.kind, [mismatch]);
+    }
+    const parts = [...kinds].map(([kind, list]) => {
+      list.sort((a, b) => b.size - a.size);
+      const worst = list.slice(0, limit).map((m) => `    ${m.text}`);
+      return `  ${list.length} × ${kind}\n${worst.join("\n")}`;
+    });
+    return `${this.lines} lines for ${this.calls} calls:\n${parts.join("\n")}`;
+  }
+}
+
+export function compare(log: KQTimeLog, truth: Truth, options: CompareOptions = {}): Comparison {
+  const result = new Comparison();
+  const lines = groupLines(log.calls);
+  const incarnations = new Map<string, number>();
+  const streams = [...truth.calls].sort(
+    (a, b) => (a.calls[0]?.beforeNs ?? 0) - (b.calls[0]?.beforeNs ?? 0),
+  );
+  for (const stream of streams) {
+    if (!stream.calls.length) continue;
+    const key = `${stream.direction}/${stream.lport}/${stream.rport}`;
+    const incarnation = incarnations.get(key) ?? 0;
+    incarnations.set(key, incarnation + 1);
+    const group = lines.get(key)?.[incarnation] ?? [];
+    const wire = truth.seen && wireOf(truth.seen, stream, incarnation);
+    result.calls += stream.calls.length;
+    result.lines += group.length;
+    if (truth.seen && !wire) {
+      result.add("connection that the witness did not see", 1, name(stream));
+      continue;
+    }
+    compareStream(stream, group, wire, options, result);
+  }
+  for (const [key, groups] of lines) {
+    const known = incarnations.get(key) ?? 0;
+    if (groups.length <= known) continue;
+    const extra = groups.slice(known).flat();
+    result.add("line of a connection that the fixture does not know", extra.length, extra[0].text);
+  }
+  return result;
+}
+
+/** Lines by direction and ports, then by socket in the order of birth, then by offset. */
+function groupLines(lines: readonly CallLine[]): Map<string, CallLine[][]> {
+  const sockets = new Map<string, Map<number, CallLine[]>>();
+  for (const line of lines) {
+    const key = `${line.direction}/${line.lport}/${line.rport}`;
+    let bySocket = sockets.get(key);
+    if (!bySocket) sockets.set(key, (bySocket = new Map()));
+    const list = bySocket.get(line.sock);
+    if (list) list.push(line);
+    else bySocket.set(line.sock, [line]);
+  }
+  const groups = new Map<string, CallLine[][]>();
+  for (const [key, bySocket] of sockets) {
+    const list = [...bySocket.values()];
+    for (const group of list) group.sort((a, b) => a.offset - b.offset);
+    list.sort((a, b) => a[0].startNs - b[0].startNs);
+    groups.set(key, list);
+  }
+  return groups;
+}
+
+function wireOf(seen: Seen, stream: CallStream, incarnation: number): SeenStream | undefined {
+  const [from, to] = stream.direction === OUT
+    ? [stream.lport, stream.rport]
+    : [stream.rport, stream.lport];
+  return seen.between(from, to)[incarnation];
+}
+
+function name(stream: CallStream): string {
+  return `${stream.direction === OUT ? "out" : "in"} ${stream.lport} to ${stream.rport}`;
+}
+
+function compareStream(
+  stream: CallStream, lines: CallLine[], wire: SeenStream | undefined,
+  options: CompareOptions, result: Comparison,
+): void {
+  const { calls } = stream;
+  if (!options.lossy && lines.length !== calls.length) {
+    result.add(
+      "stream with a wrong number of lines", Math.abs(lines.length - calls.length),
+      `${name(stream)}: ${calls.length} calls, ${lines.length} lines`,
+    );
+  }
+  let at = 0;
+  let covered = 0;
+  for (const line of lines) {
+    while (at < calls.length && calls[at].offset + calls[at].bytes <= line.offset) at++;
+    const call = calls[at];
+    if (!call || line.offset < call.offset
+      || line.offset + line.bytes > call.offset + call.bytes) {
+      result.add("line that is no call", line.bytes, line.text);
+      continue;
+    }
+    const whole = line.offset === call.offset && line.bytes === call.bytes;
+    if (!whole && !options.lossy) {
+      result.add(
+        "line with a wrong range", Math.abs(call.bytes - line.bytes),
+        `call ${call.offset}+${call.bytes}: ${line.text}`,
+      );
+    }
+    if (line.offset < covered) result.add("byte counted twice", covered - line.offset, line.text);
+    covered = line.offset + line.bytes;
+    result.bytes += line.bytes;
+    compareLine(stream, line, call, whole ? wire : undefined, options, result);
+    if (!whole && wire) comparePart(line, call, wire, options, result);
+  }
+}
+
+function compareLine(
+  stream: CallStream, line: CallLine, call: Call, wire: SeenStream | undefined,
+  options: CompareOptions, result: Comparison,
+): void {
+  const out = stream.direction === OUT;
+  const ownNs = out ? line.startNs : line.endNs;
+  if (ownNs < call.beforeNs || ownNs > call.afterNs) {
+    const off = ownNs < call.beforeNs ? call.beforeNs - ownNs : ownNs - call.afterNs;
+    result.add("call's stamp outside the call", off, `${off} ns outside: ${line.text}`);
+  }
+  result.longestNs = Math.max(result.longestNs, line.endNs - line.startNs);
+  if (line.endNs < line.startNs || (out ? line.firstNs < line.startNs : line.firstNs > line.endNs)) {
+    result.add("negative time", line.startNs - line.endNs, line.text);
+  }
+  if (!wire) return;
+  const last = call.offset + call.bytes - 1;
+  const packetStamp = (what: string, stampNs: number, trueNs: number) => {
+    const off = Math.abs(stampNs - trueNs);
+    if (off <= (options.toleranceNs ?? 20_000)) {
+      result.worstPacketNs = Math.max(result.worstPacketNs, off);
+      return;
+    }
+    const by = Number.isNaN(off) ? "never seen by the witness" : `off by ${stampNs - trueNs} ns`;
+    result.add(`${out ? "departure" : "arrival"} of the ${what} byte`, off, `${by}: ${line.text}`);
+  };
+  packetStamp("first", line.firstNs, wire.timeOf(call.offset));
+  packetStamp("last", out ? line.endNs : line.startNs, wire.timeOf(last));
+  if (stream.direction === IN) {
+    packetStamp("contiguous", line.inorderNs, wire.inorderOf(last));
+    if (wire.inorderOf(last) > wire.timeOf(last)) result.reassembled++;
+  }
+}
+
+/** A line about a part of a call: its stamps must be stamps of packets that carried the call. */
+function comparePart(
+  line: CallLine, call: Call, wire: SeenStream, options: CompareOptions, result: Comparison,
+): void {
+  const times = wire.timesWithin(call.offset, call.offset + call.bytes);
+  const stamps = line.direction === OUT ? [line.firstNs, line.endNs] : [line.firstNs, line.startNs];
+  for (const stampNs of stamps) {
+    const off = Math.min(...times.map((timeNs) => Math.abs(timeNs - stampNs)));
+    if (!(off <= (options.toleranceNs ?? 20_000))) {
+      result.add("stamp of a part that no packet of the call has", off, line.text);
+    }
+  }
+}
+
+/**
+ * The log that a perfect kqtime would write: it shows that fixture and witness agree before
+ * anything is said about kqtime, and that the comparison finds nothing in it.
+ */
+export function perfectLog(truth: Truth): KQTimeLog {
+  const calls: CallLine[] = [];
+  const incarnations = new Map<string, number>();
+  let sock = 0;
+  for (const stream of truth.calls) {
+    if (!stream.calls.length) continue;
+    const key = `${stream.direction}/${stream.lport}/${stream.rport}`;
+    const incarnation = incarnations.get(key) ?? 0;
+    incarnations.set(key, incarnation + 1);
+    const wire = truth.seen && wireOf(truth.seen, stream, incarnation);
+    sock++;
+    for (const call of stream.calls) {
+      const last = call.offset + call.bytes - 1;
+      const firstNs = wire?.timeOf(call.offset) ?? call.beforeNs;
+      const lastNs = wire?.timeOf(last) ?? call.beforeNs;
+      const out = stream.direction === OUT;
+      calls.push({
+        direction: stream.direction,
+        startNs: out ? call.beforeNs : lastNs,
+        endNs: out ? lastNs : call.afterNs,
+        firstNs,
+        inorderNs: wire?.inorderOf(last) ?? call.beforeNs,
+        fd: stream.fd, bytes: call.bytes, offset: call.offset, pid: 0, sock,
+        lport: stream.lport, rport: stream.rport, name: "NULL",
+        text: `${name(stream)} offset ${call.offset}`,
+      });
+    }
+  }
+  return { calls, misses: [], books: [], others: new Map() };
+}

@@ -1,0 +1,60 @@
+#!/bin/sh
+# Builds what is written in C into build/: the preload library and the launcher.
+# An artefact is rebuilt only when one of its sources is newer. CC names the compiler.
+set -eu
+
+root=$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd)
+out=${KQTIME_BUILD_DIR:-$root/build}
+cc=${CC:-cc}
+cflags="-std=gnu11 -O2 -Wall -Wextra -Wshadow -Werror"
+# Fortified headers define the functions that we replace.
+cflags="$cflags -U_FORTIFY_SOURCE"
+
+mkdir -p "$out"
+
+# stale TARGET SOURCE…: is there no target, or a source that is newer?
+stale() {
+  target=$1
+  shift
+  [ -e "$target" ] || return 0
+  [ -n "$(find "$@" -newer "$target" 2>/dev/null | head -n 1)" ]
+}
+
+# Writes beside the target and renames, so that a process that has it mapped keeps its own.
+build() {
+  target=$1
+  shift
+  if ! "$@" -o "$target.new$$"; then
+    rm -f "$target.new$$"
+    echo "build-native: $target could not be built with '$cc' (Debian, Ubuntu: apt install" \
+      "gcc libc6-dev; Fedora: dnf install gcc glibc-devel)" >&2
+    exit 1
+  fi
+  mv -f "$target.new$$" "$target"
+}
+
+if ! command -v "${cc%% *}" >/dev/null 2>&1; then
+  echo "build-native: no C compiler '$cc' (Debian, Ubuntu: apt install gcc libc6-dev;" \
+    "Fedora: dnf install gcc glibc-devel)" >&2
+  exit 1
+fi
+
+self=$root/tools/build-native.sh
+layout=$root/c/kqtime_shm.h
+
+library=$out/libkqtime-preload.so
+if stale "$library" "$root"/preload/*.[chS] "$root/preload/exports.map" \
+  "$layout" "$self"; then
+  # shellcheck disable=SC2086
+  build "$library" $cc $cflags -shared -fPIC -fvisibility=hidden -ftls-model=initial-exec \
+    -fexceptions -fno-stack-protector \
+    -Wl,-soname,libkqtime-preload.so -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack \
+    -Wl,-z,nodelete -Wl,--no-undefined -Wl,--version-script="$root/preload/exports.map" \
+    "$root"/preload/*.c "$root"/preload/*.S -ldl
+fi
+
+launcher=$out/kqtime-launch
+if stale "$launcher" "$root/c/launch.c" "$self"; then
+  # shellcheck disable=SC2086
+  build "$launcher" $cc $cflags "$root/c/launch.c"
+fi

@@ -1,0 +1,136 @@
+// What the machine must have, and how each thing is recognised: by the thing itself (a library
+// that the loader finds, a compiler that compiles, a program that can be run), never by the name
+// of a package, because those differ from one release to the next.
+
+import { spawnSync } from "child_process";
+import { mkdtempSync, readdirSync, rmdirSync, statSync, unlinkSync } from "fs";
+import { tmpdir } from "os";
+import { join } from "path";
+import { Failure, findProgram } from "./process.mjs";
+
+/** How `ldconfig -p` names this machine's own libraries. */
+const loaderTag = { x64: "x86-64", arm64: "AArch64" }[process.arch] || "";
+
+let loaderCache = null;
+
+function loaderLists(soname) {
+  if (loaderCache === null) {
+    const ldconfig = findProgram("ldconfig");
+    const listed = ldconfig === null ? { stdout: "" } : spawnSync(ldconfig, ["-p"], { encoding: "utf8" });
+    loaderCache = (listed.stdout || "").split("\n").filter((line) => line.includes(loaderTag));
+  }
+  return loaderCache.some((line) => line.trim().startsWith(`${soname} `));
+}
+
+function hasLibrary(sonames) {
+  const multiarch = { x64: "x86_64-linux-gnu", arm64: "aarch64-linux-gnu" }[process.arch] || "";
+  const folders = ["/usr/local/lib64", "/usr/local/lib", `/usr/lib/${multiarch}`, "/usr/lib64", "/lib64"];
+  const own = (process.env.LD_LIBRARY_PATH || "").split(":").filter((folder) => folder !== "");
+  return sonames.some((soname) => {
+    if (loaderLists(soname)) return true;
+    return [...own, ...folders].some((folder) => {
+      try {
+        return statSync(join(folder, soname)).isFile();
+      } catch (_) {
+        return false;
+      }
+    });
+  });
+}
+
+/** Whether the compiler builds a program that uses what the C library of kqtime uses. */
+function canCompile() {
+  const [compiler, ...flags] = (process.env.CC || "cc").split(/\s+/).filter(Boolean);
+  const folder = mkdtempSync(join(tmpdir(), "kqtime-setup-"));
+  const output = join(folder, "probe");
+  const source = [
+    "#include <stdatomic.h>",
+    "#include <stdio.h>",
+    "#include <sys/socket.h>",
+    "#include <linux/tcp.h>",
+    "int main(void) { return printf(\"%d\", (int)sizeof(struct tcphdr)) < 0; }",
+    "",
+  ].join("\n");
+  const arguments_ = [...flags, "-std=c11", "-pthread", "-x", "c", "-o", output, "-", "-ldl"];
+  const compiled = spawnSync(compiler, arguments_, { input: source, stdio: ["pipe", "ignore", "ignore"] });
+  try {
+    unlinkSync(output);
+  } catch (_) {
+    // Nothing was built.
+  }
+  rmdirSync(folder);
+  if (compiled.status !== 0 && process.env.CC) {
+    throw new Failure(`CC=${process.env.CC} does not build a C11 program: unset it, or correct it`);
+  }
+  return compiled.status === 0;
+}
+
+/** Debian keeps PostgreSQL's server programs off PATH, one folder a major version. */
+function postgresFolders() {
+  try {
+    return readdirSync("/usr/lib/postgresql").map((version) => `/usr/lib/postgresql/${version}/bin`);
+  } catch (_) {
+    return [];
+  }
+}
+
+function programs(names, apt, dnf, folders = () => []) {
+  return {
+    what: names.join(", "),
+    present: () => names.every((name) => findProgram(name, folders()) !== null),
+    apt,
+    dnf,
+  };
+}
+
+/** For kqtime itself. `a|b` in a list of packages: the first that the machine's release has. */
+const base = [
+  {
+    what: "a C compiler",
+    present: canCompile,
+    apt: ["gcc", "libc6-dev"],
+    dnf: ["gcc", "glibc-devel", "kernel-headers"],
+  },
+  {
+    what: "libpcap",
+    present: () => hasLibrary(["libpcap.so.0.8", "libpcap.so.1"]),
+    apt: ["libpcap0.8"],
+    dnf: ["libpcap"],
+  },
+  { what: "zlib", present: () => hasLibrary(["libz.so.1"]), apt: ["zlib1g"], dnf: ["zlib"] },
+];
+
+/** What the tests measure, shape and compare with. */
+const forTests = [
+  programs(["tcpdump"], ["tcpdump"], ["tcpdump"]),
+  programs(["ip", "tc"], ["iproute2"], ["iproute", "iproute-tc"]),
+  programs(["nft"], ["nftables"], ["nftables"]),
+  programs(["ethtool"], ["ethtool"], ["ethtool"]),
+  programs(["ps", "sysctl"], ["procps"], ["procps-ng"]),
+  programs(["unshare", "nsenter", "setpriv"], ["util-linux"], ["util-linux"]),
+  programs(["setcap", "capsh"], ["libcap2-bin"], ["libcap"]),
+  programs(["strace"], ["strace"], ["strace"]),
+  programs(["curl"], ["curl"], ["curl"]),
+  programs(["openssl"], ["openssl"], ["openssl"]),
+  programs(["python3"], ["python3"], ["python3"]),
+  programs(["iperf3"], ["iperf3"], ["iperf3"]),
+  programs(["nginx"], ["nginx"], ["nginx"]),
+  programs(["tor"], ["tor"], ["tor"]),
+  programs(
+    ["redis-server", "redis-cli", "redis-benchmark"],
+    ["redis-server", "redis-tools"],
+    ["redis|valkey-compat-redis"],
+  ),
+  programs(
+    ["postgres", "initdb", "psql"],
+    ["postgresql"],
+    ["postgresql-server", "postgresql"],
+    postgresFolders,
+  ),
+];
+
+/** The needs that this machine does not meet. */
+export function missingNeeds(withTests) {
+  loaderCache = null;
+  return [...base, ...(withTests ? forTests : [])].filter((need) => !need.present());
+}
