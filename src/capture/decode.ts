@@ -27,6 +27,7 @@ const ETHERTYPE_OLD_QINQ = 0x9100;
 /** Not an EtherType: what follows tells its version itself. */
 const BY_VERSION = -1;
 
+const ARPHRD_LOOPBACK = 772;
 const PACKET_OUTGOING = 4;
 const PACKET_OTHERHOST = 3;
 
@@ -103,10 +104,10 @@ export class TcpDecoder {
     switch (this.linkType) {
       case LinkType.LinuxCooked2:
         this.#interfaceIndex = word(bytes, 4);
-        this.#sight = sightOf(bytes[10]);
+        this.#sight = sightOf(bytes[10], (bytes[8] << 8) | bytes[9]);
         break;
       case LinkType.LinuxCooked:
-        this.#sight = sightOf((bytes[0] << 8) | bytes[1]);
+        this.#sight = sightOf((bytes[0] << 8) | bytes[1], (bytes[2] << 8) | bytes[3]);
         break;
       case LinkType.Ipv4:
         type = ETHERTYPE_IPV4;
@@ -288,7 +289,9 @@ function word(bytes: Uint8Array, at: number): number {
 }
 
 /** `packet(7)` sll_pkttype. */
-function sightOf(packetType: number): number {
+/** On loopback one sighting, handed over as incoming, is departure and arrival at once. */
+function sightOf(packetType: number, hardwareType: number): number {
+  if (hardwareType === ARPHRD_LOOPBACK) return Sight.Unknown;
   if (packetType === PACKET_OUTGOING) return Sight.Out;
   return packetType <= PACKET_OTHERHOST ? Sight.In : Sight.Unknown;
 }

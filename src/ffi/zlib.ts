@@ -91,12 +91,12 @@ export function memberBytes(bytes: Uint8Array, at: number): number {
 export class MemberEncoder {
   /** Holds the member after `encode`; overwritten by the next one. */
   readonly output: Uint8Array;
-  private readonly symbols = libz();
+  readonly #symbols = libz();
   // An ArrayBuffer first, and views on it: libz keeps the structure's address.
-  private readonly stream = new DataView(new ArrayBuffer(STREAM_BYTES));
-  private readonly header: DataView;
-  private readonly outputAddress: number;
-  private open = true;
+  readonly #stream = new DataView(new ArrayBuffer(STREAM_BYTES));
+  readonly #header: DataView;
+  readonly #outputAddress: number;
+  #open = true;
 
   /** @throws KQTimeError `E_LIBRARY` without libz, `E_ZLIB` if it refuses. */
   constructor(maximumInputBytes: number, level: number) {
@@ -104,10 +104,10 @@ export class MemberEncoder {
     const bound = maximumInputBytes + (maximumInputBytes >>> 2) + 1024;
     this.output = new Uint8Array(new ArrayBuffer(bound));
     this.output.set(MEMBER_SIGNATURE);
-    this.header = new DataView(this.output.buffer);
-    this.outputAddress = ptr(this.output);
-    const status = this.symbols.deflateInit2_(
-      this.stream,
+    this.#header = new DataView(this.output.buffer);
+    this.#outputAddress = ptr(this.output);
+    const status = this.#symbols.deflateInit2_(
+      this.#stream,
       level,
       Z_DEFLATED,
       RAW_WINDOW_BITS,
@@ -126,27 +126,27 @@ export class MemberEncoder {
    * Returns the member's length; 0 if libz failed.
    */
   encode(input: Uint8Array, length: number): number {
-    const stream = this.stream;
+    const stream = this.#stream;
     const room = this.output.length - MEMBER_HEADER_BYTES - MEMBER_TRAILER_BYTES;
     putAddress(stream, NEXT_IN, ptr(input));
     stream.setUint32(AVAIL_IN, length, true);
-    putAddress(stream, NEXT_OUT, (this.outputAddress + MEMBER_HEADER_BYTES) as Pointer);
+    putAddress(stream, NEXT_OUT, (this.#outputAddress + MEMBER_HEADER_BYTES) as Pointer);
     stream.setUint32(AVAIL_OUT, room, true);
-    const status = this.symbols.deflate(stream, Z_FINISH);
+    const status = this.#symbols.deflate(stream, Z_FINISH);
     const body = room - stream.getUint32(AVAIL_OUT, true);
-    if (this.symbols.deflateReset(stream) !== Z_OK || status !== Z_STREAM_END) return 0;
+    if (this.#symbols.deflateReset(stream) !== Z_OK || status !== Z_STREAM_END) return 0;
     const end = MEMBER_HEADER_BYTES + body;
     const member = end + MEMBER_TRAILER_BYTES;
-    this.header.setUint32(MEMBER_SIGNATURE.length, member, true);
-    this.header.setUint32(end, this.symbols.crc32(0, input, length), true);
-    this.header.setUint32(end + 4, length, true);
+    this.#header.setUint32(MEMBER_SIGNATURE.length, member, true);
+    this.#header.setUint32(end, this.#symbols.crc32(0, input, length), true);
+    this.#header.setUint32(end + 4, length, true);
     return member;
   }
 
   /** Gives libz's memory back. */
   close(): void {
-    if (this.open) this.symbols.deflateEnd(this.stream);
-    this.open = false;
+    if (this.#open) this.#symbols.deflateEnd(this.#stream);
+    this.#open = false;
   }
 }
 

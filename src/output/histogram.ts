@@ -46,12 +46,12 @@ export class Histogram {
    * if the caller keeps its promise; `DirectionStats.balances` looks at it.
    */
   refused = 0;
-  private cells: Float64Array;
+  #cells: Float64Array;
   /** The bucket that cell FIRST counts. */
-  private base = 0;
+  #base = 0;
 
   constructor() {
-    this.cells = new Float64Array(FIRST);
+    this.#cells = new Float64Array(FIRST);
     this.reset();
   }
 
@@ -74,11 +74,11 @@ export class Histogram {
       const shift = 25 - Math.clz32(value);
       bucket = ((shift + SCALE_BITS) << 6) + (value >>> shift);
     }
-    let cells = this.cells;
-    let cell = bucket - this.base;
+    let cells = this.#cells;
+    let cell = bucket - this.#base;
     if (cell < 0 || cell >= cells.length - FIRST) {
-      cells = this.grow(bucket);
-      cell = bucket - this.base;
+      cells = this.#grow(bucket);
+      cell = bucket - this.#base;
     }
     cells[cell + FIRST]! += weight;
     cells[COUNT]! += weight;
@@ -89,22 +89,22 @@ export class Histogram {
 
   /** Sum of the weights: calls or bytes. */
   get count(): number {
-    return this.cells[COUNT]!;
+    return this.#cells[COUNT]!;
   }
 
   /** Sum of value × weight; exact below 2^53, else rounded to double precision. */
   get sum(): number {
-    return this.cells[SUM]!;
+    return this.#cells[SUM]!;
   }
 
   /** Least value, exact; null when empty. */
   get min(): number | null {
-    return this.count === 0 ? null : this.cells[LEAST]!;
+    return this.count === 0 ? null : this.#cells[LEAST]!;
   }
 
   /** Greatest value, exact; null when empty. */
   get max(): number | null {
-    return this.count === 0 ? null : this.cells[GREATEST]!;
+    return this.count === 0 ? null : this.#cells[GREATEST]!;
   }
 
   /** Weighted mean, as exact as `sum`; null when empty. */
@@ -117,7 +117,7 @@ export class Histogram {
    * 0.78 %; 0 gives the minimum and 1 the maximum, both exact. Null when empty.
    */
   quantile(q: number): number | null {
-    const cells = this.cells;
+    const cells = this.#cells;
     if (cells[COUNT] === 0) return null;
     const least = cells[LEAST]!;
     const greatest = cells[GREATEST]!;
@@ -127,7 +127,7 @@ export class Histogram {
     for (let cell = FIRST; q < 1 && cell < cells.length; cell++) {
       passed += cells[cell]!;
       if (passed < rank || passed === 0) continue;
-      const bucket = this.base + cell - FIRST;
+      const bucket = this.#base + cell - FIRST;
       const middle = bucketLow(bucket) + Math.floor(bucketWidth(bucket) / 2);
       return Math.min(Math.max(middle, least), greatest);
     }
@@ -136,14 +136,14 @@ export class Histogram {
 
   /** Adds all of `other`, as if its values had been recorded here. */
   merge(other: Histogram): void {
-    const theirs = other.cells;
+    const theirs = other.#cells;
     this.refused += other.refused;
     if (theirs[COUNT] === 0) return;
-    const last = other.base + theirs.length - FIRST - 1;
-    if (other.base < this.base || this.cells.length === FIRST) this.grow(other.base);
-    if (last - this.base >= this.cells.length - FIRST) this.grow(last);
-    const cells = this.cells;
-    const offset = other.base - this.base;
+    const last = other.#base + theirs.length - FIRST - 1;
+    if (other.#base < this.#base || this.#cells.length === FIRST) this.#grow(other.#base);
+    if (last - this.#base >= this.#cells.length - FIRST) this.#grow(last);
+    const cells = this.#cells;
+    const offset = other.#base - this.#base;
     for (let cell = FIRST; cell < theirs.length; cell++) cells[cell + offset]! += theirs[cell]!;
     cells[COUNT]! += theirs[COUNT]!;
     cells[SUM]! += theirs[SUM]!;
@@ -153,17 +153,17 @@ export class Histogram {
 
   /** Empties it and keeps its memory. */
   reset(): void {
-    this.cells.fill(0);
-    this.cells[LEAST] = Infinity;
-    this.cells[GREATEST] = -Infinity;
+    this.#cells.fill(0);
+    this.#cells[LEAST] = Infinity;
+    this.#cells[GREATEST] = -Infinity;
     this.refused = 0;
   }
 
   /** Calls `visit` for each bucket that has weight, in rising order. Not for hot paths. */
   forEachBucket(visit: (bucket: number, weight: number) => void): void {
-    for (let cell = FIRST; cell < this.cells.length; cell++) {
-      const weight = this.cells[cell]!;
-      if (weight !== 0) visit(this.base + cell - FIRST, weight);
+    for (let cell = FIRST; cell < this.#cells.length; cell++) {
+      const weight = this.#cells[cell]!;
+      if (weight !== 0) visit(this.#base + cell - FIRST, weight);
     }
   }
 
@@ -182,24 +182,24 @@ export class Histogram {
       histogram.record(bucketLow(bucket), weight);
     }
     if (histogram.count > 0) {
-      histogram.cells[SUM] = sum;
-      histogram.cells[LEAST] = least;
-      histogram.cells[GREATEST] = greatest;
+      histogram.#cells[SUM] = sum;
+      histogram.#cells[LEAST] = least;
+      histogram.#cells[GREATEST] = greatest;
     }
     return histogram;
   }
 
   /** Makes room for `bucket` and the whole octave around it. */
-  private grow(bucket: number): Float64Array {
+  #grow(bucket: number): Float64Array {
     const octave = bucket - (bucket % PARTS);
-    const old = this.cells;
+    const old = this.#cells;
     const used = old.length - FIRST;
-    const base = used === 0 ? octave : Math.min(this.base, octave);
-    const end = used === 0 ? octave + PARTS : Math.max(this.base + used, octave + PARTS);
+    const base = used === 0 ? octave : Math.min(this.#base, octave);
+    const end = used === 0 ? octave + PARTS : Math.max(this.#base + used, octave + PARTS);
     const cells = new Float64Array(FIRST + end - base);
     cells.set(old.subarray(0, FIRST));
-    if (used > 0) cells.set(old.subarray(FIRST), FIRST + this.base - base);
-    this.base = base;
-    return (this.cells = cells);
+    if (used > 0) cells.set(old.subarray(FIRST), FIRST + this.#base - base);
+    this.#base = base;
+    return (this.#cells = cells);
   }
 }

@@ -53,12 +53,12 @@ export class LineBuffer {
       }
     }
     if (value < 1e9) {
-      this.putSmall(value >>> 0);
+      this.#putSmall(value >>> 0);
       return;
     }
     const upper = Math.floor(value / 1e9);
-    this.putSmall(upper >>> 0);
-    this.putNine((value - upper * 1e9) >>> 0);
+    this.#putSmall(upper >>> 0);
+    this.#putNine((value - upper * 1e9) >>> 0);
   }
 
   /**
@@ -72,43 +72,43 @@ export class LineBuffer {
     const nsec = wholeNs - sec * 1e9;
     this.putInteger(this.baseSec + sec);
     this.bytes[this.length++] = DOT;
-    this.putNine(nsec >>> 0);
+    this.#putNine(nsec >>> 0);
   }
 
   /** 0 … 2^32-1 without leading zeros. */
-  private putSmall(value: number): void {
+  #putSmall(value: number): void {
     if (value < 1000) {
-      this.putGroup(value);
+      this.#putGroup(value);
     } else if (value < 1000000) {
       const upper = (value / 1000) >>> 0;
-      this.putGroup(upper);
-      this.putThree(value - upper * 1000);
+      this.#putGroup(upper);
+      this.#putThree(value - upper * 1000);
     } else if (value < 1000000000) {
       const upper = (value / 1000000) >>> 0;
       const rest = value - upper * 1000000;
       const middle = (rest / 1000) >>> 0;
-      this.putGroup(upper);
-      this.putThree(middle);
-      this.putThree(rest - middle * 1000);
+      this.#putGroup(upper);
+      this.#putThree(middle);
+      this.#putThree(rest - middle * 1000);
     } else {
       const upper = (value / 1000000000) >>> 0;
       this.bytes[this.length++] = ZERO + upper;
-      this.putNine(value - upper * 1000000000);
+      this.#putNine(value - upper * 1000000000);
     }
   }
 
   /** 0 … 999,999,999 in exactly nine digits. */
-  private putNine(value: number): void {
+  #putNine(value: number): void {
     const upper = (value / 1000000) >>> 0;
     const rest = value - upper * 1000000;
     const middle = (rest / 1000) >>> 0;
-    this.putThree(upper);
-    this.putThree(middle);
-    this.putThree(rest - middle * 1000);
+    this.#putThree(upper);
+    this.#putThree(middle);
+    this.#putThree(rest - middle * 1000);
   }
 
   /** 0 … 999 in exactly three digits. */
-  private putThree(value: number): void {
+  #putThree(value: number): void {
     const bytes = this.bytes;
     const at = this.length;
     const from = value * 3;
@@ -119,7 +119,7 @@ export class LineBuffer {
   }
 
   /** 0 … 999 without leading zeros. */
-  private putGroup(value: number): void {
+  #putGroup(value: number): void {
     const bytes = this.bytes;
     let at = this.length;
     const from = value * 3;

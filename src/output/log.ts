@@ -68,16 +68,16 @@ export class Log {
   linesLost = 0;
   /** Set while the log may cost no time: lines of calls are counted as lost instead of written. */
   shedding = false;
-  private readonly text: LineBuffer;
-  private readonly sink: FileSink;
-  private readonly encoder: MemberEncoder | null;
-  private lines = 0;
-  private closed = false;
+  readonly #text: LineBuffer;
+  readonly #sink: FileSink;
+  readonly #encoder: MemberEncoder | null;
+  #lines = 0;
+  #closed = false;
 
   private constructor(sink: FileSink, encoder: MemberEncoder | null, baseSec: number) {
-    this.sink = sink;
-    this.encoder = encoder;
-    this.text = new LineBuffer(QUEUE_BYTES, baseSec);
+    this.#sink = sink;
+    this.#encoder = encoder;
+    this.#text = new LineBuffer(QUEUE_BYTES, baseSec);
   }
 
   /**
@@ -96,13 +96,13 @@ export class Log {
     }
     const log = new Log(sink, encoder, options.baseSec);
     if (encoder !== null) repairEnd(sink, encoder);
-    else if (endsInLine(sink)) log.text.put(NEWLINE);
+    else if (endsInLine(sink)) log.#text.put(NEWLINE);
     return log;
   }
 
   /** Lines that the kernel has taken; those since the last chunk are not among them yet. */
   get linesWritten(): number {
-    return this.sink.linesWritten;
+    return this.#sink.linesWritten;
   }
 
   /**
@@ -127,8 +127,8 @@ export class Log {
     rport: number,
     name: Uint8Array,
   ): void {
-    if (!this.begin()) return;
-    const text = this.text;
+    if (!this.#begin()) return;
+    const text = this.#text;
     text.put(direction === 0 ? OUT : IN);
     text.putTime(startNs);
     text.put(END);
@@ -143,8 +143,8 @@ export class Log {
       text.put(INORDER);
       text.putTime(inorderNs);
     }
-    this.putPlace(off, pid, sock, lport, rport);
-    this.finish(name);
+    this.#putPlace(off, pid, sock, lport, rport);
+    this.#finish(name);
   }
 
   /** Bytes of a call without a time; `reason` is a `Reason`. */
@@ -162,8 +162,8 @@ export class Log {
     reason: number,
     name: Uint8Array,
   ): void {
-    if (!this.begin()) return;
-    const text = this.text;
+    if (!this.#begin()) return;
+    const text = this.#text;
     text.put(MISS);
     text.putTime(startNs);
     text.put(END);
@@ -172,12 +172,12 @@ export class Log {
     text.putInteger(fd);
     text.put(BYTES);
     text.putInteger(bytes);
-    this.putPlace(off, pid, sock, lport, rport);
+    this.#putPlace(off, pid, sock, lport, rport);
     text.put(DIR);
     text.putInteger(direction);
     text.put(REASON);
     text.putInteger(reason);
-    this.finish(name);
+    this.#finish(name);
   }
 
   /** The books of a label at the end, with its histograms (see books.ts); not for the hot path. */
@@ -188,14 +188,14 @@ export class Log {
     stats: DirectionStats,
     name: Uint8Array,
   ): void {
-    const line = writeBooks(direction, startNs, endNs, stats, name, this.text.baseSec);
-    if (this.text.room < line.length) this.flush();
-    if (this.closed || this.text.room < line.length) {
+    const line = writeBooks(direction, startNs, endNs, stats, name, this.#text.baseSec);
+    if (this.#text.room < line.length) this.#flush();
+    if (this.#closed || this.#text.room < line.length) {
       this.linesLost++;
       return;
     }
-    this.text.put(line);
-    this.lines++;
+    this.#text.put(line);
+    this.#lines++;
   }
 
   /**
@@ -203,25 +203,25 @@ export class Log {
    * of this process. (No fsync: waiting for the disk would lose records.)
    */
   sync(): void {
-    if (this.closed) return;
-    this.sink.retry();
-    this.flush();
+    if (this.#closed) return;
+    this.#sink.retry();
+    this.#flush();
   }
 
   /** Writes what can be written, counts the rest as lost, and closes. Never throws. */
   close(): void {
-    if (this.closed) return;
+    if (this.#closed) return;
     this.sync();
-    this.closed = true;
-    this.linesLost += this.lines + this.sink.close();
-    this.lines = 0;
-    this.encoder?.close();
+    this.#closed = true;
+    this.linesLost += this.#lines + this.#sink.close();
+    this.#lines = 0;
+    this.#encoder?.close();
     // No room any more: a line given later is counted as lost.
-    this.text.length = QUEUE_BYTES;
+    this.#text.length = QUEUE_BYTES;
   }
 
-  private putPlace(off: number, pid: number, sock: number, lport: number, rport: number): void {
-    const text = this.text;
+  #putPlace(off: number, pid: number, sock: number, lport: number, rport: number): void {
+    const text = this.#text;
     text.put(OFF);
     text.putInteger(off);
     text.put(PID);
@@ -235,43 +235,45 @@ export class Log {
   }
 
   /** Makes room for a line; false, and one more lost, if there is none. */
-  private begin(): boolean {
-    if (this.text.length < CHUNK_BYTES && !this.shedding) return true;
-    return this.makeRoom();
+  #begin(): boolean {
+    if (this.#text.length < CHUNK_BYTES && !this.shedding) return true;
+    return this.#makeRoom();
   }
 
-  private makeRoom(): boolean {
+  #makeRoom(): boolean {
     if (!this.shedding) {
-      this.flush();
-      if (this.text.room >= LINE_BYTES) return true;
+      this.#flush();
+      if (this.#text.room >= LINE_BYTES) return true;
     }
     this.linesLost++;
     return false;
   }
 
-  private finish(name: Uint8Array): void {
-    const text = this.text;
+  #finish(name: Uint8Array): void {
+    const text = this.#text;
     text.put(NAME);
     text.put(name);
     text.put(FINISH);
-    this.lines++;
+    this.#lines++;
   }
 
-  private flush(): void {
-    const { sink, text, encoder } = this;
-    if (sink.blocked || text.length === 0 || this.closed) return;
+  #flush(): void {
+    const sink = this.#sink;
+    const text = this.#text;
+    const encoder = this.#encoder;
+    if (sink.blocked || text.length === 0 || this.#closed) return;
     if (encoder === null) {
-      sink.write(text.bytes, text.length, this.lines);
+      sink.write(text.bytes, text.length, this.#lines);
     } else {
       const member = encoder.encode(text.bytes, text.length);
       if (member === 0) {
         sink.report("libz", "libz failed to compress the log; lines are lost");
-        this.linesLost += this.lines;
+        this.linesLost += this.#lines;
       } else {
-        sink.write(encoder.output, member, this.lines);
+        sink.write(encoder.output, member, this.#lines);
       }
     }
     text.length = 0;
-    this.lines = 0;
+    this.#lines = 0;
   }
 }

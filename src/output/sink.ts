@@ -87,18 +87,18 @@ function openFile(path: string): number {
 export class FileSink {
   /** Lines whose bytes the kernel has taken. */
   linesWritten = 0;
-  private readonly fd: number;
-  private readonly path: string;
-  private readonly onError: (message: string) => void;
-  private readonly reported = new Set<string>();
+  readonly #fd: number;
+  readonly #path: string;
+  readonly #onError: (message: string) => void;
+  readonly #reported = new Set<string>();
   /** Bytes that a failed write left over; empty as long as all is well. */
-  private pending = new Uint8Array(0);
-  private pendingLines = 0;
+  #pending = new Uint8Array(0);
+  #pendingLines = 0;
 
   private constructor(fd: number, path: string, onError: (message: string) => void) {
-    this.fd = fd;
-    this.path = path;
-    this.onError = onError;
+    this.#fd = fd;
+    this.#path = path;
+    this.#onError = onError;
   }
 
   /** @throws KQTimeError `E_LOG` */
@@ -113,12 +113,12 @@ export class FileSink {
 
   /** Bytes wait for a write that works. */
   get blocked(): boolean {
-    return this.pending.length > 0;
+    return this.#pending.length > 0;
   }
 
   /** Length of a regular file, 0 of anything else. */
   get fileBytes(): number {
-    const stat = fstatSync(this.fd);
+    const stat = fstatSync(this.#fd);
     return stat.isFile() ? stat.size : 0;
   }
 
@@ -132,7 +132,7 @@ export class FileSink {
     const found = new Uint8Array(length);
     if (length === 0) return found;
     // By the descriptor, so that it is the same file whatever has become of the path.
-    const fd = openSync(`/proc/self/fd/${this.fd}`, constants.O_RDONLY | O_CLOEXEC);
+    const fd = openSync(`/proc/self/fd/${this.#fd}`, constants.O_RDONLY | O_CLOEXEC);
     try {
       return found.subarray(0, readSync(fd, found, 0, length, size - length));
     } finally {
@@ -142,7 +142,7 @@ export class FileSink {
 
   /** Cuts the file. @throws as ftruncate(2) does */
   truncate(bytes: number): void {
-    ftruncateSync(this.fd, bytes);
+    ftruncateSync(this.#fd, bytes);
   }
 
   /**
@@ -150,66 +150,66 @@ export class FileSink {
    * over is copied, so that the caller's buffer is free again.
    */
   write(bytes: Uint8Array, length: number, lines: number): void {
-    const done = this.attempt(bytes, length);
+    const done = this.#attempt(bytes, length);
     if (done === length) {
       this.linesWritten += lines;
     } else {
-      this.pending = bytes.slice(done, length);
-      this.pendingLines = lines;
+      this.#pending = bytes.slice(done, length);
+      this.#pendingLines = lines;
     }
   }
 
   /** Tries what is pending again. True when nothing is pending any more. */
   retry(): boolean {
-    if (this.pending.length === 0) return true;
-    const done = this.attempt(this.pending, this.pending.length);
-    if (done < this.pending.length) {
-      if (done > 0) this.pending = this.pending.slice(done);
+    if (this.#pending.length === 0) return true;
+    const done = this.#attempt(this.#pending, this.#pending.length);
+    if (done < this.#pending.length) {
+      if (done > 0) this.#pending = this.#pending.slice(done);
       return false;
     }
-    this.pending = new Uint8Array(0);
-    this.linesWritten += this.pendingLines;
-    this.pendingLines = 0;
+    this.#pending = new Uint8Array(0);
+    this.linesWritten += this.#pendingLines;
+    this.#pendingLines = 0;
     return true;
   }
 
   /** Tells the user, once for each kind of failure. */
   report(kind: string, message: string): void {
-    if (this.reported.has(kind)) return;
-    this.reported.add(kind);
-    this.onError(message);
+    if (this.#reported.has(kind)) return;
+    this.#reported.add(kind);
+    this.#onError(message);
   }
 
   /** Closes and returns how many lines were given to it and never written. */
   close(): number {
     this.retry();
     try {
-      closeSync(this.fd);
+      closeSync(this.#fd);
     } catch (error) {
-      this.failed(error);
+      this.#failed(error);
     }
-    return this.pendingLines;
+    return this.#pendingLines;
   }
 
   /** How many of the bytes the kernel took. */
-  private attempt(bytes: Uint8Array, length: number): number {
+  #attempt(bytes: Uint8Array, length: number): number {
     let done = 0;
     while (done < length) {
       try {
-        done += writeSync(this.fd, bytes, done, length - done);
+        done += writeSync(this.#fd, bytes, done, length - done);
       } catch (error) {
         if (errnoOf(error) === "EINTR") continue;
-        this.failed(error);
+        this.#failed(error);
         break;
       }
     }
     return done;
   }
 
-  private failed(error: unknown): void {
+  #failed(error: unknown): void {
     this.report(
       errnoOf(error),
-      `log "${this.path}" cannot be written: ${reasonOf(error)}; ` +
+      `log "${this.#path}" cannot be written: ${reasonOf(error)}; ` +
         "lines are lost until it can be written again",
     );
   }

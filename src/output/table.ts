@@ -69,111 +69,111 @@ function wrap(text: string, width: number, indent: string): string[] {
 
 class Table {
   readonly lines: string[] = [];
-  private readonly columns: number;
-  private readonly color: boolean;
-  private labelColumns = 0;
+  readonly #columns: number;
+  readonly #color: boolean;
+  #labelColumns = 0;
 
   constructor(options: TableOptions) {
-    this.columns = Math.max(40, Math.floor(options.columns) || 0);
-    this.color = options.color;
+    this.#columns = Math.max(40, Math.floor(options.columns) || 0);
+    this.#color = options.color;
   }
 
   render(summary: Summary): string {
     const labels = summary.labels.slice(0, LABELS_SHOWN);
-    if (this.columns >= WIDE) {
+    if (this.#columns >= WIDE) {
       const widths = labels.map((entry) => Bun.stringWidth(entry.label));
-      const most = this.columns - FIGURES - 1;
-      this.labelColumns = Math.min(most, Math.max("all labels".length, ...widths)) + 1;
+      const most = this.#columns - FIGURES - 1;
+      this.#labelColumns = Math.min(most, Math.max("all labels".length, ...widths)) + 1;
     }
-    this.head(summary);
+    this.#head(summary);
     const out = "Outbound: from the call to the network device";
-    this.directionTable(out, summary, labels, (entry) => entry.out);
+    this.#directionTable(out, summary, labels, (entry) => entry.out);
     const inbound = "Inbound: from the network device to the return of the call";
-    this.directionTable(inbound, summary, labels, (entry) => entry.in);
-    this.books(summary);
-    this.losses(summary.losses);
+    this.#directionTable(inbound, summary, labels, (entry) => entry.in);
+    this.#books(summary);
+    this.#losses(summary.losses);
     return `${this.lines.join("\n")}\n`;
   }
 
-  private styled(code: string, text: string): string {
-    return this.color && text !== "" ? `\x1b[${code}m${text}\x1b[0m` : text;
+  #styled(code: string, text: string): string {
+    return this.#color && text !== "" ? `\x1b[${code}m${text}\x1b[0m` : text;
   }
 
-  private push(line: string, code = ""): void {
+  #push(line: string, code = ""): void {
     const trimmed = line.trimEnd();
-    this.lines.push(code === "" ? trimmed : this.styled(code, trimmed));
+    this.lines.push(code === "" ? trimmed : this.#styled(code, trimmed));
   }
 
-  private head(summary: Summary): void {
+  #head(summary: Summary): void {
     for (const warning of summary.warnings) {
       const text = `warning: ${printable(warning)}`;
-      for (const line of wrap(text, this.columns, "  ")) this.push(line, "1;31");
+      for (const line of wrap(text, this.#columns, "  ")) this.#push(line, "1;31");
     }
-    if (summary.warnings.length > 0) this.push("");
+    if (summary.warnings.length > 0) this.#push("");
     const { command, exitCode, signal, pids } = summary.target;
     const name = printable(command.join(" "));
-    this.push(fit(`kqtime ${printable(summary.version)}: ${name}`, this.columns), "1");
+    this.#push(fit(`kqtime ${printable(summary.version)}: ${name}`, this.#columns), "1");
     const end = signal !== null ? `ended by ${signal}` : exitCode !== null ? `exit ${exitCode}` : "";
     const more = pids.length > PIDS_SHOWN ? ` and ${pids.length - PIDS_SHOWN} more` : "";
     const listed = pids.slice(0, PIDS_SHOWN).join(", ");
     const who = pids.length === 0 ? "" : `${pids.length === 1 ? "pid" : "pids"} ${listed}${more}`;
     const facts = [formatTime(summary.durationNs), end, who].filter((fact) => fact !== "");
-    for (const line of wrap(facts.join(", "), this.columns, "")) this.push(line);
+    for (const line of wrap(facts.join(", "), this.#columns, "")) this.#push(line);
   }
 
-  private directionTable<Side extends OutSummary | InSummary>(
+  #directionTable<Side extends OutSummary | InSummary>(
     title: string,
     summary: Summary,
     labels: readonly ({ label: string } & BothSummary)[],
     side: (entry: BothSummary) => Side,
   ): void {
-    this.push("");
-    this.push(title, "1");
+    this.#push("");
+    this.#push(title, "1");
     const total = side(summary.directions);
     const active = labels.filter((entry) => hasTraffic(side(entry)));
     if (!hasTraffic(total)) {
-      this.push("no bytes");
+      this.#push("no bytes");
       return;
     }
     const heads = HEADS.map((head) => head.padStart(8)).join("");
-    const label = this.labelColumns > 0 ? padEnd("label", this.labelColumns) : "";
-    this.push(`${label}sockets   calls    bytes coverage    by${heads}`, "2");
-    for (const entry of active) this.side(entry.label, side(entry));
+    const label = this.#labelColumns > 0 ? padEnd("label", this.#labelColumns) : "";
+    this.#push(`${label}sockets   calls    bytes coverage    by${heads}`, "2");
+    for (const entry of active) this.#side(entry.label, side(entry));
     const hidden = summary.labels.slice(LABELS_SHOWN).filter((entry) => hasTraffic(side(entry)));
     if (hidden.length > 0) {
-      this.push(`and ${formatCount(hidden.length)} more labels, in the JSON summary`, "2");
+      this.#push(`and ${formatCount(hidden.length)} more labels, in the JSON summary`, "2");
     }
-    if (active.length + hidden.length !== 1) this.side("all labels", total);
+    if (active.length + hidden.length !== 1) this.#side("all labels", total);
   }
 
   /** Figures of one label in one direction: a line by call, a line by byte, if need be a third. */
-  private side(label: string, side: OutSummary | InSummary): void {
-    const indent = " ".repeat(this.labelColumns);
+  #side(label: string, side: OutSummary | InSummary): void {
+    const indent = " ".repeat(this.#labelColumns);
     let first = indent;
-    if (this.labelColumns > 0) first = padEnd(fit(label, this.labelColumns - 1), this.labelColumns);
-    else this.push(fit(label, this.columns));
+    if (this.#labelColumns > 0) first = padEnd(fit(label, this.#labelColumns - 1), this.#labelColumns);
+    else this.#push(fit(label, this.#columns));
     const sums =
       formatCount(side.sockets).padStart(7) +
       formatCount(side.calls).padStart(8) +
       formatBytes(side.bytesCalled).padStart(9) +
       formatShare(side.coverage).padStart(9);
-    this.push(first + sums + times("call", side.callNs));
+    this.#push(first + sums + times("call", side.callNs));
     const again = side.bytesRetransmitted;
     const note = again > 0 ? `${formatBytes(again)} retransmitted` : "";
-    this.push(indent + note.padStart(33) + times("byte", side.byteNs));
+    this.#push(indent + note.padStart(33) + times("byte", side.byteNs));
     if ("reassemblyNs" in side && (side.reassemblyNs.max ?? 0) > 0) {
       const wait = "waiting for missing bytes".padStart(33);
-      this.push(indent + wait + times("byte", side.reassemblyNs));
+      this.#push(indent + wait + times("byte", side.reassemblyNs));
     }
   }
 
   /** Exact sums, so that a reader can add them up. */
-  private books(summary: Summary): void {
+  #books(summary: Summary): void {
     const { out, in: inbound } = summary.directions;
-    this.push("");
-    this.push(bookRow("Books, in bytes", "outbound", "inbound"), "1");
+    this.#push("");
+    this.#push(bookRow("Books, in bytes", "outbound", "inbound"), "1");
     const row = (text: string, left: number | null, right: number | null): void => {
-      this.push(bookRow(text, exact(left), exact(right)));
+      this.#push(bookRow(text, exact(left), exact(right)));
     };
     row("called", out.bytesCalled, inbound.bytesCalled);
     row("  matched", out.bytesMatched, inbound.bytesMatched);
@@ -185,7 +185,7 @@ class Table {
     }
     if (reasons.length === 0) row("  unmatched", 0, 0);
     if (!summary.booksBalance) {
-      this.push("THE BOOKS DO NOT BALANCE: see the warnings above", "1;31");
+      this.#push("THE BOOKS DO NOT BALANCE: see the warnings above", "1;31");
     }
     row("not called, on the wire: unread", null, inbound.bytesUnread);
     row("not called, on the wire: unexplained", out.bytesUnexplained, inbound.bytesUnexplained);
@@ -195,16 +195,16 @@ class Table {
       const text =
         `not measured: datagram sockets (${formatCount(sockets)} sockets, ` +
         `${formatCount(calls)} calls, ${formatBytes(bytes)})`;
-      for (const line of wrap(text, this.columns, "  ")) this.push(line);
+      for (const line of wrap(text, this.#columns, "  ")) this.#push(line);
     }
   }
 
-  private losses(losses: Losses): void {
+  #losses(losses: Losses): void {
     const keys = (Object.keys(LOSS_TEXT) as (keyof Losses)[]).filter((key) => losses[key] > 0);
-    this.push("");
-    this.push(keys.length === 0 ? "Losses: none" : "Losses", "1");
+    this.#push("");
+    this.#push(keys.length === 0 ? "Losses: none" : "Losses", "1");
     for (const key of keys) {
-      this.push(`${formatExact(losses[key]).padStart(15)} ${LOSS_TEXT[key]}`, "33");
+      this.#push(`${formatExact(losses[key]).padStart(15)} ${LOSS_TEXT[key]}`, "33");
     }
   }
 }

@@ -50,15 +50,22 @@ export class Program {
     return exit;
   }
 
-  /** Is asked to end; its exit code is what it makes of the signal: 0, or 128 + n by default. */
-  async stops(signal: NodeJS.Signals, codes: readonly number[], least: CompleteOptions = {}) {
-    this.running.kill(signal);
-    const exit = await this.running.exit(20_000);
+  /** Ends by itself with one of these exit codes. */
+  async ends(codes: readonly number[], least: CompleteOptions = {}): Promise<Exit> {
+    const exit = await this.running.exit(30_000);
     if (!codes.includes(exit.code)) {
-      throw new Error(`exit ${exit.code} after ${signal}: ${this.running.describe()}`);
+      throw new Error(`exit ${exit.code}: ${this.running.describe()}`);
     }
     this.#expectFlawless(least);
     return exit;
+  }
+
+  /** Is asked to end; its exit code is what it makes of the signal: 0, or 128 + n by default. */
+  async stops(
+    signal: NodeJS.Signals, codes: readonly number[], least: CompleteOptions = {},
+  ): Promise<Exit> {
+    this.running.kill(signal);
+    return this.ends(codes, least);
   }
 
   #expectFlawless(least: CompleteOptions): void {

@@ -2,17 +2,20 @@
 
 import { expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
-import {
-  appendFileSync,
-  readFileSync,
-  statSync,
-  truncateSync,
-  writeFileSync,
-} from "node:fs";
+import { appendFileSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync, gzipSync } from "node:zlib";
 import { lacks, reason, testUnless } from "../lib/requires.ts";
-import { counting, field, inFolder, offsets, openLog, readLines, writeLines, zcat } from "./log-lines.ts";
+import {
+  counting,
+  field,
+  inFolder,
+  offsets,
+  openLog,
+  readLines,
+  writeLines,
+  zcat,
+} from "./log-lines.ts";
 
 const why = reason(lacks("gzip"));
 
@@ -26,9 +29,10 @@ function startWriter(path: string, perSync: number, pid: number) {
 
 /** Reads what a writer prints until it has synced `enough` lines; returns the last number. */
 async function syncedLines(
-  reader: ReadableStreamDefaultReader<Uint8Array>,
+  writer: ReturnType<typeof startWriter>,
   enough: number,
 ): Promise<number> {
+  const reader = writer.stdout.getReader();
   let text = "";
   for (;;) {
     const { value, done } = await reader.read();
@@ -62,8 +66,7 @@ for (const perSync of [20, 3000, 200000]) {
     inFolder(async (folder) => {
       const path = join(folder, "a.log.gz");
       const writer = startWriter(path, perSync, 1);
-      const reader = writer.stdout.getReader();
-      const synced = await syncedLines(reader, perSync * 3);
+      const synced = await syncedLines(writer, perSync * 3);
       writer.kill("SIGKILL");
       await writer.exited;
       expect(synced).toBeGreaterThanOrEqual(perSync * 3);
@@ -138,8 +141,7 @@ testUnless(why, "two runs may write one log at the same time", () =>
   inFolder(async (folder) => {
     const path = join(folder, "a.log.gz");
     const writers = [startWriter(path, 3000, 1), startWriter(path, 3000, 2)];
-    const readers = writers.map((writer) => writer.stdout.getReader());
-    const synced = await Promise.all(readers.map((reader) => syncedLines(reader, 60000)));
+    const synced = await Promise.all(writers.map((writer) => syncedLines(writer, 60000)));
     for (const writer of writers) writer.kill("SIGKILL");
     await Promise.all(writers.map((writer) => writer.exited));
     // One of them may have been killed inside a write; a new run puts that in order.

@@ -1,0 +1,304 @@
+// kqtime as a command: its exit codes and errors, the signals that it passes on, what its target
+// finds itself in, and its outputs as files.
+
+import { expect, test } from "bun:test";
+import { chmodSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fixture } from "../lib/fixtures.ts";
+import { BARE, flaws, kqtime, Measurement, ROOT } from "../lib/kqtime.ts";
+import { withLoopback, type Node } from "../lib/network.ts";
+import { withScope, type Exit, type Scope } from "../lib/process.ts";
+import { asRoot } from "../lib/root.ts";
+
+const skip = !asRoot || BARE;
+
+function loopback(name: string, body: (node: Node, scope: Scope) => Promise<void>): void {
+  test.skipIf(skip)(name, () => withLoopback(body), 60_000);
+}
+
+function run(scope: Scope, node: Node, words: readonly string[], stdin?: string): Promise<Exit> {
+  return kqtime(scope, ["run", "--quiet", ...words], {
+    prefix: node.prefix, ...(stdin !== undefined && { stdin }),
+  }).exit();
+}
+
+/** One line, no stack, and something in it that helps. */
+function expectError(exit: Exit, code: number, ...patterns: RegExp[]): void {
+  expect({ code: exit.code, stderr: exit.stderr }).toEqual({ code, stderr: exit.stderr });
+  for (const pattern of patterns) expect(exit.stderr).toMatch(pattern);
+  expect(exit.stderr).not.toMatch(/^\s+at /m);
+  expect(exit.stdout).toBe("");
+}
+
+test.skipIf(BARE)("help and version need no privilege and no target", async () => {
+  await withScope(async (scope) => {
+    const help = await kqtime(scope, ["--help"]).success();
+    expect(help.stdout).toMatch(/run/);
+    expect(help.stdout).toMatch(/replay/);
+    const version = await kqtime(scope, ["--version"]).success();
+    expect(version.stdout).toContain(JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")).version);
+  });
+});
+
+loopback("the command's exit code is kqtime's", async (node, scope) => {
+  expect((await run(scope, node, ["--", "true"])).code).toBe(0);
+  expect((await run(scope, node, ["--", "sh", "-c", "exit 37"])).code).toBe(37);
+  expect((await run(scope, node, ["--", "sh", "-c", "kill -SEGV $$"])).code).toBe(139);
+  expect((await run(scope, node, ["--", "sh", "-c", "kill -KILL $$"])).code).toBe(137);
+});
+
+loopback("a command that cannot be started", async (node, scope) => {
+  expectError(await run(scope, node, ["--", "no-such-command-here"]), 127, /no-such-command-here/);
+  const path = scope.path("not-executable");
+  writeFileSync(path, "#!/bin/sh\n");
+  chmodSync(path, 0o644);
+  expectError(await run(scope, node, ["--", path]), 126, /not-executable/);
+});
+
+loopback("errors of kqtime itself are 125 and say what to do", async (node, scope) => {
+  const cases: [string[], ...RegExp[]][] = [
+    [["--"], /command/i],
+    [["--interface", "nosuch0", "--", "true"], /nosuch0/, /\blo\b/],
+    [["--filter", "tcp and and", "--", "true"], /tcp and and/],
+    [["--log", "/nonexistent/folder/kq.log", "--", "true"], /nonexistent/],
+    [["--no-such-option", "--", "true"], /no-such-option|noSuchOption/],
+    [["--ring", "many", "--", "true"], /ring/],
+    [["--direction", "sideways", "--", "true"], /direction/],
+    [["--user", "no-such-user", "--", "true"], /no-such-user/],
+  ];
+  const exits = await Promise.all(cases.map(([words]) => run(scope, node, words)));
+  cases.forEach(([, ...patterns], i) => expectError(exits[i], 125, ...patterns));
+});
+
+loopback("without privilege it says which one is missing", async (node, scope) => {
+  const exit = await scope.start(
+    [join(ROOT, "bin", "kqtime"), "run", "--quiet", "--", "true"],
+    { prefix: [...node.prefix, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] },
+  ).exit();
+  expectError(exit, 125, /sudo|cap_net_raw/i);
+});
+
+loopback("bin/kqtime runs from any folder and with sudo's PATH", async (node, scope) => {
+  const exit = await scope.start(
+    [join(ROOT, "bin", "kqtime"), "run", "--quiet", "--", "pwd"],
+    { prefix: node.prefix, env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" } },
+  ).success();
+  expect(exit.stdout.trim()).toBe(scope.folder);
+});
+
+loopback("standard input and output are the target's own", async (node, scope) => {
+  const exit = await run(scope, node, ["--", "cat"], "one\ntwo\n");
+  expect(exit).toMatchObject({ code: 0, stdout: "one\ntwo\n", stderr: "" });
+});
+
+const SIGNALLED = `
+import os, signal, sys, time
+seen = []
+def note(number, frame):
+    seen.append(signal.Signals(number).name)
+    print("got", seen[-1], flush=True)
+for name in sys.argv[1:]: signal.signal(getattr(signal, name), note)
+print("ready", flush=True)
+while len(seen) < len(sys.argv) - 1: signal.pause()
+print("all", ",".join(seen), flush=True)
+sys.exit(9)
+`;
+
+loopback("TERM, HUP, USR1 and USR2 reach the target, once each", async (node, scope) => {
+  const signals = ["SIGUSR1", "SIGHUP", "SIGUSR2", "SIGTERM"] as const;
+  const running = kqtime(
+    scope, ["run", "--quiet", "--", "python3", "-c", SIGNALLED, ...signals], { prefix: node.prefix },
+  );
+  await running.says(/ready/);
+  for (const signal of signals) {
+    running.kill(signal);
+    await running.says(new RegExp(`got ${signal}`));
+  }
+  const exit = await running.exit();
+  expect(exit.stdout).toContain(`all ${signals.join(",")}`);
+  expect(exit.code).toBe(9);
+});
+
+loopback("a signal that ends the target ends kqtime as it would have ended the target", async (node, scope) => {
+  const running = kqtime(
+    scope, ["run", "--quiet", "--", "sh", "-c", "echo ready; exec sleep 60"], { prefix: node.prefix },
+  );
+  await running.says(/ready/);
+  running.kill("SIGTERM");
+  expect((await running.exit()).code).toBe(143);
+});
+
+// Runs a command on a terminal of its own, types Ctrl-C once the command is ready, and prints what
+// it said and its exit code.
+const TERMINAL = `
+import os, pty, sys
+pid, terminal = pty.fork()
+if pid == 0: os.execvp(sys.argv[1], sys.argv[1:])
+said, typed = b"", False
+while True:
+    try: data = os.read(terminal, 4096)
+    except OSError: break
+    if not data: break
+    said += data
+    if b"ready" in said and not typed:
+        typed = True
+        os.write(terminal, b"\\x03")
+_, status = os.waitpid(pid, 0)
+sys.stdout.write(said.decode(errors="replace"))
+print("exit", os.waitstatus_to_exitcode(status))
+`;
+
+const INTERRUPTED = `
+import signal, sys, time
+count = 0
+def note(number, frame):
+    global count
+    count += 1
+signal.signal(signal.SIGINT, note)
+print("ready", flush=True)
+while count == 0: time.sleep(0.01)
+time.sleep(0.7)
+print("interrupts", count, flush=True)
+sys.exit(5)
+`;
+
+loopback("a Ctrl-C of the terminal reaches the target once", async (node, scope) => {
+  const bun = join(ROOT, "node_modules", ".bin", "bun");
+  const exit = await scope.start([
+    "python3", "-c", TERMINAL, bun, "run", "kqtime", "run", "--quiet", "--",
+    "python3", "-c", INTERRUPTED,
+  ], { prefix: node.prefix, cwd: ROOT }).success();
+  expect(exit.stdout).toContain("interrupts 1");
+  expect(exit.stdout).toContain("exit 5");
+});
+
+loopback("the target finds what it would have found without kqtime", async (node, scope) => {
+  const look = `ulimit -Sn; ulimit -Hn; grep -E '^(Sig(Blk|Ign|Cgt)|Groups|Uid|Cap)' /proc/self/status; ls /proc/self/fd | wc -l`;
+  const command = ["bash", "-c", look];
+  const plain = await scope.run(command, { prefix: [...node.prefix] });
+  const measured = await run(scope, node, ["--", ...command]);
+  expect(measured.stdout).toBe(plain.stdout);
+});
+
+loopback("LD_PRELOAD is added to, not replaced", async (node, scope) => {
+  const libc = Bun.spawnSync(["sh", "-c", "ldconfig -p | awk '/libz.so.1 /{print $NF; exit}'"])
+    .stdout.toString().trim();
+  const exit = await kqtime(
+    scope, ["run", "--quiet", "--", "sh", "-c", "echo $LD_PRELOAD"],
+    { prefix: node.prefix, env: { ...process.env, LD_PRELOAD: libc } },
+  ).success();
+  expect(exit.stdout).toMatch(/libkqtime-preload\.so/);
+  expect(exit.stdout).toContain(libc);
+});
+
+loopback("--user drops every privilege for good", async (node, scope) => {
+  const look = `
+import os
+print(os.getresuid(), os.getresgid(), os.getgroups())
+print(os.environ.get("HOME"), os.environ.get("USER"), os.environ.get("LOGNAME"))
+print([l.split()[1] for l in open("/proc/self/status") if l.startswith(("CapInh", "CapPrm", "CapEff", "CapAmb"))])
+try:
+    os.setuid(0)
+    print("root again")
+except PermissionError:
+    print("no way back")
+`;
+  const exit = await run(scope, node, ["--user", "nobody", "--", "/usr/bin/python3", "-c", look]);
+  expect(exit.stderr).toBe("");
+  const id = (flag: string) => Bun.spawnSync(["id", flag, "nobody"]).stdout.toString().trim();
+  const [uid, gid] = [id("-u"), id("-g")];
+  const [ids, names, caps, back] = exit.stdout.split("\n");
+  expect(ids).toBe(`(${uid}, ${uid}, ${uid}) (${gid}, ${gid}, ${gid}) [${gid}]`);
+  expect(names).toMatch(/ nobody nobody$/);
+  expect(caps).toBe("['0000000000000000', '0000000000000000', '0000000000000000', '0000000000000000']");
+  expect(back).toBe("no way back");
+});
+
+async function pairOf(node: Node, scope: Scope, options: readonly string[]): Promise<Measurement> {
+  const measurement = new Measurement(scope, [
+    await fixture("flow"), "pair", "--address", node.v4, "--port", "7020", "--conns", "3",
+    "--total", "300000", "--size", "3000", "--both",
+  ], { prefix: node.prefix, options });
+  await measurement.running.success();
+  return measurement;
+}
+
+loopback("a replayed record gives the same output", async (node, scope) => {
+  const folder = scope.path("record");
+  const measurement = await pairOf(node, scope, ["--record", folder]);
+  expect(flaws(measurement)).toEqual([]);
+  const [log, json] = [scope.path("again.log"), scope.path("again.json")];
+  await kqtime(scope, ["replay", folder, "--log", log, "--json", json]).success();
+  expect(readFileSync(log, "utf8")).toBe(readFileSync(measurement.logPath, "utf8"));
+  const again = JSON.parse(readFileSync(json, "utf8"));
+  const { directions, labels, sockets, losses, booksBalance } = measurement.summary();
+  expect(again).toMatchObject({ directions, labels, sockets, losses, booksBalance });
+});
+
+loopback("the log is private, and appended to", async (node, scope) => {
+  const path = scope.path("twice.log");
+  const first = await pairOf(node, scope, ["--log", path]);
+  expect(statSync(path).mode & 0o777).toBe(0o600);
+  const before = first.log().calls.length;
+  expect(before).toBeGreaterThan(100);
+  await pairOf(node, scope, ["--log", path]);
+  expect(first.log().calls.length).toBeGreaterThan(before * 1.5);
+});
+
+loopback("a gzipped log is whole", async (node, scope) => {
+  const path = scope.path("kq.log.gz");
+  const measurement = await pairOf(node, scope, ["--log", path]);
+  await scope.run(["gzip", "-t", path]);
+  expect(flaws(measurement)).toEqual([]);
+});
+
+loopback("one direction only, and labels", async (node, scope) => {
+  const out = await pairOf(node, scope, ["--direction", "out", "--label", "port"]);
+  const { calls } = out.log();
+  expect(calls.length).toBeGreaterThan(100);
+  expect(calls.filter((line) => line.direction === 1)).toEqual([]);
+  expect([...new Set(calls.map((line) => line.name))].sort()).toEqual(["in:7020", "out:7020"]);
+  const peer = await pairOf(node, scope, ["--direction", "in", "--label", "peer"]);
+  expect(peer.log().calls.filter((line) => line.direction === 0)).toEqual([]);
+});
+
+loopback("a filter that excludes the traffic is named as the reason", async (node, scope) => {
+  const measurement = await pairOf(node, scope, ["--filter", "tcp port 1"]);
+  const summary = measurement.summary();
+  expect(summary.directions.out.coverage).toBe(0);
+  expect(summary.booksBalance).toBe(true);
+  expect(summary.warnings.length).toBeGreaterThan(0);
+});
+
+loopback("bytes that C stdio moved are unexplained, and said", async (node, scope) => {
+  const measurement = new Measurement(
+    scope, [await fixture("stdio"), "7021", "50000"], { prefix: node.prefix },
+  );
+  await measurement.running.success();
+  const summary = measurement.summary();
+  expect(summary.directions.out.bytesCalled).toBe(0);
+  expect(summary.directions.out.bytesUnexplained).toBe(50_000);
+  expect(summary.directions.in.bytesCalled).toBe(50_000);
+  expect(summary.directions.in.coverage).toBe(1);
+  expect(summary.warnings.join("\n")).toMatch(/unexplained|stdio/i);
+});
+
+loopback("datagrams are counted", async (node, scope) => {
+  const script = `
+import socket
+a = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); a.bind(("127.0.0.1", 0))
+b = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for i in range(5): b.sendto(b"x" * 100, a.getsockname()); a.recvfrom(2000)
+`;
+  const measurement = new Measurement(scope, ["python3", "-c", script], { prefix: node.prefix });
+  await measurement.running.success();
+  expect(measurement.summary().datagram).toEqual({ sockets: 2, calls: 10, bytes: 1000 });
+});
+
+loopback("a terminal summary without --quiet goes to standard error", async (node, scope) => {
+  const exit = await kqtime(scope, [
+    "run", "--", await fixture("flow"), "pair", "--address", node.v4, "--port", "7022",
+  ], { prefix: node.prefix }).success();
+  expect(exit.stdout).toMatch(/^done/m);
+  expect(exit.stderr).toMatch(/100(\.0+)? ?%/);
+});
