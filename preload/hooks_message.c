@@ -10,12 +10,21 @@
 #include "recorder.h"
 #include "socket.h"
 
-int64_t kq_messages_bytes(const struct mmsghdr *messages, long count) {
+/* Ends a call that moved `count` messages, one after the other. */
+static void end_messages(struct kq_call *call, long count, const struct mmsghdr *messages,
+                         bool tagged) {
+  struct kq_tag tag = {{0}};
+  size_t filled = 0;
   int64_t bytes = 0;
   for (long index = 0; index < count; index++) {
-    bytes += messages[index].msg_len;
+    const struct mmsghdr *message = &messages[index];
+    if (tagged) {
+      kq_tag_gather(&tag, &filled, message->msg_hdr.msg_iov, message->msg_hdr.msg_iovlen,
+                    message->msg_len);
+    }
+    bytes += message->msg_len;
   }
-  return bytes;
+  kq_end(call, bytes, &tag);
 }
 
 void kq_end_sent_message(struct kq_call *call, int64_t moved, const struct msghdr *message) {
@@ -27,11 +36,8 @@ void kq_end_sent_message(struct kq_call *call, int64_t moved, const struct msghd
 }
 
 void kq_end_sent_messages(struct kq_call *call, long count, const struct mmsghdr *messages) {
-  if (count > 0 && call->direction != NULL) {
-    kq_end_vector(call, kq_messages_bytes(messages, count), messages[0].msg_hdr.msg_iov,
-                  messages[0].msg_hdr.msg_iovlen);
-  } else {
-    kq_end_untagged(call, 0);
+  if (call->direction != NULL) {
+    end_messages(call, count, messages, true);
   }
 }
 
@@ -46,11 +52,13 @@ void kq_end_received_message(struct kq_call *call, int64_t moved, const struct m
 
 void kq_end_received_messages(struct kq_call *call, long count, const struct mmsghdr *messages,
                               int flags) {
-  if (count > 0 && call->direction != NULL) {
-    kq_end_received_vector(call, kq_messages_bytes(messages, count),
-                           messages[0].msg_hdr.msg_iov, messages[0].msg_hdr.msg_iovlen, flags);
+  if (call->direction == NULL) {
+    return;
+  }
+  if (flags & MSG_OOB) {
+    kq_end_urgent(call, count);
   } else {
-    kq_end_untagged(call, 0);
+    end_messages(call, count, messages, !(flags & MSG_TRUNC));
   }
 }
 

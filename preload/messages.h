@@ -6,8 +6,6 @@
 
 #include "recorder.h"
 
-/* The bytes of the first `count` messages. */
-int64_t kq_messages_bytes(const struct mmsghdr *messages, long count);
 void kq_end_sent_message(struct kq_call *call, int64_t moved, const struct msghdr *message);
 void kq_end_sent_messages(struct kq_call *call, long count, const struct mmsghdr *messages);
 void kq_end_received_message(struct kq_call *call, int64_t moved, const struct msghdr *message,

@@ -231,16 +231,24 @@ void kq_end_buffer(struct kq_call *call, int64_t moved, const void *buffer, size
   kq_end(call, moved, &tag);
 }
 
+void kq_tag_gather(struct kq_tag *tag, size_t *filled, const struct iovec *parts, size_t count,
+                   size_t bytes) {
+  for (size_t part = 0; part < count && bytes > 0 && *filled < sizeof tag->bytes; part++) {
+    size_t take = parts[part].iov_len < bytes ? parts[part].iov_len : bytes;
+    bytes -= take;
+    if (take > sizeof tag->bytes - *filled) {
+      take = sizeof tag->bytes - *filled;
+    }
+    memcpy(tag->bytes + *filled, parts[part].iov_base, take);
+    *filled += take;
+  }
+}
+
 void kq_end_vector(struct kq_call *call, int64_t moved, const struct iovec *parts, size_t count) {
   struct kq_tag tag = {{0}};
+  size_t filled = 0;
   if (call->direction != NULL && moved > 0) {
-    size_t room = (size_t)moved < sizeof tag.bytes ? (size_t)moved : sizeof tag.bytes;
-    size_t filled = 0;
-    for (size_t part = 0; part < count && filled < room; part++) {
-      size_t take = parts[part].iov_len < room - filled ? parts[part].iov_len : room - filled;
-      memcpy(tag.bytes + filled, parts[part].iov_base, take);
-      filled += take;
-    }
+    kq_tag_gather(&tag, &filled, parts, count, (size_t)moved);
   }
   kq_end(call, moved, &tag);
 }

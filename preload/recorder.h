@@ -60,6 +60,10 @@ void kq_end_buffer(struct kq_call *call, int64_t moved, const void *buffer, size
 void kq_end_vector(struct kq_call *call, int64_t moved, const struct iovec *parts, size_t count);
 void kq_end_untagged(struct kq_call *call, int64_t moved);
 
+/* Adds the first bytes of a vector of which `bytes` were moved to a tag. */
+void kq_tag_gather(struct kq_tag *tag, size_t *filled, const struct iovec *parts, size_t count,
+                   size_t bytes);
+
 /* A record that is not about bytes. It makes no ring for a forked child when `passive`. */
 void kq_note(enum kq_kind kind, uint8_t flags, uint64_t word, int fd, uint64_t off,
              uint32_t bytes, bool passive);

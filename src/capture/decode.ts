@@ -98,7 +98,7 @@ export class TcpDecoder {
     this.#sight = Sight.Unknown;
 
     let offset = this.linkBytes;
-    if (limit < offset) return DecodeResult.Truncated;
+    if (limit < offset) return this.#truncated(limit);
     let type = BY_VERSION;
     if (this.typeOffset >= 0) type = (bytes[this.typeOffset] << 8) | bytes[this.typeOffset + 1];
     switch (this.linkType) {
@@ -120,17 +120,21 @@ export class TcpDecoder {
     if (this.linkType === LinkType.Ethernet) {
       while (isTag(type)) {
         this.tags++;
-        this.headerBytes = offset;
-        if (limit < offset + 4) return DecodeResult.Truncated;
+        if (limit < offset + 4) return this.#truncated(limit);
         type = (bytes[offset + 2] << 8) | bytes[offset + 3];
         offset += 4;
       }
     } else if (this.typeOffset >= 0) {
       // A cooked capture and VLAN tags: the kernel may name the tag and begin behind it, or name
       // what is behind it (6.11 on) and begin before it, so the bytes decide.
-      while (limit >= offset + 4) {
-        const inner = (bytes[offset + 2] << 8) | bytes[offset + 3];
+      for (;;) {
         const tagged = isTag(type);
+        // The least of IP headers, to judge by.
+        if (limit < offset + 20) {
+          if (tagged) return this.#truncated(limit);
+          break;
+        }
+        const inner = (bytes[offset + 2] << 8) | bytes[offset + 3];
         if (!tagged && inner !== ETHERTYPE_IPV4 && inner !== ETHERTYPE_IPV6) break;
         const direct = ipLikelihood(bytes, offset, limit, wire);
         if (isTag(inner) ? direct === 0 : innerLikelihood(bytes, offset, limit, wire) > direct) {
@@ -150,13 +154,19 @@ export class TcpDecoder {
     this.networkOffset = offset;
     this.headerBytes = offset;
     if (type === BY_VERSION) {
-      if (limit < offset + 1) return DecodeResult.Truncated;
+      if (limit < offset + 1) return this.#truncated(limit);
       const version = bytes[offset] >> 4;
       type = version === 4 ? ETHERTYPE_IPV4 : version === 6 ? ETHERTYPE_IPV6 : 0;
     }
     if (type === ETHERTYPE_IPV4) return this.#ipv4(bytes, limit, wire, batch, row);
     if (type === ETHERTYPE_IPV6) return this.#ipv6(bytes, limit, wire, batch, row);
     return DecodeResult.NotTcp;
+  }
+
+  /** All that was captured is header then. */
+  #truncated(limit: number): DecodeResult {
+    this.headerBytes = limit;
+    return DecodeResult.Truncated;
   }
 
   #ipv4(
@@ -167,7 +177,7 @@ export class TcpDecoder {
     row: number,
   ): DecodeResult {
     const ip = this.networkOffset;
-    if (limit < ip + 20) return DecodeResult.Truncated;
+    if (limit < ip + 20) return this.#truncated(limit);
     this.headerBytes = ip + 20;
     const headerBytes = (bytes[ip] & 0x0f) << 2;
     if (bytes[ip] >> 4 !== 4 || headerBytes < 20) return DecodeResult.Malformed;
@@ -200,7 +210,7 @@ export class TcpDecoder {
     row: number,
   ): DecodeResult {
     const ip = this.networkOffset;
-    if (limit < ip + 40) return DecodeResult.Truncated;
+    if (limit < ip + 40) return this.#truncated(limit);
     this.headerBytes = ip + 40;
     if (bytes[ip] >> 4 !== 6) return DecodeResult.Malformed;
     const payloadBytes = (bytes[ip + 4] << 8) | bytes[ip + 5];
@@ -223,7 +233,7 @@ export class TcpDecoder {
         default:
           return DecodeResult.NotTcp;
       }
-      if (limit < offset + 8) return DecodeResult.Truncated;
+      if (limit < offset + 8) return this.#truncated(limit);
       this.headerBytes = offset + 8;
       const header = next;
       next = bytes[offset];
@@ -262,7 +272,7 @@ export class TcpDecoder {
     row: number,
   ): DecodeResult {
     if (end < tcp + 20) return DecodeResult.Malformed;
-    if (limit < tcp + 20) return DecodeResult.Truncated;
+    if (limit < tcp + 20) return this.#truncated(limit);
     this.headerBytes = tcp + 20;
     const headerBytes = (bytes[tcp + 12] >> 4) << 2;
     if (headerBytes < 20 || tcp + headerBytes > end) return DecodeResult.Malformed;
@@ -288,8 +298,10 @@ function word(bytes: Uint8Array, at: number): number {
   );
 }
 
-/** `packet(7)` sll_pkttype. */
-/** On loopback one sighting, handed over as incoming, is departure and arrival at once. */
+/**
+ * `packet(7)` sll_pkttype. On loopback one sighting, handed over as incoming, is departure and
+ * arrival at once.
+ */
 function sightOf(packetType: number, hardwareType: number): number {
   if (hardwareType === ARPHRD_LOOPBACK) return Sight.Unknown;
   if (packetType === PACKET_OUTGOING) return Sight.Out;
@@ -300,7 +312,7 @@ function isTag(type: number): boolean {
   return type === ETHERTYPE_VLAN || type === ETHERTYPE_SERVICE_VLAN || type === ETHERTYPE_OLD_QINQ;
 }
 
-/** How much the bytes at `at` look like the IP header of TCP: 0 not, 1 well, 2 to the byte. */
+/** How much the bytes at `at` look like an IP header before TCP: 0 not, 1 well, 2 to the byte. */
 function ipLikelihood(bytes: Uint8Array, at: number, limit: number, wire: number): number {
   if (limit < at + 20) return 0;
   const version = bytes[at] >> 4;
@@ -322,7 +334,6 @@ function ipLikelihood(bytes: Uint8Array, at: number, limit: number, wire: number
 
 /** The same behind a VLAN tag at `at`, which names the version. */
 function innerLikelihood(bytes: Uint8Array, at: number, limit: number, wire: number): number {
-  if (limit < at + 5) return 0;
   const inner = (bytes[at + 2] << 8) | bytes[at + 3];
   const version = bytes[at + 4] >> 4;
   const named = inner === ETHERTYPE_IPV4 ? 4 : inner === ETHERTYPE_IPV6 ? 6 : -1;

@@ -66,7 +66,9 @@ const NEXT_OUT = 24;
 const AVAIL_OUT = 32;
 
 /** Magic, deflate, "has an extra field", no time, no hint, Unix, 8 extra bytes, "KQ", 4 bytes. */
-export const MEMBER_SIGNATURE = [0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 3, 8, 0, 0x4b, 0x51, 4, 0] as const;
+export const MEMBER_SIGNATURE: readonly number[] = [
+  0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 3, 8, 0, 0x4b, 0x51, 4, 0,
+];
 /** Bytes before the compressed data: the signature and the member's length (u32). */
 export const MEMBER_HEADER_BYTES = MEMBER_SIGNATURE.length + 4;
 /** Bytes after it: CRC and length of the text. */

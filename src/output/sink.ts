@@ -24,7 +24,7 @@ export function errnoOf(error: unknown): string {
   return typeof code === "string" ? code : String(error);
 }
 
-const REASONS: Record<string, string> = {
+const ERRNO_TEXT: Record<string, string> = {
   EACCES: "permission denied",
   EDQUOT: "the disk quota is used up",
   EAGAIN: "its reader is too slow",
@@ -43,7 +43,7 @@ const REASONS: Record<string, string> = {
 
 function reasonOf(error: unknown): string {
   const code = errnoOf(error);
-  const text = REASONS[code];
+  const text = ERRNO_TEXT[code];
   return text === undefined ? code : `${text} (${code})`;
 }
 

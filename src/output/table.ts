@@ -2,7 +2,14 @@
 // own, below that on a line of its own. Nothing is wider than the terminal from 80 columns up.
 
 import { printable } from "./name.ts";
-import type { BothSummary, Distribution, InSummary, Losses, OutSummary, Summary } from "./summary.ts";
+import type {
+  BothSummary,
+  Distribution,
+  InSummary,
+  Losses,
+  OutSummary,
+  Summary,
+} from "./summary.ts";
 import { formatBytes, formatCount, formatExact, formatShare, formatTime } from "./units.ts";
 
 export interface TableOptions {
@@ -148,10 +155,10 @@ class Table {
 
   /** Figures of one label in one direction: a line by call, a line by byte, if need be a third. */
   #side(label: string, side: OutSummary | InSummary): void {
-    const indent = " ".repeat(this.#labelColumns);
-    let first = indent;
-    if (this.#labelColumns > 0) first = padEnd(fit(label, this.#labelColumns - 1), this.#labelColumns);
-    else this.#push(fit(label, this.#columns));
+    const width = this.#labelColumns;
+    const indent = " ".repeat(width);
+    if (width === 0) this.#push(fit(label, this.#columns));
+    const first = width === 0 ? "" : padEnd(fit(label, width - 1), width);
     const sums =
       formatCount(side.sockets).padStart(7) +
       formatCount(side.calls).padStart(8) +

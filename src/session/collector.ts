@@ -24,7 +24,8 @@ const TICK_EVERY_MS = 100;
 const SYNC_EVERY_MS = 500;
 const QUEUES_EVERY_MS = 20;
 const DEVICES_EVERY_MS = 2000;
-const IDLE_MOST_MS = 4;
+/** A ring of the default size holds 20 ms of 3 million calls a second. */
+const IDLE_MOST_MS = 20;
 
 export interface CollectorParts {
   readonly engine: Engine;

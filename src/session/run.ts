@@ -11,6 +11,7 @@ import { Env, Loss } from "../ring/layout.ts";
 import type { Ring } from "../ring/ring.ts";
 import { VERSION } from "../version.ts";
 import { CAPTURE_TIMEOUT_MS, Collector } from "./collector.ts";
+import { originalEnvironment } from "./environment.ts";
 import { findCommand, whyUnmeasurable } from "./executable.ts";
 import { SessionFolder } from "./folder.ts";
 import { Join, type JoinEnd, type JoinSetup } from "./join.ts";
@@ -51,7 +52,7 @@ const OUTLIVED_MS = 2000;
 /** @throws KQTimeError before the command is started, if it cannot be measured or run */
 export async function run(options: RunOptions): Promise<RunResult> {
   const user = options.user === null ? null : findUser(options.user);
-  const program = findCommand(options.command[0]!);
+  const program = findCommand(options.command[0]!, originalEnvironment().PATH);
   const why = whyUnmeasurable(program);
   if (why !== null) {
     const error = new KQTimeError(

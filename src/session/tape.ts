@@ -8,7 +8,7 @@
 // events.kqt: the line "kqtime tape 1\n", then frames of two u32 (type, bytes of body) and a body
 // that is padded to a multiple of four. Little-endian.
 
-import { closeSync, constants, openSync, readFileSync, writeSync } from "node:fs";
+import { closeSync, constants, openSync, readSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { KQTimeError } from "../errors.ts";
 import { SlotWord } from "../ring/layout.ts";
@@ -176,34 +176,57 @@ export interface TapeFrame {
   text(): unknown;
 }
 
-/** Frames of a recording, in order. A cut-off end is the end. @throws KQTimeError `E_RECORD` */
+const READ_BYTES = 1 << 20;
+/** The largest frame that is believed: longer ones are texts of a damaged file. */
+const FRAME_BYTES_MAX = 1 << 26;
+
+/** Frames of a recording, in order; each is valid until the next. A cut-off end is the end. */
 export function* readTape(folder: string): Generator<TapeFrame> {
   const path = join(folder, EVENTS_FILE);
-  let bytes: Uint8Array;
+  let fd: number;
   try {
-    bytes = readFileSync(path);
+    fd = openSync(path, constants.O_RDONLY);
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code ?? String(error);
     throw new KQTimeError("E_RECORD", "read", `${folder} holds no recording: ${EVENTS_FILE} (${code})`);
   }
   const decoder = new TextDecoder();
-  if (decoder.decode(bytes.subarray(0, MAGIC.length)) !== MAGIC) {
-    throw new KQTimeError("E_RECORD", "read", `${path} is no recording of this version of kqtime`);
-  }
-  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length >>> 2);
-  let at = MAGIC.length / 4;
-  while (at + 2 <= words.length) {
-    const type = words[at]!;
-    const length = words[at + 1]!;
-    const end = at + 2 + ((length + 3) >>> 2);
-    if (end > words.length) return;
-    const body = words.subarray(at + 2, end);
-    yield {
-      type,
-      words: body,
-      text: () =>
-        JSON.parse(decoder.decode(new Uint8Array(body.buffer, body.byteOffset, length))) as unknown,
-    };
-    at = end;
+  let bytes = new Uint8Array(new ArrayBuffer(READ_BYTES));
+  let start = 0;
+  let end = 0;
+  /** Has `needed` bytes at `start`, a multiple of four, or says that the file has no more. */
+  const fill = (needed: number): boolean => {
+    if (end - start >= needed) return true;
+    const room = needed > bytes.length ? new Uint8Array(new ArrayBuffer(needed + READ_BYTES)) : bytes;
+    room.set(bytes.subarray(start, end));
+    end -= start;
+    start = 0;
+    bytes = room;
+    while (end < needed) {
+      const length = readSync(fd, bytes, end, bytes.length - end, null);
+      if (length === 0) return false;
+      end += length;
+    }
+    return true;
+  };
+  try {
+    if (!fill(MAGIC.length) || decoder.decode(bytes.subarray(0, MAGIC.length)) !== MAGIC) {
+      throw new KQTimeError("E_RECORD", "read", `${path} is no recording of this version of kqtime`);
+    }
+    start = MAGIC.length;
+    while (fill(8)) {
+      const [type, length] = new Uint32Array(bytes.buffer, start, 2) as unknown as [number, number];
+      const padded = ((length + 3) >>> 2) * 4;
+      if (length > FRAME_BYTES_MAX || !fill(8 + padded)) return;
+      const body = start + 8;
+      yield {
+        type,
+        words: new Uint32Array(bytes.buffer, body, padded / 4),
+        text: () => JSON.parse(decoder.decode(bytes.subarray(body, body + length))) as unknown,
+      };
+      start = body + padded;
+    }
+  } finally {
+    closeSync(fd);
   }
 }

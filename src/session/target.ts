@@ -5,6 +5,7 @@ import { closeSync, openSync, readFileSync, readSync } from "node:fs";
 import { constants } from "node:os";
 import { ExitCode, KQTimeError } from "../errors.ts";
 import { inForeground } from "../ffi/libc.ts";
+import { originalEnvironment } from "./environment.ts";
 import type { User } from "./user.ts";
 
 /** Signals that kqtime passes on; the terminal's own ones reach the target without help. */
@@ -40,9 +41,8 @@ export class Target {
     }
     if (launch.preload !== null) argv.push("--preload", launch.preload);
     argv.push("--", ...launch.command);
-    const { KQTIME_NOFILE: _limits, KQTIME_BUN: _bun, ...environment } = process.env;
     this.#child = Bun.spawn(argv, {
-      env: { ...environment, ...launch.environment },
+      env: { ...originalEnvironment(), ...launch.environment },
       stdio: ["inherit", "inherit", "inherit", "pipe"],
     });
     this.ended = this.#child.exited.then(() => this.#end());

@@ -1,8 +1,10 @@
 // The independent witness: tcpdump with nanosecond stamps on one device of a namespace. It is
 // stopped only when it has written a marker datagram that was sent after everything that counts,
-// so that no packet is lost between the kernel's buffer and the file.
+// so that no packet is lost between the kernel's buffer and the file. While it runs, incoming
+// packets are stamped once for all taps (test/fixtures/onestamp.c tells why).
 
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { fixture } from "./fixtures.ts";
 import type { Node } from "./network.ts";
 import { until, type Running, type Scope } from "./process.ts";
 import { readSavefile, type Seen } from "./pcap.ts";
@@ -20,6 +22,7 @@ export class Witness {
   /** Resolves when the capture is under way. */
   static async start(scope: Scope, node: Node, device = node.device): Promise<Witness> {
     const path = scope.path(`${node.name}-${device}-${witnesses++}.pcap`);
+    await scope.start([await fixture("onestamp")]).says(/ready/);
     const program = scope.start(
       [
         "tcpdump", "-i", device, "--time-stamp-precision=nano", "-s", "128", "-B", "131072",

@@ -194,7 +194,11 @@ function compareLine(
   packetStamp("first", line.firstNs, wire.timeOf(call.offset));
   packetStamp("last", out ? line.endNs : line.startNs, wire.timeOf(last));
   if (stream.direction === IN) {
-    packetStamp("contiguous", line.inorderNs, wire.inorderOf(last));
+    // Behind a packet that the capture lost it cannot be known, but it is between these two.
+    if (!options.lossy) packetStamp("contiguous", line.inorderNs, wire.inorderOf(last));
+    else if (line.inorderNs < line.startNs || line.inorderNs > line.endNs) {
+      result.add("contiguous only after the return", line.inorderNs - line.endNs, line.text);
+    }
     if (wire.inorderOf(last) > wire.timeOf(last)) result.reassembled++;
   }
 }

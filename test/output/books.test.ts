@@ -11,10 +11,8 @@ import { buildSummary } from "../../src/output/summary.ts";
 import { inFolder, openLog, readLines } from "./log-lines.ts";
 import { busyInput } from "./summary-input.ts";
 
-const records = fc.array(fc.tuple(fc.maxSafeInteger().map(Math.abs), fc.integer({ min: 1, max: 2 ** 31 })), {
-  maxLength: 50,
-});
 const bytes = fc.maxSafeInteger().map(Math.abs);
+const records = fc.array(fc.tuple(bytes, fc.integer({ min: 1, max: 2 ** 31 })), { maxLength: 50 });
 
 test("what is written is read back", () => {
   const sums = fc.array(bytes, { minLength: 8, maxLength: 8 });
@@ -38,7 +36,8 @@ test("what is written is read back", () => {
       expect(line.endsWith(";\n")).toBe(true);
       const books = parseBooks(line.trimEnd())!;
       expect(books.label).toBe(new TextDecoder().decode(name));
-      expect([books.direction, books.start, books.end]).toEqual([1, "100.000000005", "106.200000000"]);
+      expect(books.direction).toBe(1);
+      expect([books.start, books.end]).toEqual(["100.000000005", "106.200000000"]);
       expect(snapshot(books.stats)).toEqual(snapshot(stats));
     }),
   );

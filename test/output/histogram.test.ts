@@ -8,7 +8,10 @@ type Sample = readonly [value: number, weight: number];
 
 /** Whole values in all octaves alike: what a uniform choice below 2^53 would hardly ever hit. */
 const value = fc
-  .tuple(fc.integer({ min: 0, max: 52 }), fc.double({ min: 0, max: 1, noNaN: true, maxExcluded: true }))
+  .tuple(
+    fc.integer({ min: 0, max: 52 }),
+    fc.double({ min: 0, max: 1, noNaN: true, maxExcluded: true }),
+  )
   .map(([bits, share]) => Math.floor(2 ** bits * (1 + share)) - (bits === 0 ? 1 : 0));
 const weight = fc.oneof(fc.constant(1), fc.integer({ min: 1, max: 65536 }));
 const samples = fc.array(fc.tuple(value, weight), { maxLength: 300 });

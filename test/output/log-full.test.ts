@@ -2,7 +2,16 @@
 
 import { expect } from "bun:test";
 import { spawnSync } from "node:child_process";
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { isLinux, isRoot, lacks, reason, testUnless } from "../lib/requires.ts";
 import { inFolder, offsets, openLog, readLines, writeLines, zcat } from "./log-lines.ts";
@@ -87,6 +96,47 @@ for (const name of ["a.log", "a.log.gz"]) {
     }),
   );
 }
+
+testUnless(
+  reason(!existsSync("/dev/full") && "needs /dev/full"),
+  "a device that is always full",
+  () => {
+    const messages: string[] = [];
+    const log = openLog("/dev/full", messages);
+    for (let first = 0; first < 30000; first += 3000) {
+      writeLines(log, 3000, first);
+      log.sync();
+    }
+    log.close();
+    expect(messages).toEqual([
+      'log "/dev/full" cannot be written: no space left on the device (ENOSPC); ' +
+        "lines are lost until it can be written again",
+    ]);
+    expect([log.linesWritten, log.linesLost]).toEqual([0, 30000]);
+  },
+);
+
+testUnless(reason(lacks("mkfifo")), "a pipe without a reader neither blocks nor ends it", () =>
+  inFolder((folder) => {
+    const path = join(folder, "pipe");
+    spawnSync("mkfifo", [path]);
+    // Reading and writing, so that opening it does not wait for the other end.
+    const reader = openSync(path, constants.O_RDWR);
+    const messages: string[] = [];
+    const log = openLog(path, messages);
+    writeLines(log, 20000);
+    log.sync();
+    expect(messages.length).toBe(1);
+    expect(messages[0]).toContain("its reader is too slow");
+    closeSync(reader);
+    log.sync();
+    log.sync();
+    log.close();
+    expect(messages.length).toBe(2);
+    expect(messages[1]).toContain("its reader is gone");
+    expect(log.linesWritten + log.linesLost).toBe(20000);
+  }),
+);
 
 /** Lines that end in a newline. */
 function zcatOrText(path: string): string[] {

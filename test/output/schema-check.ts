@@ -70,7 +70,9 @@ export function schemaErrors(root: Schema, value: unknown): string[] {
       }
     } else if (Array.isArray(each)) {
       if (each.length > (schema.maxItems ?? Infinity)) errors.push(`${place}: too many`);
-      if (schema.items) for (const [i, item] of each.entries()) check(schema.items, item, `${place}[${i}]`);
+      for (const [i, item] of each.entries()) {
+        if (schema.items) check(schema.items, item, `${place}[${i}]`);
+      }
     } else if (each !== null && typeof each === "object") {
       for (const key of schema.required ?? []) {
         if (!(key in each)) errors.push(`${place}.${key}: missing`);

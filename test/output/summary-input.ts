@@ -25,7 +25,11 @@ export function missed(stats: DirectionStats, reason: Reason, bytes: number): Di
   return stats;
 }
 
-export function socketInput(sock: number, out: DirectionStats, inbound: DirectionStats): SocketInput {
+export function socketInput(
+  sock: number,
+  out: DirectionStats,
+  inbound: DirectionStats,
+): SocketInput {
   return { sock, pid: 77, fd: 5, lport: 40000, rport: 443, label: "out:443", out, in: inbound };
 }
 
@@ -74,7 +78,10 @@ export function busyInput(): SummaryInput {
     exitCode: null,
     signal: "SIGTERM",
     labels: [relay, web],
-    sockets: [socketInput(1, web.out, web.in), { ...socketInput(2, relay.out, relay.in), peer: "::1" }],
+    sockets: [
+      socketInput(1, web.out, web.in),
+      { ...socketInput(2, relay.out, relay.in), peer: "::1" },
+    ],
     datagram: { sockets: 1, calls: 20, bytes: 3000 },
     losses: {
       ringRecords: 3,

@@ -52,7 +52,8 @@ test("every field of the schema has a description", () => {
 });
 
 test("the reasons' code, name, help and schema agree", () => {
-  const names = Object.keys(Reason).map((key) => key.replace(/[A-Z]/g, (c) => ` ${c.toLowerCase()}`));
+  const spaced = (key: string): string => key.replace(/[A-Z]/g, (c) => ` ${c.toLowerCase()}`);
+  const names = Object.keys(Reason).map(spaced);
   expect(names).toEqual([...REASONS]);
   expect(Object.values(Reason)).toEqual(REASONS.map((_, i) => i) as Reason[]);
   expect(REASON_HELP.length).toBe(REASONS.length);
@@ -64,7 +65,8 @@ test("the reasons' code, name, help and schema agree", () => {
 });
 
 test("the start keeps all its digits", () => {
-  const { startUnixNs, durationNs } = buildSummary(summaryInput({ startNs: 123456789, endNs: 1e15 }));
+  const times = { startNs: 123456789, endNs: 1e15 };
+  const { startUnixNs, durationNs } = buildSummary(summaryInput(times));
   expect(startUnixNs).toBe("1732345678123456789");
   expect(durationNs).toBe(1e15 - 123456789);
   expect(buildSummary(summaryInput({ startNs: -1 })).startUnixNs).toBe("1732345677999999999");

@@ -70,7 +70,9 @@ test("no line is wider than the terminal", () => {
 test("colour changes nothing but the colour, and odd widths do no harm", () => {
   expect(Bun.stripANSI(table(busyInput(), 100, true))).toBe(table(busyInput(), 100));
   expect(table(busyInput(), 100, true)).not.toBe(table(busyInput(), 100));
-  for (const columns of [0, 1, Number.NaN, 39]) expect(table(busyInput(), columns)).toContain("out:443");
+  for (const columns of [0, 1, Number.NaN, 39]) {
+    expect(table(busyInput(), columns)).toContain("out:443");
+  }
 });
 
 test("no control character of the program's reaches the terminal", () => {

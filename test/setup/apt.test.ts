@@ -39,7 +39,7 @@ function machine(body: string) {
   };
 }
 
-const installs = 'case "$*" in *-y*install*) ';
+const installs = 'case "$*" in *-y*install*)';
 
 describe("apt-install.sh", () => {
   testUnless(why, "forbids services while it installs, and then no more", () => {
@@ -67,7 +67,7 @@ describe("apt-install.sh", () => {
 
   testUnless(why, "updates once and tries again when the mirror has other versions", () => {
     const it = machine(
-      `case "$*" in *update*) touch "$policy.updated";; ${installs.slice(13)} [ -e "$policy.updated" ];; esac`,
+      `case "$*" in *update*) touch "$policy.updated";; *-y*install*) [ -e "$policy.updated" ];; esac`,
     );
     expect(it.install().code).toBe(0);
     expect(it.calls().filter((call) => call.includes("-y install"))).toHaveLength(2);
@@ -131,7 +131,7 @@ test("dnf-install.sh takes the first alternative that the release has", () => {
   const folder = temporaryFolder();
   writeProgram(
     join(folder, "dnf"),
-    `#!/bin/sh\necho "$@" >>${folder}/calls\ncase "$*" in *" redis") exit 1;; esac\n`,
+    `#!/bin/sh\necho "$@" >>${folder}/calls\ncase "$*" in *" redis" | *" none") exit 1;; esac\n`,
   );
   const dnf = join(root, "tools", "setup", "dnf-install.sh");
   const env = { ...process.env, PATH: `${folder}:${process.env["PATH"]}` };
@@ -143,6 +143,6 @@ test("dnf-install.sh takes the first alternative that the release has", () => {
     `-y ${weak} install redis`,
     `-y ${weak} install valkey-compat-redis`,
   ]);
-  const broken = runProgram(["sh", dnf, "tor", "none| redis"], { env });
+  const broken = runProgram(["sh", dnf, "tor", "none|redis"], { env });
   expect(broken.code).not.toBe(0);
 });

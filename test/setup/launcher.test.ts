@@ -12,7 +12,7 @@ const shortPath = { PATH: "/usr/bin:/bin" };
 
 beforeAll(() => {
   const kq = join(folder, "kq");
-  copyParts(kq, "bin/kqtime", "bunfig.toml");
+  copyParts(kq, "bin/kqtime", "bunfig.toml", "tsconfig.json");
   mkdirSync(join(kq, "node_modules", ".bin"), { recursive: true });
   cpSync(process.execPath, join(kq, "node_modules", ".bin", "bun"));
   writeFileSync(
@@ -59,7 +59,7 @@ describe("bin/kqtime", () => {
   });
 
   test("tells the limits of open files that it was started with", () => {
-    const limits = "ulimit -Hn 4096; ulimit -Sn 512;";
+    const limits = "ulimit -Sn 512; ulimit -Hn 4096;";
     expect(answer(["sh", "-c", `${limits} exec ${kqtime}`]).nofile).toBe("512:4096");
     const env = { ...shortPath, KQTIME_NOFILE: "1:2" };
     expect(answer(["sh", "-c", `${limits} exec ${kqtime}`], { env }).nofile).toBe("512:4096");
@@ -87,7 +87,7 @@ describe("bin/kqtime", () => {
 
   test("finds Bun beside it, on PATH and in homes, and else says what to do", () => {
     const bare = join(folder, "bare", "node_modules", "kqtime");
-    copyParts(bare, "bin/kqtime", "bunfig.toml");
+    copyParts(bare, "bin/kqtime", "bunfig.toml", "tsconfig.json");
     const start = join(bare, "bin", "kqtime");
     const home = join(folder, "home");
     mkdirSync(home);
@@ -115,7 +115,7 @@ describe("bin/kqtime", () => {
 
   test("passes over the text that npm leaves where Bun's install script did not run", () => {
     const kq = join(folder, "unfinished");
-    copyParts(kq, "bin/kqtime", "bunfig.toml");
+    copyParts(kq, "bin/kqtime", "bunfig.toml", "tsconfig.json");
     cpSync(join(folder, "kq", "kqtime.ts"), join(kq, "kqtime.ts"));
     writeProgram(join(kq, "node_modules", ".bin", "bun"), "echo not installed >&2\nexit 1\n");
     mkdirSync(join(kq, "node_modules", "@oven", "bun-here", "bin"), { recursive: true });

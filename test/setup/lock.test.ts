@@ -20,10 +20,10 @@ test("lock files carry no download addresses", () => {
     if (!existsSync(join(root, name))) continue;
     const content = readFileSync(join(root, name), "utf8");
     expect(content).not.toMatch(/"resolved"|\.tgz|registry/);
-    // Addresses of sponsors are no download addresses; anything else with a scheme might be one.
+    // Sponsors' pages are no download addresses; anything else with a scheme might be one.
     const addresses = content.match(/[a-z+]+:\/\/[^"\s]+/g) ?? [];
-    const funding = content.match(/"funding"[\s\S]*?[\]}]/g)?.join("") ?? "";
-    expect(addresses.filter((address) => !funding.includes(address))).toEqual([]);
+    const sponsors = /^https:\/\/(opencollective\.com|github\.com\/sponsors)\//;
+    expect(addresses.filter((address) => !sponsors.test(address))).toEqual([]);
   }
   expect(existsSync(join(root, "bun.lockb"))).toBe(false);
 });

@@ -1,0 +1,343 @@
+/*
+ * Fixture: how sockets are born, copied, shared and closed. `lives SCENARIO`.
+ */
+#define _GNU_SOURCE
+#include "pair.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+extern int close_range(unsigned, unsigned, int);
+extern void closefrom(int);
+extern char **environ;
+
+static char text[] = "abcdefghijklmnopqrstuvwxyz0123456789";
+
+static void wait_for(pid_t child) {
+  int status;
+  CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static void copies(void) {
+  struct pair p = make_pair();
+  int a = dup(p.client);
+  int b = fcntl(p.client, F_DUPFD, 50);
+  int c = fcntl(p.client, F_DUPFD_CLOEXEC, 60);
+  int victim = open("/dev/null", O_RDONLY);
+  int d = dup2(p.client, victim);
+  int e = dup3(p.client, 70, O_CLOEXEC);
+  int f = (int)syscall(SYS_dup, p.client);
+  int g = (int)syscall(SYS_dup3, p.client, 80, 0);
+  int all[] = {p.client, a, b, c, d, e, f, g};
+  for (int index = 0; index < 8; index++) {
+    CHECK(send(all[index], text, (size_t)index + 1, 0) == index + 1);
+  }
+  close(p.client);
+  CHECK(send(g, text, 9, 0) == 9);
+  /* Nothing dies by these. */
+  CHECK(dup2(a, a) == a);
+  CHECK(dup2(999, a) == -1 && errno == EBADF);
+  CHECK(dup3(a, a, 0) == -1 && errno == EINVAL);
+  CHECK(send(a, text, 10, 0) == 10);
+  /* A socket dies under dup2. */
+  CHECK(dup2(open("/dev/null", O_WRONLY), a) == a);
+  CHECK(write(a, text, 11) == 11);
+  TELL("%d %d %d %d %d %d %d %d\n", p.client, a, b, c, d, e, f, g);
+}
+
+/* Parent and child take turns on one socket. kind: how to fork. */
+static void take_turns(int kind) {
+  struct pair p = make_pair();
+  int gate[2];
+  CHECK(pipe(gate) == 0);
+  CHECK(send(p.client, text, 3, 0) == 3);
+  pid_t child = kind == 0 ? fork() : (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+  if (child == 0) {
+    CHECK(send(p.client, text, 5, 0) == 5);
+    char byte;
+    take(p.server, 8);
+    CHECK(write(gate[1], "x", 1) == 1);
+    /* A socket of the child's own, in the table of its parent. */
+    struct pair own = make_pair();
+    CHECK(send(own.client, text, 9, 0) == 9);
+    pid_t grandchild = fork();
+    if (grandchild == 0) {
+      CHECK(send(own.client, text, 6, 0) == 6);
+      _exit(0);
+    }
+    wait_for(grandchild);
+    (void)byte;
+    _exit(0);
+  }
+  char byte;
+  CHECK(read(gate[0], &byte, 1) == 1);
+  CHECK(send(p.client, text, 7, 0) == 7);
+  wait_for(child);
+  TELL("%d %d\n", (int)getpid(), (int)child);
+}
+
+static void forks(void) { take_turns(0); }
+static void raw_forks(void) { take_turns(1); }
+
+/* A forked child that only closes and ends, like one before exec, needs no ring. */
+static void fork_close(void) {
+  struct pair p = make_pair();
+  CHECK(send(p.client, text, 3, 0) == 3);
+  pid_t child = fork();
+  if (child == 0) {
+    close(p.client);
+    close(p.server);
+    _exit(0);
+  }
+  wait_for(child);
+  TELL("%d\n", (int)child);
+}
+
+/* A forked child that cannot reach the collector any more. */
+static void fork_jailed(void) {
+  struct pair p = make_pair();
+  pid_t child = fork();
+  if (child == 0) {
+    CHECK(chroot("/proc") == 0);
+    CHECK(send(p.client, text, 4, 0) == 4);
+    CHECK(send(p.client, text, 5, 0) == 5);
+    _exit(0);
+  }
+  wait_for(child);
+  CHECK(send(p.client, text, 6, 0) == 6);
+  TELL("%d %d\n", (int)getpid(), (int)child);
+}
+
+/* What a vfork child does to its descriptors is no news of its parent's. */
+static void vforks(void) {
+  struct pair p = make_pair();
+  int file = open("/dev/null", O_RDWR);
+  CHECK(send(p.client, text, 3, 0) == 3);
+  pid_t child = vfork();
+  if (child == 0) {
+    close(p.client);
+    dup2(file, p.server);
+    close_range(3, 100, 0);
+    socket(AF_INET, SOCK_STREAM, 0);
+    _exit(0);
+  }
+  wait_for(child);
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addclose(&actions, p.client);
+  char *arguments[] = {"true", NULL};
+  CHECK(posix_spawnp(&child, "true", &actions, NULL, arguments, environ) == 0);
+  wait_for(child);
+  /* The same in a fork child that has not recorded anything yet. */
+  pid_t forked = fork();
+  if (forked == 0) {
+    child = vfork();
+    if (child == 0) {
+      close(p.client);
+      _exit(0);
+    }
+    wait_for(child);
+    CHECK(send(p.client, text, 4, 0) == 4);
+    close(p.client);
+    _exit(0);
+  }
+  wait_for(forked);
+  CHECK(send(p.client, text, 5, 0) == 5);
+  take(p.server, 12);
+  close(p.client);
+  TELL("%d %d\n", (int)getpid(), (int)forked);
+}
+
+static void reuse(void) {
+  struct pair p = make_pair();
+  CHECK(send(p.client, text, 3, 0) == 3);
+  CHECK(send(p.client, text, 30, 0) == 30);
+  take(p.server, 3);
+  int number = p.server;
+  CHECK(close(p.server) == 0);
+  CHECK(close(p.server) == -1 && errno == EBADF);
+  struct pair q = make_pair();
+  CHECK(q.server != number || q.client != number);
+  CHECK(send(q.server, text, 4, 0) == 4);
+}
+
+static void deaths(void) {
+  struct pair p[8];
+  for (int index = 0; index < 8; index++) {
+    p[index] = make_pair();
+  }
+  close(p[0].client);
+  syscall(SYS_close, p[1].client);
+  fclose(fdopen(p[2].client, "r+"));
+  CHECK(close_range((unsigned)p[3].client, (unsigned)p[3].client, 0) == 0);
+  CHECK(close_range((unsigned)p[4].client, (unsigned)p[4].client, 4 /* CLOEXEC */) == 0);
+  CHECK(close_range(5, 4, 0) == -1 && errno == EINVAL);
+  CHECK(syscall(SYS_close_range, p[5].client, p[5].client, 0) == 0);
+  CHECK(send(p[4].client, text, 3, 0) == 3);
+  closefrom(p[6].client);
+  TELL("%d %d %d %d %d %d\n", p[0].client, p[1].client, p[2].client, p[3].client, p[5].client,
+       p[6].client);
+}
+
+/* Descriptors that came by SCM_RIGHTS, and those that an exec'd program inherits. */
+static void rights(void) {
+  struct pair p = make_pair();
+  int unix_pair[2];
+  CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, unix_pair) == 0);
+  char control[CMSG_SPACE(sizeof(int))] = {0};
+  char byte = 'x';
+  struct iovec part = {&byte, 1};
+  struct msghdr message = {.msg_iov = &part,
+                           .msg_iovlen = 1,
+                           .msg_control = control,
+                           .msg_controllen = sizeof control};
+  struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof(int));
+  memcpy(CMSG_DATA(header), &p.client, sizeof(int));
+  CHECK(sendmsg(unix_pair[0], &message, 0) == 1);
+  CHECK(recvmsg(unix_pair[1], &message, 0) == 1);
+  int copy;
+  memcpy(&copy, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof copy);
+  CHECK(send(p.client, text, 3, 0) == 3);
+  CHECK(send(copy, text, 4, 0) == 4);
+  TELL("%d %d\n", p.client, copy);
+}
+
+static void inherit(void) {
+  struct pair p = make_pair();
+  CHECK(send(p.client, text, 3, 0) == 3);
+  CHECK(send(p.server, text, 5, 0) == 5);
+  usleep(10000);
+  char listener[16];
+  snprintf(listener, sizeof listener, "%d", p.listener);
+  CHECK(dup2(p.client, 0) == 0);
+  CHECK(dup2(p.client, 1) == 1);
+  char *arguments[] = {"lives", "inherited", listener, NULL};
+  execv("/proc/self/exe", arguments);
+  CHECK(0);
+}
+
+static void inherited(int listener) {
+  char buffer[16];
+  CHECK(read(0, buffer, 5) == 5);
+  CHECK(write(1, text, 6) == 6);
+  struct sockaddr_in address;
+  socklen_t length = sizeof address;
+  CHECK(getsockname(listener, (struct sockaddr *)&address, &length) == 0);
+  int client = socket(AF_INET, SOCK_STREAM, 0);
+  CHECK(connect(client, (struct sockaddr *)&address, sizeof address) == 0);
+  socklen_t four = 4;
+  int server = accept4(listener, (struct sockaddr *)&address, &four, SOCK_CLOEXEC);
+  CHECK(server >= 0);
+  CHECK(send(server, text, 7, 0) == 7);
+}
+
+static void connects(void) {
+  struct sockaddr_in address;
+  int listener = make_listener(&address);
+  struct sockaddr_in closed = address;
+  int spare = make_listener(&closed);
+  close(spare);
+  /* Refused, then the same descriptor connects. */
+  int fd = socket(AF_INET, SOCK_STREAM, 0);
+  CHECK(connect(fd, (struct sockaddr *)&closed, sizeof closed) == -1 && errno == ECONNREFUSED);
+  CHECK(connect(fd, (struct sockaddr *)&address, sizeof address) == 0);
+  CHECK(connect(fd, (struct sockaddr *)&address, sizeof address) == -1 && errno == EISCONN);
+  CHECK(send(fd, text, 1, 0) == 1);
+  /* In progress, finished, asked again. */
+  int slow = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+  CHECK(connect(slow, (struct sockaddr *)&address, sizeof address) == -1 &&
+        errno == EINPROGRESS);
+  struct pollfd poller = {slow, POLLOUT, 0};
+  CHECK(poll(&poller, 1, 1000) == 1);
+  CHECK(connect(slow, (struct sockaddr *)&address, sizeof address) == 0);
+  CHECK(connect(slow, (struct sockaddr *)&address, sizeof address) == -1 && errno == EISCONN);
+  CHECK(send(slow, text, 2, 0) == 2);
+  /* In progress, fails, connects. */
+  int late = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+  CHECK(connect(late, (struct sockaddr *)&closed, sizeof closed) == -1);
+  usleep(10000);
+  CHECK(connect(late, (struct sockaddr *)&closed, sizeof closed) == -1 &&
+        errno == ECONNREFUSED);
+  CHECK(connect(late, (struct sockaddr *)&address, sizeof address) == -1 &&
+        errno == EINPROGRESS);
+  poller.fd = late;
+  CHECK(poll(&poller, 1, 1000) == 1);
+  CHECK(send(late, text, 3, 0) == 3);
+  /* Dissolved by AF_UNSPEC. */
+  struct sockaddr none = {.sa_family = AF_UNSPEC};
+  CHECK(connect(late, &none, sizeof none) == 0);
+  CHECK(fcntl(late, F_SETFL, 0) == 0);
+  CHECK(connect(late, (struct sockaddr *)&address, sizeof address) == 0);
+  CHECK(send(late, text, 4, 0) == 4);
+  (void)listener;
+}
+
+static void fastopen(void) {
+  struct sockaddr_in address;
+  int listener = make_listener(&address);
+  int queue = 5;
+  setsockopt(listener, 6, 23 /* TCP_FASTOPEN */, &queue, sizeof queue);
+  for (int round = 0; round < 2; round++) {
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    CHECK(sendto(fd, text, 3, MSG_FASTOPEN, (struct sockaddr *)&address, sizeof address) == 3);
+    CHECK(send(fd, text, 4, 0) == 4);
+    struct iovec part = {text, 5};
+    struct msghdr message = {.msg_name = &address,
+                             .msg_namelen = sizeof address,
+                             .msg_iov = &part,
+                             .msg_iovlen = 1};
+    int other = socket(AF_INET, SOCK_STREAM, 0);
+    CHECK(sendmsg(other, &message, MSG_FASTOPEN) == 5);
+  }
+}
+
+static void v6(void) {
+  int listener = socket(AF_INET6, SOCK_STREAM, 0);
+  struct sockaddr_in6 address = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_ANY_INIT};
+  socklen_t length = sizeof address;
+  CHECK(bind(listener, (struct sockaddr *)&address, sizeof address) == 0 &&
+        listen(listener, 4) == 0);
+  CHECK(getsockname(listener, (struct sockaddr *)&address, &length) == 0);
+  address.sin6_addr = in6addr_loopback;
+  int six = socket(AF_INET6, SOCK_STREAM, 0);
+  CHECK(connect(six, (struct sockaddr *)&address, sizeof address) == 0);
+  CHECK(accept(listener, NULL, NULL) >= 0);
+  struct sockaddr_in mapped = {.sin_family = AF_INET,
+                               .sin_port = address.sin6_port,
+                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  int four = socket(AF_INET, SOCK_STREAM, 0);
+  CHECK(connect(four, (struct sockaddr *)&mapped, sizeof mapped) == 0);
+  struct sockaddr_storage peer;
+  length = sizeof peer;
+  CHECK(accept(listener, (struct sockaddr *)&peer, &length) >= 0);
+}
+
+int main(int count, char **arguments) {
+  static const struct {
+    const char *name;
+    void (*run)(void);
+  } scenarios[] = {{"copies", copies}, {"forks", forks}, {"raw-forks", raw_forks},
+                   {"fork-close", fork_close}, {"fork-jailed", fork_jailed},
+                   {"vforks", vforks}, {"reuse", reuse}, {"deaths", deaths},
+                   {"rights", rights}, {"inherit", inherit}, {"connects", connects},
+                   {"fastopen", fastopen}, {"v6", v6}};
+  if (count > 2 && strcmp(arguments[1], "inherited") == 0) {
+    inherited(atoi(arguments[2]));
+    return 0;
+  }
+  for (size_t index = 0; index < sizeof scenarios / sizeof *scenarios; index++) {
+    if (count > 1 && strcmp(scenarios[index].name, arguments[1]) == 0) {
+      scenarios[index].run();
+      return 0;
+    }
+  }
+  return 2;
+}
