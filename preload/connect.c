@@ -38,6 +38,8 @@ static bool announce(struct kq_connect *c) {
   }
   c->entry = kq_entry_begin(KQ_TYPE_TCP, KQ_ENTRY_CONNECTED, c->fd, c->birth_ns);
   if (c->entry == 0) {
+    /* Counted; not to be tried, and counted, again at the first use. */
+    kq_fd_bind(c->fd, KQ_FD_UNSUPPORTED);
     return false;
   }
   kq_entry_remote(&kq_table_entries[kq_fd_entry(c->entry)], &peer);

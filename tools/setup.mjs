@@ -48,8 +48,8 @@ async function main() {
   process.chdir(root);
   try {
     if (!options.runOnly) await setUp(options);
-    if (options.run === "demo") return await runDemo(options.rest);
-    if (options.run === "test") return await runTests(options.rest);
+    if (options.run === "demo") return await runDemo(options.rest, options.runOnly);
+    if (options.run === "test") return await runTests(options.rest, options.runOnly);
     if (!options.runOnly) say("ready: `npm start` runs the demo, `bin/kqtime --help` tells the rest.");
     return 0;
   } finally {

@@ -58,7 +58,7 @@ export const REASON_HELP: readonly string[] = [
   "calls overlapped in one direction of a socket (threads, forked twins), so their bytes have no " +
     "provable order; give each socket one reader and one writer",
   "the capture lost packets while these bytes passed; narrow --filter or enlarge the capture buffer",
-  "the target's ring was full and its records were dropped; give it more slots (--slots)",
+  "the target's ring was full and its records were dropped; give it more slots (--ring)",
   "the socket is older than the capture and its data gave no anchor; start the program under kqtime",
   "the connection was reset or ended before these bytes left; the peer or the program aborted it",
   "the packet filter excludes this connection; widen --filter",

@@ -90,6 +90,16 @@ export class Rings {
     return total;
   }
 
+  /** How full the fullest ring is, 0 … 1. */
+  pressure(): number {
+    let fullest = 0;
+    for (const ring of this.#rings) {
+      const share = ring.backlog() / ring.slotCount;
+      if (share > fullest) fullest = share;
+    }
+    return fullest;
+  }
+
   /** Notices the processes that ended, and lets go of what they left when it is read. */
   reap(nowMs: number): void {
     if (nowMs - this.#aliveAtMs < ALIVE_EVERY_MS) return;

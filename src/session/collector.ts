@@ -24,8 +24,12 @@ const TICK_EVERY_MS = 100;
 const SYNC_EVERY_MS = 500;
 const QUEUES_EVERY_MS = 20;
 const DEVICES_EVERY_MS = 2000;
-/** A ring of the default size holds 20 ms of 3 million calls a second. */
-const IDLE_MOST_MS = 20;
+/** Grows this slowly, so that only long silence is met with long sleep, … */
+const IDLE_STEP_MS = 0.5;
+/** … in which a ring of the default size still holds 1.3 million calls a second. */
+const IDLE_MOST_MS = 50;
+/** Share of a ring that may wait for the log. */
+const SHED_ABOVE = 0.5;
 
 export interface CollectorParts {
   readonly engine: Engine;
@@ -145,6 +149,8 @@ export class Collector implements RecordFeed {
     const packets = source.read(this.#batch, BATCH_PACKETS);
     const empty = packets < BATCH_PACKETS && source.examined < BATCH_PACKETS;
     if (packets > 0) drops.now = this.#parts.capture.stats().droppedKernel;
+    // A log that cannot keep up sheds lines, counted, before records are lost.
+    if (this.#parts.log !== null) this.#parts.log.shedding = rings.pressure() > SHED_ABOVE;
     // Every record that was written before one of these packets left is read before it is judged.
     rings.accept();
     let records = 0;
@@ -232,7 +238,7 @@ export class Collector implements RecordFeed {
       await new Promise<void>((resolve) => setImmediate(resolve));
       return;
     }
-    this.#idleMs = Math.min(IDLE_MOST_MS, this.#idleMs + 0.5);
+    this.#idleMs = Math.min(IDLE_MOST_MS, this.#idleMs + IDLE_STEP_MS);
     if (this.#idleMs < 1) await new Promise<void>((resolve) => setImmediate(resolve));
     else await Bun.sleep(this.#idleMs);
   }

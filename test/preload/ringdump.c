@@ -3,9 +3,10 @@
  * takes its rings, and prints every record, every table entry and the loss counters as one JSON
  * object a line.
  *
- *     ringdump [--slots N] [--hold] [--late MS] LIBRARY OUTPUT command [argument…]
+ *     ringdump [--slots N] [--hold] [--quiet] [--late MS] LIBRARY OUTPUT command [argument…]
  *
  * --hold   reads nothing before the command has ended, so that a small ring gets full
+ * --quiet  counts the records instead of printing them, to keep up with a benchmark
  * --late   waits so long after the command's end for the processes that it left behind
  */
 #define _GNU_SOURCE
@@ -33,6 +34,8 @@
 static struct kq_header *rings[RINGS_MAX];
 static int ring_count;
 static FILE *output;
+static bool quiet_records;
+static uint64_t counted;
 
 static void die(const char *what) {
   fprintf(stderr, "ringdump: %s: %s\n", what, strerror(errno));
@@ -108,7 +111,11 @@ static bool drain(int index) {
         tail == __atomic_load_n(&ring->head, __ATOMIC_ACQUIRE)) {
       break;
     }
-    print_slot(index, slot);
+    if (quiet_records) {
+      counted++;
+    } else {
+      print_slot(index, slot);
+    }
     __atomic_store_n(&ring->tail, ++tail, __ATOMIC_RELEASE);
     any = true;
   }
@@ -173,7 +180,10 @@ static pid_t start(char **command, const char *library, const char *path, const 
   if (child == 0) {
     setenv(KQ_ENV_SOCKET, path, 1);
     setenv(KQ_ENV_TOKEN, TOKEN, 1);
-    setenv("LD_PRELOAD", library, 1);
+    const char *more = getenv("RINGDUMP_PRELOAD"); /* libraries behind ours */
+    char preload[4096];
+    snprintf(preload, sizeof preload, "%s%s%s", library, more ? ":" : "", more ? more : "");
+    setenv("LD_PRELOAD", preload, 1);
     if (slots != NULL) {
       setenv(KQ_ENV_SLOTS, slots, 1);
     }
@@ -191,6 +201,8 @@ int main(int count, char **arguments) {
   for (; at < count && strncmp(arguments[at], "--", 2) == 0; at++) {
     if (strcmp(arguments[at], "--hold") == 0) {
       hold = true;
+    } else if (strcmp(arguments[at], "--quiet") == 0) {
+      quiet_records = true;
     } else if (at + 1 < count && strcmp(arguments[at], "--slots") == 0) {
       slots = arguments[++at];
     } else if (at + 1 < count && strcmp(arguments[at], "--late") == 0) {
@@ -224,7 +236,7 @@ int main(int count, char **arguments) {
   bool ended = false;
   while (!ended || quiet < 2 + late_ms) {
     struct pollfd poller = {listener, POLLIN, 0};
-    poll(&poller, 1, 1);
+    poll(&poller, 1, quiet_records ? 0 : 1);
     take_rings(listener);
     if (!ended && waitpid(child, &status, WNOHANG) == child) {
       ended = true;
@@ -234,6 +246,9 @@ int main(int count, char **arguments) {
     quiet = ended && !any ? quiet + 1 : 0;
   }
   print_tables();
+  if (quiet_records) {
+    fprintf(output, "{\"what\":\"counted\",\"records\":%" PRIu64 "}\n", counted);
+  }
   fprintf(output, "{\"what\":\"exit\",\"code\":%d,\"signal\":%d}\n",
           WIFEXITED(status) ? WEXITSTATUS(status) : -1,
           WIFSIGNALED(status) ? WTERMSIG(status) : 0);

@@ -30,8 +30,8 @@ export function writeProgram(path: string, text: string): void {
 }
 
 export interface Ended {
+  /** Null if a signal ended it. */
   code: number | null;
-  signal: string | null;
   stdout: string;
   stderr: string;
 }
@@ -50,7 +50,6 @@ export function runProgram(
   });
   return {
     code: child.exitCode,
-    signal: child.signalCode ?? null,
     stdout: child.stdout.toString(),
     stderr: child.stderr.toString(),
   };

@@ -1,8 +1,17 @@
 // tools/setup.mjs on copies of the package, with stand-ins for npm and the machine. Installing
 // for real needs a fresh machine; here is what a user meets on one that has, or cannot get, things.
 
-import { describe, expect, test } from "bun:test";
-import { chownSync, existsSync, lstatSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { beforeAll, describe, expect, test } from "bun:test";
+import {
+  chmodSync,
+  chownSync,
+  copyFileSync,
+  existsSync,
+  lstatSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { isLinux, isRoot, lacks, reason, testUnless } from "../lib/requires.ts";
 import { copyParts, root, runProgram, temporaryFolder, writeProgram } from "./folder.ts";
@@ -10,6 +19,14 @@ import { copyParts, root, runProgram, temporaryFolder, writeProgram } from "./fo
 const needsNode = reason(lacks("node"), !isLinux && "needs Linux");
 const needsUsers = reason(lacks("node", "setpriv"), !isLinux && "needs Linux", !isRoot && "needs root");
 const nobody = 65534;
+const asNobody = ["setpriv", `--reuid=${nobody}`, `--regid=${nobody}`, "--clear-groups"];
+
+/** Bun where every user reaches it, also when this package lies in a folder of root's. */
+const bunForAll = join(temporaryFolder(), "bun");
+beforeAll(() => {
+  copyFileSync(process.execPath, bunForAll);
+  chmodSync(bunForAll, 0o755);
+});
 
 /** A package whose demo and tests tell how they were started. */
 function tree() {
@@ -27,11 +44,26 @@ function tree() {
     join(kq, "tools", "build-native.sh"),
     'cd "$(dirname "$0")/.." || exit 1\n[ -e built ] || { echo building >&2; : >built; }\n',
   );
-  // npm, as far as the set-up sees it: it brings what is installed in this package.
+  // npm, as far as the set-up sees it: packages in their locked versions, and a Bun.
   writeProgram(
     join(folder, "bin", "npm"),
-    `#!/bin/sh\necho "npm $*" >>${folder}/npm-calls\n` +
-      `rm -rf "${kq}/node_modules"; cp -rP ${root}/node_modules "${kq}/node_modules"\n`,
+    `#!/bin/sh
+echo "npm $*" >>${folder}/npm-calls
+rm -rf "${kq}/node_modules"
+exec node -e '
+  const fs = require("fs");
+  process.chdir("${kq}");
+  const { packages } = JSON.parse(fs.readFileSync("package-lock.json", "utf8"));
+  for (const [at, { version }] of Object.entries(packages)) {
+    if (at === "") continue;
+    fs.mkdirSync(at, { recursive: true });
+    fs.writeFileSync(at + "/package.json", JSON.stringify({ version }));
+  }
+  for (const at of ["bun/bin", ".bin"]) fs.mkdirSync("node_modules/" + at, { recursive: true });
+  fs.symlinkSync("${bunForAll}", "node_modules/bun/bin/bun.exe");
+  fs.symlinkSync("../bun/bin/bun.exe", "node_modules/.bin/bun");
+'
+`,
   );
   const env: Record<string, string | undefined> = {
     ...process.env,
@@ -55,8 +87,6 @@ function tree() {
       }),
   };
 }
-
-const asNobody = ["setpriv", `--reuid=${nobody}`, `--regid=${nobody}`, "--clear-groups"];
 
 describe("setup.mjs", () => {
   testUnless(needsNode, "installs and builds once, then nothing", () => {
@@ -85,15 +115,14 @@ describe("setup.mjs", () => {
     const it = tree();
     it.setup([]);
     const bun = join(it.kq, "node_modules", ".bin", "bun");
-    const real = join(it.folder, "real-bun");
-    symlinkSync(process.execPath, real);
     // As npm leaves it: a text in the place of the program, and a script that would replace it.
+    rmSync(join(it.kq, "node_modules", "bun", "bin", "bun.exe"));
     writeProgram(join(it.kq, "node_modules", "bun", "bin", "bun.exe"), "echo not installed >&2\nexit 1\n");
     writeFileSync(
       join(it.kq, "node_modules", "bun", "install.js"),
-      `const fs = require("fs"); fs.unlinkSync("bin/bun.exe"); fs.symlinkSync("${real}", "bin/bun.exe");`,
+      `const fs = require("fs"); fs.unlinkSync("bin/bun.exe"); fs.symlinkSync("${bunForAll}", "bin/bun.exe");`,
     );
-    expect(runProgram([bun, "--version"]).code).not.toBe(0);
+    expect(runProgram(["sh", "-c", '"$0" --version', bun]).code).not.toBe(0);
     const { code, stderr } = it.setup([]);
     expect(stderr).toContain("Bun's install script was not run by npm: running it.");
     expect(code).toBe(0);
@@ -169,7 +198,8 @@ describe("setup.mjs", () => {
     );
     const demo = it.setup(["--run", "demo"], asNobody, { HOME: it.kq, DEMO_EXIT: "5" });
     expect(demo.stderr).toContain("setup: the demo captures packets (CAP_NET_RAW): running it through sudo.");
-    expect(demo.stdout).toContain("sudo asked\n");
+    expect(demo.stdout).toStartWith("sudo asked\ndemo 65534 demo");
+    expect(demo.code).toBe(5);
   });
 });
 

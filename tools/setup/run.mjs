@@ -21,9 +21,9 @@ function again(what, rest) {
   return runAsRoot(process.execPath, [script, "--run-only", "--run", what, ...rest]);
 }
 
-export function runDemo(rest) {
+export function runDemo(rest, behindSudo) {
   if (process.platform !== "linux") return 0;
-  if (isRoot || canCapture()) return run(bun, ["run", "kqtime", "demo", ...rest]);
+  if (isRoot || behindSudo || canCapture()) return run(bun, ["run", "kqtime", "demo", ...rest]);
   if (sudoUsable()) {
     say("the demo captures packets (CAP_NET_RAW): running it through sudo.");
     return again("demo", rest);
@@ -34,9 +34,9 @@ export function runDemo(rest) {
   );
 }
 
-export function runTests(rest) {
+export function runTests(rest, behindSudo) {
   const command = ["tools/test.ts", ...rest];
-  if (isRoot || process.platform !== "linux") return run(bun, command);
+  if (isRoot || behindSudo || process.platform !== "linux") return run(bun, command);
   if (sudoUsable()) {
     say("the tests make network namespaces and capture packets: running them through sudo.");
     return again("test", rest);
