@@ -7,9 +7,12 @@ export interface TestCase {
   name: string;
   outcome: Outcome;
   seconds: number;
-  /** Why it was skipped, as its name tells it (see test/lib/requires.ts); empty if it does not. */
+  /** Why it was skipped, as the end of its name tells (test/lib/requires.ts); empty if not. */
   reason: string;
 }
+
+/** The end of a skipped test's name: `… [skipped: needs root]`. */
+export const skipReason = / \[(?:skipped: )?([^\]]+)\]$/;
 
 const entities: Record<string, string> = { lt: "<", gt: ">", amp: "&", quot: '"', apos: "'" };
 
@@ -45,7 +48,7 @@ export function parseJunit(xml: string): TestCase[] {
       name: [...groups, own].join(" > "),
       outcome,
       seconds: Number(attribute(tag, "time")) || 0,
-      reason: outcome === "skipped" ? (/\[skipped: (.*)\]$/.exec(own)?.[1] ?? todo) : "",
+      reason: outcome === "skipped" ? (skipReason.exec(own)?.[1] ?? todo) : "",
     });
   }
   return cases;

@@ -12,7 +12,7 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseJunit, type TestCase } from "./junit.ts";
+import { parseJunit, skipReason, type TestCase } from "./junit.ts";
 
 const root = join(import.meta.dir, "..");
 const inCi = ![undefined, "", "0", "false"].includes(process.env["CI"]);
@@ -132,7 +132,7 @@ class Tally {
       if (each.outcome === "passed") this.passed++;
       else if (each.outcome === "failed") failed++;
       else {
-        const name = each.name.replace(/ \[skipped: .*\]$/, "");
+        const name = each.name.replace(skipReason, "");
         this.skipped.push(`${job.name}: ${name}: ${each.reason || "no reason given"}`);
       }
     }

@@ -30,6 +30,8 @@ const IDLE_STEP_MS = 0.5;
 const IDLE_MOST_MS = 50;
 /** Share of a ring that may wait for the log. */
 const SHED_ABOVE = 0.5;
+/** One burst fills a ring; only one that is full again and again cannot be kept up with. */
+const SHED_AFTER_ROUNDS = 4;
 
 export interface CollectorParts {
   readonly engine: Engine;
@@ -58,6 +60,7 @@ export class Collector implements RecordFeed {
   #devicesAtMs = -Infinity;
   #capturedNs = -Infinity;
   #idleMs = 0;
+  #pressed = 0;
   #busy = false;
   #captureFailed = false;
 
@@ -150,7 +153,10 @@ export class Collector implements RecordFeed {
     const empty = packets < BATCH_PACKETS && source.examined < BATCH_PACKETS;
     if (packets > 0) drops.now = this.#parts.capture.stats().droppedKernel;
     // A log that cannot keep up sheds lines, counted, before records are lost.
-    if (this.#parts.log !== null) this.#parts.log.shedding = rings.pressure() > SHED_ABOVE;
+    if (this.#parts.log !== null) {
+      this.#pressed = rings.pressure() > SHED_ABOVE ? this.#pressed + 1 : 0;
+      this.#parts.log.shedding = this.#pressed >= SHED_AFTER_ROUNDS;
+    }
     // Every record that was written before one of these packets left is read before it is judged.
     rings.accept();
     let records = 0;

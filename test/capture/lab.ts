@@ -17,7 +17,7 @@ export function run(...argv: string[]): string {
 
 export class Driver {
   readonly #child: Bun.Subprocess<"pipe", "pipe", "inherit">;
-  readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
+  readonly #reader: { read(): Promise<{ done: boolean; value?: Uint8Array | undefined }> };
   #text = "";
 
   constructor(prefix: readonly string[], options: DriverOptions) {
@@ -36,7 +36,7 @@ export class Driver {
     return this;
   }
 
-  /** Runs a round of the driver's loop and tells how it stands. */
+  /** Lets it read what is still there, and tells what it saw. */
   async finish(): Promise<DriverResult> {
     this.#child.stdin.end();
     const line = await this.#line();
@@ -101,7 +101,7 @@ export class Lab implements Disposable {
         stdout: "pipe",
         stderr: "inherit",
       });
-    const listener = spawn(server, "serve", address, String(port));
+    const listener = spawn(server, "serve", address, String(port), String(bytes));
     const reader = listener.stdout.getReader();
     await reader.read();
     const sender = spawn(this.left, "send", address, String(port), String(bytes));

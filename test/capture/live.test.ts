@@ -179,6 +179,8 @@ describe("devices", () => {
 
   needsNamespaces("a macvlan is inner in the modes whose packets all leave by its device", async () => {
     using lab = new Lab();
+    // Else the other end of the pair answers for the sibling's address.
+    lab.in(lab.right, "sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=1");
     for (const [mode, inner] of [["vepa", true], ["private", true], ["bridge", false]] as const) {
       run("ip", "-n", lab.left, "addr", "flush", "dev", "va");
       run("ip", "-n", lab.left, "link", "add", "mv", "link", "va", "type", "macvlan", "mode", mode);

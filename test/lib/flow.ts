@@ -30,6 +30,8 @@ export interface End {
   node: Node;
   calls: CallStream[];
   seen: Seen;
+  /** What the other end's device showed, where that is another one. */
+  far?: Seen;
   measurement?: Measurement;
   stdout: string;
 }
@@ -71,15 +73,15 @@ export async function transfer(lab: Lab, options: FlowOptions = {}): Promise<Flo
     witnesses.map((witness) => witness.finish(BASE_SEC, right.v4, left)),
   );
   const end = (
-    role: "client" | "server", node: Node, sight: Seen, stdout: string,
+    role: "client" | "server", node: Node, sight: Seen, far: Seen, stdout: string,
     measurement: Measurement | undefined,
   ): End => ({
-    node, seen: sight, stdout, calls: readCallLog(`${log}.${role}`, BASE_SEC),
+    node, seen: sight, far, stdout, calls: readCallLog(`${log}.${role}`, BASE_SEC),
     ...(measurement && { measurement }),
   });
   return {
-    client: end("client", left, seen[0], clientExit.stdout, client.measurement),
-    server: end("server", right, seen[1], serverExit.stdout, server.measurement),
+    client: end("client", left, seen[0], seen[1], clientExit.stdout, client.measurement),
+    server: end("server", right, seen[1], seen[0], serverExit.stdout, server.measurement),
   };
 }
 

@@ -24,7 +24,7 @@ function drive(files: Record<string, string>, env: Record<string, string>, ...fi
 
 test("counts what passes and what is skipped, with the reason", () => {
   const files = {
-    "test/a.test.ts": 'test("one", () => {}); test.skip("two [skipped: needs luck]", () => {});',
+    "test/a.test.ts": 'test("one", () => {}); test.skip("two [needs luck]", () => {});',
     "test/e2e/b.test.ts": 'describe("group", () => { test("three", () => {}); test.todo("four"); });',
   };
   const plain = drive(files, {}, "test/");

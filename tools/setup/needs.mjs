@@ -83,7 +83,7 @@ function programs(names, apt, dnf, folders = () => []) {
   };
 }
 
-/** For kqtime itself. `a|b` in a list of packages: the first that the machine's release has. */
+/** For kqtime itself and its demo. `a|b` in a list of packages: the first that the machine's release has. */
 const base = [
   {
     what: "a C compiler",
@@ -98,16 +98,18 @@ const base = [
     dnf: ["libpcap"],
   },
   { what: "zlib", present: () => hasLibrary(["libz.so.1"]), apt: ["zlib1g"], dnf: ["zlib"] },
+  // The demo's shaped link between two namespaces.
+  programs(["ip", "tc"], ["iproute2"], ["iproute", "iproute-tc"]),
+  programs(["unshare", "nsenter"], ["util-linux"], ["util-linux"]),
 ];
 
 /** What the tests measure, shape and compare with. */
 const forTests = [
   programs(["tcpdump"], ["tcpdump"], ["tcpdump"]),
-  programs(["ip", "tc"], ["iproute2"], ["iproute", "iproute-tc"]),
   programs(["nft"], ["nftables"], ["nftables"]),
   programs(["ethtool"], ["ethtool"], ["ethtool"]),
   programs(["ps", "sysctl"], ["procps"], ["procps-ng"]),
-  programs(["unshare", "nsenter", "setpriv"], ["util-linux"], ["util-linux"]),
+  programs(["setpriv"], ["util-linux"], ["util-linux"]),
   programs(["setcap", "capsh"], ["libcap2-bin"], ["libcap"]),
   programs(["strace"], ["strace"], ["strace"]),
   programs(["curl"], ["curl"], ["curl"]),

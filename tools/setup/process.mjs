@@ -59,8 +59,9 @@ export function findProgram(name, more = []) {
  */
 export function childEnvironment() {
   const environment = Object.assign({}, process.env);
-  // Behind sudo's short PATH the tests still find the node that runs the set-up.
-  environment.PATH = `${environment.PATH || ""}:${dirname(process.execPath)}`;
+  // The demo and the tests use programs of the system; and the tests, behind sudo's short PATH,
+  // the node that runs the set-up.
+  environment.PATH = [environment.PATH || "", ...systemFolders, dirname(process.execPath)].join(":");
   const home = environment.HOME || "";
   if (isRoot) return environment;
   let usable = false;
@@ -166,14 +167,10 @@ export function privilegeAdvice() {
   return droppedByNpm() ? "npm has dropped root here; as root" : "as root";
 }
 
-/** Whether this process can open a packet socket (CAP_NET_RAW, capabilities(7), bit 13). */
-export function canCapture() {
-  try {
-    const effective = /^CapEff:\s*([0-9a-f]+)/m.exec(readFileSync("/proc/self/status", "utf8"));
-    return effective !== null && (parseInt(effective[1].slice(-8), 16) & (1 << 13)) !== 0;
-  } catch (_) {
-    return isRoot;
-  }
+/** Whether this user can make the demo's network in a user namespace of their own. */
+export function canUnshare() {
+  const words = ["--user", "--map-root-user", "--net", "--mount", "--", "tc", "qdisc"];
+  return spawnSync("unshare", words, { stdio: "ignore", env: childEnvironment() }).status === 0;
 }
 
 /** Fails early, with one line, where npm and the compiler could not write. */

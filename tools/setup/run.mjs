@@ -2,7 +2,7 @@
 
 import { join } from "path";
 import {
-  canCapture,
+  canUnshare,
   Failure,
   isRoot,
   privilegeAdvice,
@@ -23,13 +23,13 @@ function again(what, rest) {
 
 export function runDemo(rest, behindSudo) {
   if (process.platform !== "linux") return 0;
-  if (isRoot || behindSudo || canCapture()) return run(bun, ["run", "kqtime", "demo", ...rest]);
+  if (isRoot || behindSudo || canUnshare()) return run(bun, ["run", "kqtime", "demo", ...rest]);
   if (sudoUsable()) {
-    say("the demo captures packets (CAP_NET_RAW): running it through sudo.");
+    say("the demo makes network namespaces and captures packets: running it through sudo.");
     return again("demo", rest);
   }
   throw new Failure(
-    "the demo captures packets and sudo cannot be used; " +
+    "the demo makes network namespaces and captures packets, and sudo cannot be used; " +
       `${privilegeAdvice()}, run: node ${script} --run demo`,
   );
 }
