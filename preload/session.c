@@ -24,6 +24,7 @@
 #include <fcntl.h>
 
 #include "real.h"
+#include "recorder.h"
 #include "table.h"
 
 #define PAGE_BYTES 4096u
@@ -257,6 +258,8 @@ bool kq_session_foreign(void) {
 static void at_fork_child(void) {
   __atomic_store_n(&kq_identity->state, KQ_RING_INHERITED, __ATOMIC_RELAXED);
   __atomic_store_n(&kq_identity->pid, (uint32_t)KQ_SYS(SYS_getpid), __ATOMIC_RELAXED);
+  /* Into the inherited ring: the collector must know of a daemon that has not used a socket yet. */
+  kq_note(KQ_KIND_FORK, 0, 0, -1, 0, 0, true);
 }
 
 void kq_session_after_fork(void) {

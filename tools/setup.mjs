@@ -3,7 +3,7 @@
 // Runs on the node that came with npm, before Bun or any package is there: so no dependencies,
 // and no syntax younger than node 12 (Ubuntu 22.04), so that an old node gets a clear line.
 //
-//     node tools/setup.mjs [--test] [--run demo|test [argument…]]
+//     node tools/setup.mjs [--test] [--run demo|test|bench [argument…]]
 //
 // What is there is left alone: a second run installs and builds nothing.
 
@@ -11,7 +11,7 @@ import { buildNative, installNodeModules } from "./setup/npm.mjs";
 import { missingNeeds } from "./setup/needs.mjs";
 import { installNeeds } from "./setup/system.mjs";
 import { Failure, giveBack, root, say } from "./setup/process.mjs";
-import { runDemo, runTests } from "./setup/run.mjs";
+import { runBench, runDemo, runTests } from "./setup/run.mjs";
 
 function parse(argv) {
   const options = { test: false, run: null, runOnly: false, rest: [] };
@@ -26,8 +26,8 @@ function parse(argv) {
       break;
     } else throw new Failure(`unknown argument ${argument}`, 2);
   }
-  if (options.run !== null && options.run !== "demo" && options.run !== "test") {
-    throw new Failure("--run takes demo or test", 2);
+  if (options.run !== null && !["demo", "test", "bench"].includes(options.run)) {
+    throw new Failure("--run takes demo, test or bench", 2);
   }
   return options;
 }

@@ -16,7 +16,11 @@ const KINDS_WITH_PORTS: ReadonlySet<string> = new Set(["bridge", "bond", "team"]
  */
 const KINDS_ON_A_LINK: ReadonlySet<string> = new Set(["vlan"]);
 
-/** Their packets to a sibling on the same device never reach it, except in these modes. */
+/**
+ * In these modes of a macvlan all that it sends leaves by the device below. In the others, what it
+ * sends to a sibling shows below as incoming (measured), and only its own sighting is a departure:
+ * there it is not called inner, and its times lack the queue of the device below.
+ */
 const MACVLAN_PRIVATE = 1;
 const MACVLAN_VEPA = 2;
 const MACVLAN_PASSTHRU = 8;

@@ -1,8 +1,7 @@
 // The checks of `kqtime doctor`. Each tries the thing itself (opens the library, the capture, the
 // memory, preloads into a program) and answers one line with what to do about it.
 
-import { existsSync, readFileSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { readFileSync, statSync } from "node:fs";
 import { getSystemErrorMap } from "node:util";
 import { KQTimeError } from "../errors.ts";
 import { Capture, libpcapVersion } from "../ffi/libpcap.ts";
@@ -10,6 +9,7 @@ import { tryMemory } from "../ffi/memfd.ts";
 import { interfaces, socketQueues } from "../ffi/netlink.ts";
 import { MemberEncoder } from "../ffi/zlib.ts";
 import { Constant } from "../ring/layout.ts";
+import { nativeParts, ROOT } from "../session/paths.ts";
 
 /** `missing`: measuring cannot work. `limited`: it works, without something that is named. */
 export type Verdict = "ok" | "missing" | "limited";
@@ -26,10 +26,6 @@ export interface Check {
 export const BUN_MINIMUM = "1.4.5";
 /** The kernel's buffer that a measurement asks for by default. */
 const CAPTURE_BUFFER_BYTES = 64 * 1024 * 1024;
-
-const root = join(import.meta.dir, "..", "..");
-const preload = join(root, "build", "libkqtime-preload.so");
-const launcher = join(root, "build", "kqtime-launch");
 
 function ok(name: string, finding: string): Check {
   return { name, verdict: "ok", finding, remedy: "" };
@@ -72,7 +68,7 @@ export function checkBun(): Check {
   const name = "Bun";
   // A pre-release ("1.5.0-canary.3") is in no range: its release decides.
   if (Bun.semver.order(Bun.version.split("-")[0]!, BUN_MINIMUM) >= 0) return ok(name, Bun.version);
-  const remedy = `npm run setup in ${root}, or \`bun upgrade\``;
+  const remedy = `npm run setup in ${ROOT}, or \`bun upgrade\``;
   return missing(name, `${Bun.version}, older than ${BUN_MINIMUM}`, remedy);
 }
 
@@ -99,8 +95,8 @@ export function checkZlib(): Check {
   }
 }
 
-/** Runs a program under the preload library, as `uid` if that is not undefined; "" if it works. */
-function tryPreload(uid?: number, gid?: number): string {
+/** Runs a program under the preload library, as `uid` if that is given; "" if it works. */
+function tryPreload(preload: string, uid?: number, gid?: number): string {
   const asUser = uid === undefined || gid === undefined ? {} : { uid, gid };
   try {
     const child = Bun.spawnSync(["/bin/sh", "-c", ":"], {
@@ -121,18 +117,22 @@ function tryPreload(uid?: number, gid?: number): string {
 
 export function checkNative(): Check {
   const name = "native build";
-  const build = `npm run setup in ${root} (compiler: apt install gcc libc6-dev; dnf install gcc glibc-devel)`;
-  const absent = [preload, launcher].filter((path) => !existsSync(path));
-  if (absent.length > 0) return missing(name, `not built: ${absent.join(", ")}`, build);
-  const failure = tryPreload();
-  if (failure !== "") return missing(name, failure, build);
+  let preload: string;
+  try {
+    ({ preload } = nativeParts());
+  } catch (error) {
+    const compiler = "it needs a C compiler: apt install gcc libc6-dev; dnf install gcc glibc-devel";
+    return missing(name, words(error), compiler);
+  }
+  const failure = tryPreload(preload);
+  if (failure !== "") return missing(name, failure, `npm run setup in ${ROOT}`);
   // Under sudo the command runs as the user who called it, and must be able to read the library.
   const { SUDO_UID: uid, SUDO_GID: gid, SUDO_USER: user } = process.env;
   if (process.getuid?.() === 0 && uid !== undefined && gid !== undefined && uid !== "0") {
-    const denied = tryPreload(Number(uid), Number(gid));
+    const denied = tryPreload(preload, Number(uid), Number(gid));
     if (denied !== "") {
       const finding = `the user ${user ?? uid} cannot load it: ${denied}`;
-      return missing(name, finding, `let ${user ?? uid} read ${root}, or install kqtime elsewhere`);
+      return missing(name, finding, `let ${user ?? uid} read ${ROOT}, or install kqtime elsewhere`);
     }
   }
   return ok(name, "the preload library loads");

@@ -2,6 +2,7 @@
 
 import { join } from "node:path";
 import { ExitCode } from "../errors.ts";
+import { ROOT } from "../session/paths.ts";
 import {
   type Check,
   checkBun,
@@ -26,7 +27,7 @@ export interface DoctorOptions {
 
 /** The command that gives kqtime the one capability that it needs, and no more. */
 export function rootlessCommand(): string {
-  const kqtime = join(import.meta.dir, "..", "..", "bin", "kqtime");
+  const kqtime = join(ROOT, "bin", "kqtime");
   return (
     "sudo setpriv --reuid=$USER --regid=$(id -g) --init-groups \\\n" +
     "  --inh-caps=+net_raw --ambient-caps=+net_raw \\\n" +

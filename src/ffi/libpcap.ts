@@ -73,6 +73,7 @@ export const SNAPLEN_MAXIMUM = 262_144;
 const SAVEFILE_BYTES = 2048;
 /** pcap_set_buffer_size takes an int; libpcap rounds up to whole frames within it. */
 const BUFFER_MAX_BYTES = 0x7fff0000;
+const ERROR_GRACE_MS = 100;
 const INTERFACE_STATS_EVERY_MS = 1000;
 const TWO_TO_32 = 2 ** 32;
 
@@ -112,6 +113,9 @@ export class Capture {
   readonly #stats: CaptureStats = { received: 0, droppedKernel: 0, droppedInterface: 0 };
   #interfaceDropsAtStart = 0;
   #interfaceStatsAtMs = -Infinity;
+  /** When errors began that no packet has followed, -1 if none did. */
+  #errorSinceMs = -1;
+  readonly #graceMs: number;
   #handle: Pointer;
   readonly #nextEx: Pcap["pcap_next_ex"];
   readonly #memcpy: Pcap["memcpy"];
@@ -124,6 +128,7 @@ export class Capture {
     bufferBytes: number,
     warnings: readonly string[],
     judge: OfflineFilter | null,
+    timeoutMs: number,
   ) {
     const symbols = pcap();
     this.#handle = handle;
@@ -134,6 +139,7 @@ export class Capture {
     this.bufferBytes = bufferBytes;
     this.warnings = warnings;
     this.judge = judge;
+    this.#graceMs = ERROR_GRACE_MS + 4 * timeoutMs;
     this.bytes = new Uint8Array(new ArrayBuffer(bytes));
     this.#nextEx = symbols.pcap_next_ex;
     this.#memcpy = symbols.memcpy;
@@ -196,7 +202,7 @@ export class Capture {
             `instead of ${mebibytes(options.bufferBytes)} MiB`,
         );
       }
-      return new Capture(handle, name, true, snaplen, granted, warnings, judge);
+      return new Capture(handle, name, true, snaplen, granted, warnings, judge, options.timeoutMs);
     } catch (error) {
       judge?.close();
       symbols.pcap_close(handle);
@@ -223,7 +229,7 @@ export class Capture {
     }
     try {
       checkLinkType(handle, path);
-      return new Capture(handle, path, false, SAVEFILE_BYTES, 0, [], null);
+      return new Capture(handle, path, false, SAVEFILE_BYTES, 0, [], null, 0);
     } catch (error) {
       symbols.pcap_close(handle);
       throw error;
@@ -238,6 +244,7 @@ export class Capture {
     if (this.state !== CaptureState.Running) return false;
     const result = this.#nextEx(this.#handle, this.#headerCell, this.#dataCell);
     if (result !== 1) return this.#stopped(result);
+    this.#errorSinceMs = -1;
     const header = this.#header;
     this.#memcpy(header, (this.#headerCell[0] + this.#headerCell[1] * TWO_TO_32) as Pointer, 24);
     let length = header[4];
@@ -267,15 +274,24 @@ export class Capture {
   }
 
   #stopped(result: number): false {
-    if (result === PCAP_ERROR_BREAK && !this.live) {
-      this.state = CaptureState.Ended;
-    } else if (result < 0 && result !== PCAP_ERROR_BREAK) {
-      this.state = CaptureState.Failed;
-      const text = `capture on ${this.name} stopped: ${handleError(this.#handle)}`;
-      const code = this.live ? "E_PCAP_LOST" : "E_PCAP_FILE";
-      this.failure = new KQTimeError(code, "pcap_next_ex", text);
+    if (result === 0) return false;
+    if (!this.live) {
+      if (result === PCAP_ERROR_BREAK) this.state = CaptureState.Ended;
+      else this.#fail("E_PCAP_FILE");
+      return false;
     }
+    // libpcap reports that the interface is gone before it hands over the block that the kernel
+    // is still filling: an error counts once nothing more has come for a while.
+    const nowMs = performance.now();
+    if (this.#errorSinceMs < 0) this.#errorSinceMs = nowMs;
+    else if (nowMs - this.#errorSinceMs >= this.#graceMs) this.#fail("E_PCAP_LOST");
     return false;
+  }
+
+  #fail(code: string): void {
+    this.state = CaptureState.Failed;
+    const text = `capture on ${this.name} stopped: ${handleError(this.#handle)}`;
+    this.failure = new KQTimeError(code, "pcap_next_ex", text);
   }
 
   /**

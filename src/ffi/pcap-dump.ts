@@ -60,10 +60,14 @@ export class PacketDump {
     this.#dump(this.#dumper, header, bytes);
   }
 
-  /** @throws KQTimeError `E_PCAP_DUMP` if something could not be written (a full disk). */
+  /** @throws KQTimeError `E_PCAP_DUMP` if something could not be written, now or before. */
   flush(): void {
-    if (this.#dumper === null || pcap().pcap_dump_flush(this.#dumper) === 0) return;
-    throw new KQTimeError("E_PCAP_DUMP", "pcap_dump_flush", `${this.path} cannot be written`);
+    if (this.#dumper === null) return;
+    const symbols = pcap();
+    const flushed = symbols.pcap_dump_flush(this.#dumper) === 0;
+    if (flushed && symbols.ferror(symbols.pcap_dump_file(this.#dumper) as Pointer) === 0) return;
+    const text = `${this.path} could not be written, packets are missing in it (a full disk?)`;
+    throw new KQTimeError("E_PCAP_DUMP", "pcap_dump_flush", text);
   }
 
   /** Flushes and closes; may be called twice. @throws KQTimeError `E_PCAP_DUMP` */

@@ -66,17 +66,21 @@ const pcapSymbols = {
   pcap_dump_open: { args: ["ptr", "cstring"], returns: "ptr" },
   /** u_char *dumper, const struct pcap_pkthdr *, const u_char * */
   pcap_dump: { args: ["ptr", "buffer", "buffer"], returns: "void" },
+  /** pcap_dumper_t * → FILE * */
+  pcap_dump_file: { args: ["ptr"], returns: "ptr" },
   pcap_dump_flush: { args: ["ptr"], returns: "i32" },
   pcap_dump_close: { args: ["ptr"], returns: "void" },
 } as const;
 
-const memorySymbols = {
+const libcSymbols = {
   /** void *to, const void *from, size_t: copies a packet out of libpcap's memory */
   memcpy: { args: ["buffer", "ptr", "usize"], returns: "void" },
+  /** FILE * → not 0 if a write to it has failed: pcap_dump does not say so */
+  ferror: { args: ["ptr"], returns: "i32" },
 } as const;
 
 export type Pcap = Library<typeof pcapSymbols>["symbols"] &
-  Library<typeof memorySymbols>["symbols"];
+  Library<typeof libcSymbols>["symbols"];
 
 let loaded: Pcap | null = null;
 
@@ -94,8 +98,8 @@ export function pcap(): Pcap {
     symbols: pcapSymbols,
     packages: { apt: "libpcap0.8", dnf: "libpcap" },
   });
-  const memory = dlopen("libc.so.6", memorySymbols);
-  loaded = { ...library.symbols, ...memory.symbols };
+  const libc = dlopen("libc.so.6", libcSymbols);
+  loaded = { ...library.symbols, ...libc.symbols };
   return loaded;
 }
 

@@ -1,6 +1,7 @@
 // A socket of the target, as its preload library reported it: its calls, and, once it is found,
 // the wire's view of the same connection.
 
+import { Reason } from "../output/reasons.ts";
 import { DirectionStats } from "../output/stats.ts";
 import type { Flow, Instance } from "./instances.ts";
 import type { Label } from "./labels.ts";
@@ -27,9 +28,6 @@ export class Connection implements SocketIdentity {
   connected = false;
   /** Older than the library: its offsets do not count from the initial sequence number. */
   adopted = false;
-  /** Set when the kernel frames the bytes itself. */
-  ktls = false;
-  urgent = false;
   /** connect: entry of the call; accept: its return; ns. */
   birthNs = 0;
   pid = 0;
@@ -40,9 +38,6 @@ export class Connection implements SocketIdentity {
   unboundNs = -1;
   /** Bytes in the receive queue at that moment; -1 if unknown. */
   unreadAtClose = -1;
-  /** It will never be found on the wire: its calls are booked as they come. */
-  lost = false;
-  lostReason = 0;
   settled = false;
   /** In the list of connections that something changed for. */
   dirty = false;
@@ -70,6 +65,7 @@ export class Connection implements SocketIdentity {
   }
 
   merge(sink: CallSink | null): void {
+    if (this.instance !== null && this.instance.urgent) this.in.lose(Reason.urgent);
     this.out.merge(this, sink);
     this.in.merge(this, sink);
   }

@@ -188,8 +188,10 @@ export class Engine implements Books {
       if (!(out ? this.out : this.in) || bytes === 0) return;
       const off = words[SlotWord.off]! + words[SlotWord.off + 1]! * 4294967296;
       const side = out ? connection.out : connection.in;
-      if ((flags & SlotFlag.Ktls) !== 0) this.#lose(connection, Reason.ktls);
-      else if ((flags & SlotFlag.Urgent) !== 0 && !out) this.#lose(connection, Reason.urgent);
+      if ((flags & SlotFlag.Ktls) !== 0) this.#lose(connection, side, Reason.ktls);
+      else if ((flags & SlotFlag.Urgent) !== 0 && !out) {
+        this.#lose(connection, side, Reason.urgent);
+      }
       if (
         connection.settled ||
         off > Number.MAX_SAFE_INTEGER ||
@@ -249,7 +251,7 @@ export class Engine implements Books {
   pending(into: Connection[]): void {
     for (const connection of this.live) {
       const { out, instance } = connection;
-      if (instance !== null && !connection.lost && out.calls.known > out.position) {
+      if (instance !== null && !out.lost && out.calls.known > out.position) {
         into.push(connection);
       }
     }
@@ -275,8 +277,7 @@ export class Engine implements Books {
       const connection = dirty[i]!;
       connection.dirty = false;
       if (connection.settled) continue;
-      if (connection.lost) this.#bookLost(connection);
-      else connection.merge(this.sink);
+      connection.merge(this.sink);
       this.#bound(connection, connection.out);
       this.#bound(connection, connection.in);
     }
@@ -324,8 +325,10 @@ export class Engine implements Books {
     const lastNs = Math.max(out.calls.lastNs, inbound.calls.lastNs, connection.unboundNs);
     if (instance === null) {
       const called = out.calls.count + inbound.calls.count > 0;
-      if (called && !connection.lost && lastNs + ANCHOR_WAIT_NS < capturedNs) {
-        this.#lose(connection, this.#reasonUnfound(connection));
+      if (called && lastNs + ANCHOR_WAIT_NS < capturedNs) {
+        const reason = this.unfound(connection);
+        this.#lose(connection, out, reason);
+        this.#lose(connection, inbound, reason);
       }
       if (connection.unboundNs >= 0 && lastNs + ANCHOR_WAIT_NS < capturedNs) {
         this.settle(connection, -1);
@@ -341,14 +344,10 @@ export class Engine implements Books {
   }
 
   /** The reason for which a socket was not found on the wire. */
-  #reasonUnfound(connection: Connection): number {
+  unfound(connection: Connection): number {
     if (connection.adopted) return Reason.noAnchor;
     if ((connection.flow?.strays ?? 0) > 0) return Reason.noAnchor;
     return this.instances.looksTranslated(connection) ? Reason.nat : Reason.filtered;
-  }
-
-  unfound(connection: Connection): number {
-    return connection.lost ? connection.lostReason : this.#reasonUnfound(connection);
   }
 
   #releaseHeld(connection: Connection, side: Side, progress: Connection["outProgress"]): void {
@@ -359,17 +358,10 @@ export class Engine implements Books {
     }
   }
 
-  #lose(connection: Connection, reason: number): void {
-    if (connection.lost) return;
-    connection.lost = true;
-    connection.lostReason = reason;
+  #lose(connection: Connection, side: Side, reason: number): void {
+    if (side.lost) return;
+    side.lose(reason);
     this.#touch(connection);
-  }
-
-  #bookLost(connection: Connection): void {
-    const { out, in: inbound, lostReason } = connection;
-    out.book(out.calls.edge, lostReason, connection, this.sink);
-    inbound.book(inbound.calls.edge, lostReason, connection, this.sink);
   }
 
   /** Keeps the list of unsent calls within its bound. */
@@ -434,7 +426,11 @@ export class Engine implements Books {
     readDirection(words, EntryWord.in, this.#baseSec, connection.inProgress);
     this.#tables[table]!.connections[entry] = connection;
     this.live.add(connection);
-    if (connection.adopted) this.#lose(connection, Reason.noAnchor);
-    else this.instances.bind(connection);
+    if (connection.adopted) {
+      connection.out.lose(Reason.noAnchor);
+      connection.in.lose(Reason.noAnchor);
+    } else {
+      this.instances.bind(connection);
+    }
   }
 }

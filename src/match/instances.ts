@@ -28,6 +28,8 @@ export class Instance {
   connection: Connection | null = null;
   /** Segments are kept for a socket that is there or expected. */
   keep: boolean;
+  /** Urgent data arrived: what is read and what arrives are no longer numbered alike. */
+  urgent = false;
   resetOut = false;
   resetIn = false;
   /** Where it is remembered while no socket has claimed it. */
@@ -219,6 +221,8 @@ export class Instances {
     }
     const bytes = batch.payloadBytes[i]!;
     if (bytes > 0) {
+      // The urgent byte takes a sequence number, but is not in the stream that is read.
+      if ((flags & TcpFlag.URG) !== 0 && !out) instance.urgent = true;
       if (!instance.keep) {
         mine.pass(sequence, bytes);
       } else if (

@@ -59,6 +59,8 @@ export class Side {
   sightings: Sightings | null = null;
   /** Everything below is merged. */
   position = 0;
+  /** Why its calls cannot be joined, now or ever: they are booked as they come. */
+  lostReason: number = MATCHABLE;
 
   // The call at `position`, as far as it is merged.
   #callStart = 0;
@@ -76,9 +78,22 @@ export class Side {
     this.stats = stats;
   }
 
+  /** From now on nothing of this side can be joined; the first reason stands. */
+  lose(reason: number): void {
+    if (this.lostReason === MATCHABLE) this.lostReason = reason;
+  }
+
+  get lost(): boolean {
+    return this.lostReason !== MATCHABLE;
+  }
+
   /** Merges what both lists hold. */
   merge(identity: SocketIdentity, sink: CallSink | null): void {
     const sightings = this.sightings;
+    if (this.lostReason !== MATCHABLE) {
+      this.book(this.calls.edge, this.lostReason, identity, sink);
+      return;
+    }
     if (sightings === null) return;
     const calls = this.calls.queue;
     const seen = sightings.queue;

@@ -36,8 +36,9 @@ function settleOut(books: Books, connection: Connection, queuedBytes: number): v
   const { calls, sightings } = side;
   const { sink } = books;
   completeCalls(side, connection.outProgress);
-  if (sightings === null || connection.lost) {
-    side.book(calls.edge, books.unfound(connection), connection, sink);
+  if (sightings === null) side.lose(books.unfound(connection));
+  if (sightings === null || side.lost) {
+    side.merge(connection, sink);
     return;
   }
   const { active, callNs } = connection.outProgress;
@@ -73,8 +74,9 @@ function settleIn(books: Books, connection: Connection): void {
   const { calls, sightings } = side;
   const { sink } = books;
   completeCalls(side, connection.inProgress);
-  if (sightings === null || connection.lost) {
-    side.book(calls.edge, books.unfound(connection), connection, sink);
+  if (sightings === null) side.lose(books.unfound(connection));
+  if (sightings === null || side.lost) {
+    side.merge(connection, sink);
     return;
   }
   // What was read had arrived, sighted or not.

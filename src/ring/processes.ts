@@ -25,6 +25,18 @@ export class Processes {
     return start === 0 || now.startTicks === 0 || now.startTicks === start;
   }
 
+  /**
+   * Whether a process still has a ring mapped. A forked child that executes another program has
+   * lost it, and if the preload library does not work on that program, says nothing of it.
+   */
+  mapsRing(pid: number): boolean {
+    try {
+      return readFileSync(`/proc/${pid}/maps`, "latin1").includes("/memfd:kqtime");
+    } catch {
+      return processExists(pid);
+    }
+  }
+
   remove(pid: number): void {
     this.#startOf.delete(pid);
   }

@@ -5,7 +5,7 @@
 
 import { KQTimeError } from "../errors.ts";
 import type { Mapping } from "../ffi/libc.ts";
-import { Constant, Header, HeaderWord, Loss, State } from "./layout.ts";
+import { Constant, DirectionWord, EntryWord, Header, HeaderWord, Loss, State } from "./layout.ts";
 
 export const SLOT_WORDS = Constant.slotBytes / 4;
 export const ENTRY_WORDS = Constant.entryBytes / 4;
@@ -148,6 +148,11 @@ export class Ring {
     const state = Atomics.load(this.#words, at);
     if (state >>> Constant.stateBits !== generation) return;
     if ((state & STATE_MASK) === State.Filling || (state & STATE_MASK) === State.Free) return;
+    // A twin that is still inside a call would count it to the next socket that lives here.
+    const active =
+      Atomics.load(this.#words, at + EntryWord.out + DirectionWord.calls) |
+      Atomics.load(this.#words, at + EntryWord.in + DirectionWord.calls);
+    if ((active & 0xffff) !== 0) return;
     Atomics.compareExchange(this.#words, at, state, ((generation << Constant.stateBits) | State.Free) >>> 0);
   }
 

@@ -21,6 +21,8 @@ export interface RecordFeed {
 const STALL_MS = 100;
 /** How often the processes are looked at, ms. */
 const ALIVE_EVERY_MS = 50;
+/** How often children that outlived the maker of their ring are looked into, ms. */
+const MAPS_EVERY_MS = 250;
 
 interface Table {
   readonly number: number;
@@ -43,6 +45,7 @@ export class Rings {
   readonly #entry = new Uint32Array(new ArrayBuffer(ENTRY_WORDS * 4));
   readonly #stalledSince = new Map<Ring, number>();
   #aliveAtMs = -Infinity;
+  #mapsAtMs = -Infinity;
   #closedLosses = new Float64Array(Loss.Count);
   #closedSkipped = 0;
 
@@ -109,9 +112,16 @@ export class Rings {
       this.#processes.remove(pid);
       for (const ring of this.#rings) ring.users.delete(pid);
     }
+    const lookIntoChildren = nowMs - this.#mapsAtMs >= MAPS_EVERY_MS;
+    if (lookIntoChildren) this.#mapsAtMs = nowMs;
     for (let i = this.#rings.length - 1; i >= 0; i--) {
       const ring = this.#rings[i]!;
       ring.beat();
+      if (lookIntoChildren && !ring.users.has(ring.pid)) {
+        for (const child of ring.users) {
+          if (!this.#processes.mapsRing(child)) ring.users.delete(child);
+        }
+      }
       if (ring.users.size > 0) continue;
       if (ring.backlog() === 0) this.#retire(ring, i);
       else this.#unstall(ring, nowMs, i);

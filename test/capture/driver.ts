@@ -97,7 +97,7 @@ async function main(options: DriverOptions): Promise<void> {
       if (rows.length < ROWS_LISTED) rows.push(rowAt(batch, i));
     }
     if (source.examined > 0 || !ending) idleSince = Date.now();
-    if (ending && Date.now() - idleSince > 100) break;
+    if (ending && Date.now() - idleSince > 250) break;
     await Bun.sleep(source.examined > 0 ? 0 : 2);
   }
   source.dump?.close();

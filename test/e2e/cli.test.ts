@@ -61,7 +61,7 @@ loopback("errors of kqtime itself are 125 and say what to do", async (node, scop
     [["--interface", "nosuch0", "--", "true"], /nosuch0/, /\blo\b/],
     [["--filter", "tcp and and", "--", "true"], /tcp and and/],
     [["--log", "/nonexistent/folder/kq.log", "--", "true"], /nonexistent/],
-    [["--no-such-option", "--", "true"], /no-such-option|noSuchOption/],
+    [["--such-option", "--", "true"], /such-?option/i],
     [["--ring", "many", "--", "true"], /ring/],
     [["--direction", "sideways", "--", "true"], /direction/],
     [["--user", "no-such-user", "--", "true"], /no-such-user/],

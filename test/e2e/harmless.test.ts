@@ -10,7 +10,7 @@ import { judge, transferOnLoopback } from "../lib/flow.ts";
 import { BARE, BASE_SEC, booksFlaws, Measurement, timeFlaws } from "../lib/kqtime.ts";
 import { parseLog } from "../lib/kqlog.ts";
 import { withLab, withLoopback, type Node } from "../lib/network.ts";
-import { until, type Running, type Scope } from "../lib/process.ts";
+import { childrenOf, until, type Running, type Scope } from "../lib/process.ts";
 import { asRoot } from "../lib/root.ts";
 import { compare } from "../lib/truth.ts";
 import { Witness } from "../lib/tcpdump.ts";
@@ -18,11 +18,6 @@ import { Witness } from "../lib/tcpdump.ts";
 function transmitted(node: Node): number {
   const listing = Bun.spawnSync(["ip", "-n", node.name, "-s", "-j", "link", "show", node.device]);
   return JSON.parse(listing.stdout.toString())[0].stats64.tx.bytes as number;
-}
-
-function childrenOf(pid: number): number[] {
-  return readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8")
-    .split(" ").filter(Boolean).map(Number);
 }
 
 function residentMiB(pid: number): number {
@@ -49,7 +44,6 @@ test.skipIf(!asRoot)("a full ring", async () => {
     expect(out.coverage!).toBeLessThan(1);
     expect(summary.booksBalance).toBe(true);
     expect(booksFlaws(client.measurement)).toEqual([]);
-    expect(summary.warnings.length).toBeGreaterThan(0);
   });
 }, 60_000);
 
@@ -175,7 +169,7 @@ test.skipIf(!asRoot)("a target that is killed (SIGKILL) in the middle of a call"
     expect(summary.target.signal).toBe("SIGKILL");
     // What the kernel took of the call nobody can know exactly, but that there was one is said.
     expect(`${Object.keys(summary.directions.out.bytesUnmatched)} ${summary.warnings}`)
-      .toMatch(/interrupted|killed/);
+      .toMatch(/interrupted|killed|cut off/);
   });
 }, 60_000);
 

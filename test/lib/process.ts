@@ -3,7 +3,7 @@
 // not leave servers, captures or namespaces behind. Waiting is for events (a line, an exit), never
 // for a time that is hoped to be long enough.
 
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -216,4 +216,10 @@ export async function until<T>(
     if (Date.now() > deadline) throw new Error(`in ${timeoutMs} ms there was no ${what}`);
     await Bun.sleep(10);
   }
+}
+
+/** The children of a process, such as the target of a kqtime. */
+export function childrenOf(pid: number): number[] {
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8")
+    .split(" ").filter(Boolean).map(Number);
 }

@@ -1,4 +1,4 @@
-// Runs the demo or the tests after the set-up, with the privilege that each needs.
+// Runs the demo, the tests or the benchmarks after the set-up, with the privilege that each needs.
 
 import { join } from "path";
 import {
@@ -43,4 +43,13 @@ export function runTests(rest, behindSudo) {
   }
   say("sudo cannot be used: tests that need root are skipped, each with its reason.");
   return run(bun, command);
+}
+
+export function runBench(rest) {
+  if (isRoot) return run(bun, ["tools/bench/main.ts", ...rest]);
+  if (sudoUsable()) {
+    say("the benchmarks make network namespaces and capture packets: running them through sudo.");
+    return again("bench", rest);
+  }
+  throw new Failure(`the benchmarks need root; ${privilegeAdvice()}, run: node ${script} --run bench`);
 }

@@ -1,0 +1,5 @@
+// Prints the interfaces of the network namespace that it runs in.
+
+import { interfaces } from "../../src/ffi/netlink.ts";
+
+console.log(JSON.stringify(interfaces()));

@@ -1,0 +1,87 @@
+// What every benchmark is given, and the few things that all of them do with kqtime and its lab.
+
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Running, Scope } from "../../test/lib/process.ts";
+import type { Report } from "./report.ts";
+
+export const ROOT = join(import.meta.dir, "..", "..");
+export const KQTIME = join(ROOT, "bin", "kqtime");
+export const PRELOAD = join(ROOT, "build", "libkqtime-preload.so");
+
+export interface Bench {
+  readonly report: Report;
+  /** Decides every order that is drawn. */
+  readonly random: () => number;
+  readonly seed: number;
+  readonly quick: boolean;
+  /** How many times the variants of a comparison take turns; null: as many as the bench likes. */
+  readonly pairs: number | null;
+}
+
+/** What is read of the summary that `kqtime run --json` writes. */
+export interface BenchSummary {
+  readonly directions: Record<
+    "out" | "in",
+    { readonly coverage: number | null; readonly calls: number; readonly bytesCalled: number }
+  >;
+  readonly losses: Record<string, number>;
+  readonly booksBalance: boolean;
+  readonly warnings: readonly string[];
+}
+
+export function readSummary(path: string): BenchSummary {
+  return JSON.parse(readFileSync(path, "utf8")) as BenchSummary;
+}
+
+/** Records, packets and lines that a session lost, all counters together. */
+export function lossOf(summary: BenchSummary): number {
+  return Object.values(summary.losses).reduce((sum, count) => sum + count, 0);
+}
+
+/** Nanoseconds on a CPU of all threads of a process so far. */
+export function cpuNs(pid: number): number {
+  let sum = 0;
+  for (const task of readdirSync(`/proc/${pid}/task`)) {
+    try {
+      sum += Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, "utf8").split(" ")[0]);
+    } catch {
+      // The thread has ended.
+    }
+  }
+  return sum;
+}
+
+/** Resident memory of a process now and at its highest, bytes; null when it has ended. */
+export function memoryOf(pid: number): { now: number; peak: number } | null {
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, "utf8");
+    const kibibytes = (name: string) => Number(new RegExp(`^${name}:\\s*(\\d+)`, "m").exec(status)![1]);
+    return { now: kibibytes("VmRSS") * 1024, peak: kibibytes("VmHWM") * 1024 };
+  } catch {
+    return null;
+  }
+}
+
+/** Compiles hook.c into the scope's folder. */
+export async function compileHook(scope: Scope): Promise<string> {
+  const output = scope.path("hook");
+  const compiler = (process.env.CC ?? "cc").split(/\s+/).filter(Boolean);
+  await scope.run([
+    ...compiler, "-std=c11", "-O2", "-Wall", "-Wextra", "-Wshadow", "-Werror",
+    join(import.meta.dir, "hook.c"), "-o", output, "-ldl",
+  ]);
+  return output;
+}
+
+/** An iperf3 server that stays for the whole bench. */
+export async function iperfServer(scope: Scope, prefix: readonly string[]): Promise<Running> {
+  const server = scope.start(["iperf3", "--server", "--forceflush"], { prefix });
+  await server.says(/Server listening/);
+  return server;
+}
+
+/** What a single kqtime of a session looks like on the command line. */
+export function kqtimeRun(json: string, words: readonly string[], command: readonly string[]): string[] {
+  return [KQTIME, "run", "--quiet", "--json", json, ...words, "--", ...command];
+}

@@ -1,0 +1,102 @@
+// The benchmarks behind `bun run bench`: what kqtime costs the program that it measures.
+//
+//     bun tools/bench/main.ts [--quick] [--pairs N] [--seed N] [--json FILE] [bench…]
+//
+// Benches: hook, idle, throughput, memory; all of them without a name. What is compared takes
+// turns in an order that the seed decides, and a ratio is of neighbours, so that what else the
+// machine does falls on both. Figures are medians with quartiles. Exits 1 if a target is missed.
+
+import { writeFileSync } from "node:fs";
+import { release } from "node:os";
+import type { Bench } from "./bench.ts";
+import { benchHook } from "./hook.ts";
+import { benchIdle } from "./idle.ts";
+import { benchMemory } from "./memory.ts";
+import { Report } from "./report.ts";
+import { seeded } from "./stats.ts";
+import { benchThroughput } from "./throughput.ts";
+
+const BENCHES: Record<string, (bench: Bench) => Promise<void>> = {
+  hook: benchHook,
+  idle: benchIdle,
+  throughput: benchThroughput,
+  memory: benchMemory,
+};
+const PROGRAMS = ["ip", "nsenter", "iperf3", "tcpdump", "sysctl", "cc"];
+
+class UsageError extends Error {}
+
+interface Options {
+  quick: boolean;
+  pairs: number | null;
+  seed: number;
+  json: string | null;
+  names: string[];
+}
+
+function parse(argv: readonly string[]): Options {
+  const options: Options = { quick: false, pairs: null, seed: 1, json: null, names: [] };
+  const words = [...argv];
+  const value = (name: string): string => {
+    const word = words.shift();
+    if (word === undefined) throw new UsageError(`${name} needs a value`);
+    return word;
+  };
+  const count = (name: string): number => {
+    const number = Number(value(name));
+    if (!Number.isInteger(number) || number < 1) throw new UsageError(`${name} takes a whole number`);
+    return number;
+  };
+  for (let word = words.shift(); word !== undefined; word = words.shift()) {
+    if (word === "--quick") options.quick = true;
+    else if (word === "--pairs") options.pairs = count(word);
+    else if (word === "--seed") options.seed = count(word);
+    else if (word === "--json") options.json = value(word);
+    else if (word in BENCHES) options.names.push(word);
+    else throw new UsageError(`unknown "${word}": ${Object.keys(BENCHES).join(", ")}, --quick, --pairs, --seed, --json`);
+  }
+  if (options.names.length === 0) options.names = Object.keys(BENCHES);
+  return options;
+}
+
+function requireMachine(): void {
+  if (process.platform !== "linux") throw new UsageError("the benchmarks run on Linux");
+  if (process.getuid?.() !== 0) throw new UsageError("the benchmarks make network namespaces and capture: run them as root");
+  process.env.PATH = `${process.env.PATH ?? ""}:/usr/local/sbin:/usr/sbin:/sbin`;
+  const missing = PROGRAMS.filter((program) => Bun.which(program, { PATH: process.env.PATH! }) === null);
+  if (missing.length > 0) throw new UsageError(`needs ${missing.join(", ")} (npm run setup -- --test)`);
+}
+
+async function main(): Promise<number> {
+  const options = parse(process.argv.slice(2));
+  requireMachine();
+  const report = new Report((line) => console.error(line));
+  const began = performance.now();
+  for (const name of options.names) {
+    console.error(`${name}:`);
+    await BENCHES[name]!({
+      report,
+      random: seeded(options.seed),
+      seed: options.seed,
+      quick: options.quick,
+      pairs: options.pairs,
+    });
+  }
+  const seconds = Math.round((performance.now() - began) / 1000);
+  const machine = `Linux ${release()}, ${process.arch}, ${navigator.hardwareConcurrency} processors, Bun ${Bun.version}`;
+  console.log(`${report.table()}\n${machine}; seed ${options.seed}; ${seconds} s`);
+  if (options.json !== null) {
+    const { rows, notes } = report;
+    writeFileSync(options.json, `${JSON.stringify({ machine, seed: options.seed, rows, notes }, null, 2)}\n`);
+  }
+  return report.missed.length > 0 ? 1 : 0;
+}
+
+main().then(
+  (code) => process.exit(code),
+  (error: unknown) => {
+    if (!(error instanceof UsageError)) throw error;
+    console.error(`bench: ${error.message}`);
+    process.exit(2);
+  },
+);

@@ -1,0 +1,54 @@
+// The little statistics that the benchmarks need. A machine that does other things as well makes
+// means useless: everything is a median with its quartiles.
+
+export interface Spread {
+  readonly median: number;
+  /** First and third quartile. */
+  readonly low: number;
+  readonly high: number;
+  readonly count: number;
+}
+
+/** Quantile with linear interpolation (type 7 of Hyndman and Fan, 1996); NaN of nothing. */
+export function quantile(sorted: readonly number[], q: number): number {
+  if (sorted.length === 0) return Number.NaN;
+  const at = (sorted.length - 1) * q;
+  const below = Math.floor(at);
+  const above = Math.min(below + 1, sorted.length - 1);
+  return sorted[below]! + (sorted[above]! - sorted[below]!) * (at - below);
+}
+
+export function spread(values: readonly number[]): Spread {
+  const sorted = [...values].sort((a, b) => a - b);
+  return {
+    median: quantile(sorted, 0.5),
+    low: quantile(sorted, 0.25),
+    high: quantile(sorted, 0.75),
+    count: sorted.length,
+  };
+}
+
+export function median(values: readonly number[]): number {
+  return spread(values).median;
+}
+
+/** Random numbers in [0, 1) that a seed decides (mulberry32). */
+export function seeded(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** The words in a random order: who goes first decides nothing. */
+export function shuffled<T>(words: readonly T[], random: () => number): T[] {
+  const order = [...words];
+  for (let i = order.length - 1; i > 0; i--) {
+    const j = Math.floor(random() * (i + 1));
+    [order[i], order[j]] = [order[j]!, order[i]!];
+  }
+  return order;
+}
