@@ -50,6 +50,7 @@ async function main() {
     if (!options.runOnly) await setUp(options);
     if (options.run === "demo") return await runDemo(options.rest, options.runOnly);
     if (options.run === "test") return await runTests(options.rest, options.runOnly);
+    if (options.run === "bench") return await runBench(options.rest);
     if (!options.runOnly) say("ready: `npm start` runs the demo, `bin/kqtime --help` tells the rest.");
     return 0;
   } finally {

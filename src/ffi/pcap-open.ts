@@ -26,7 +26,13 @@ export function unknownInterface(name: string): KQTimeError {
   return new KQTimeError("E_PCAP_INTERFACE", "pcap_activate", text);
 }
 
-export function activate(handle: Pointer, name: string, bufferBytes: number, warnings: string[]): void {
+/** Activates the handle; its warnings are added to `warnings`. */
+export function activate(
+  handle: Pointer,
+  name: string,
+  bufferBytes: number,
+  warnings: string[],
+): void {
   const symbols = pcap();
   const result = symbols.pcap_activate(handle);
   if (result === 0) return;

@@ -249,6 +249,14 @@ export class Instances {
     const keep = flow.awaiting.length > 0 || this.#expects(flow.localPort, flow.remotePort);
     const timeNs = batch.timeNs[i]!;
     const instance = new Instance(flow, timeNs, firstOut, firstIn, keep, this.drops);
+    // The kernel answers a new SYN only when the old connection is over. One that never ended on
+    // the wire was never complete (a full accept queue): no accept will return it.
+    for (let n = flow.unbound.length - 1; n >= 0; n--) {
+      const old = flow.unbound[n]!;
+      if (old.ended) continue;
+      flow.unbound.splice(n, 1);
+      this.#unbound[old.slot] = null;
+    }
     flow.current = instance;
     flow.unbound.push(instance);
     this.#remember(instance);

@@ -12,7 +12,12 @@ import {
 const IPV4 = 0x0800;
 const IPV6 = 0x86dd;
 
-function decode(linkType: number, frame: number[], capturedBytes = frame.length, wireBytes = frame.length) {
+function decode(
+  linkType: number,
+  frame: number[],
+  capturedBytes = frame.length,
+  wireBytes = frame.length,
+) {
   const batch = new PacketBatch(3);
   const decoder = new TcpDecoder(linkType);
   const result = decoder.decode(new Uint8Array(frame), capturedBytes, wireBytes, batch, 1);
@@ -69,7 +74,8 @@ const GOOD: [string, number, number[], object][] = [
   ["IPv6 alone", LinkType.Ipv6, ip6(tcp()), ROW6],
   ["null", LinkType.Null, [2, 0, 0, 0, ...ip4(tcp())], ROW4],
   ["loop", LinkType.Loop, [0, 0, 0, 24, ...ip6(tcp())], ROW6],
-  ["cooked v1", LinkType.LinuxCooked, cooked(typed(IPV4, ip4(tcp()))), { ...ROW4, sight: Sight.In }],
+  ["cooked v1", LinkType.LinuxCooked, cooked(typed(IPV4, ip4(tcp()))),
+    { ...ROW4, sight: Sight.In }],
   ["cooked v1, tag put back", LinkType.LinuxCooked,
     cooked(tag(0x8100, 5, typed(IPV6, ip6(tcp()))), 4), { ...ROW6, sight: Sight.Out }],
   ["cooked v2, out", LinkType.LinuxCooked2, cooked2(IPV4, ip4(tcp())),
@@ -119,7 +125,8 @@ describe("frames that decode", () => {
 
   test("super-packets: the payload is that of the wire, not of the capture", () => {
     const headers = ethernet(typed(IPV6, ip6(jumbo(tcp({ payload: [] })), 0, 0)));
-    const { result, row } = decode(LinkType.Ethernet, headers, headers.length, headers.length + 196_416);
+    const wireBytes = headers.length + 196_416;
+    const { result, row } = decode(LinkType.Ethernet, headers, headers.length, wireBytes);
     expect(result).toBe(DecodeResult.Ok);
     expect(row.payloadBytes).toBe(196_416);
     const old = ethernet(typed(IPV4, ip4(tcp({ payload: [] }), { totalBytes: 0 })));
@@ -133,8 +140,8 @@ describe("frames that decode", () => {
       const cut = decode(linkType, frame, decoder.headerBytes, frame.length);
       expect(cut.result).toBe(DecodeResult.Ok);
       expect(cut.row as object).toEqual(expected);
-      expect(decode(linkType, frame, decoder.headerBytes - SEGMENT.options.length - 1, frame.length).result)
-        .toBe(DecodeResult.Truncated);
+      const less = decoder.headerBytes - SEGMENT.options.length - 1;
+      expect(decode(linkType, frame, less, frame.length).result).toBe(DecodeResult.Truncated);
     }
   });
 });
@@ -142,8 +149,8 @@ describe("frames that decode", () => {
 describe("frames that do not", () => {
   const cases: [string, number, number[], number][] = [
     ["ARP", LinkType.Ethernet, ethernet(typed(0x0806, Array(28).fill(0))), DecodeResult.NotTcp],
-    ["UDP", LinkType.Ethernet, ethernet(typed(IPV4, ip4(tcp(), { protocol: 17 }))), DecodeResult.NotTcp],
-    ["UDP over IPv6", LinkType.Ethernet, ethernet(typed(IPV6, ip6(tcp(), 17))), DecodeResult.NotTcp],
+    ["UDP", LinkType.Ipv4, ip4(tcp(), { protocol: 17 }), DecodeResult.NotTcp],
+    ["UDP over IPv6", LinkType.Ipv6, ip6(tcp(), 17), DecodeResult.NotTcp],
     ["no next header", LinkType.Ethernet, ethernet(typed(IPV6, ip6([], 59))), DecodeResult.NotTcp],
     ["802.3 length", LinkType.Ethernet, ethernet(typed(40, tcp())), DecodeResult.NotTcp],
     ["raw of no version", LinkType.Raw, [0x50, ...tcp()], DecodeResult.NotTcp],
@@ -157,12 +164,17 @@ describe("frames that do not", () => {
       ethernet(typed(IPV6, ip6([6, 0, 5, 0xa8, 0, 0, 0, 9, ...tcp()], 44))), DecodeResult.Fragment],
     ["IPv6 fragment of UDP", LinkType.Ethernet,
       ethernet(typed(IPV6, ip6([17, 0, 5, 0xa8, 0, 0, 0, 9, ...tcp()], 44))), DecodeResult.NotTcp],
-    ["IPv4 that says version 5", LinkType.Ipv4, [0x55, ...ip4(tcp()).slice(1)], DecodeResult.Malformed],
-    ["IPv4 header length 16", LinkType.Ipv4, [0x44, ...ip4(tcp()).slice(1)], DecodeResult.Malformed],
-    ["IPv4 longer than the wire", LinkType.Ipv4, ip4(tcp(), { totalBytes: 2000 }), DecodeResult.Malformed],
-    ["IPv4 without room for TCP", LinkType.Ipv4, ip4(tcp(), { totalBytes: 30 }), DecodeResult.Malformed],
+    ["IPv4 that says version 5", LinkType.Ipv4, [0x55, ...ip4(tcp()).slice(1)],
+      DecodeResult.Malformed],
+    ["IPv4 header length 16", LinkType.Ipv4, [0x44, ...ip4(tcp()).slice(1)],
+      DecodeResult.Malformed],
+    ["IPv4 longer than the wire", LinkType.Ipv4, ip4(tcp(), { totalBytes: 2000 }),
+      DecodeResult.Malformed],
+    ["IPv4 without room for TCP", LinkType.Ipv4, ip4(tcp(), { totalBytes: 30 }),
+      DecodeResult.Malformed],
     ["IPv6 longer than the wire", LinkType.Ipv6, ip6(tcp(), 6, 2000), DecodeResult.Malformed],
-    ["IPv6 that says version 4", LinkType.Ipv6, [0x40, ...ip6(tcp()).slice(1)], DecodeResult.Malformed],
+    ["IPv6 that says version 4", LinkType.Ipv6, [0x40, ...ip6(tcp()).slice(1)],
+      DecodeResult.Malformed],
     ["TCP header length 16", LinkType.Ipv4,
       ip4(tcp().map((byte, i) => (i === 12 ? 0x40 : byte))), DecodeResult.Malformed],
     ["TCP header longer than the packet", LinkType.Ipv4,
@@ -190,7 +202,13 @@ describe("any bytes", () => {
   const changes = fc.array(fc.tuple(fc.nat(199), fc.nat(255)), { maxLength: 6 });
 
   /** What a decode said and wrote, with `beyond` in the memory that was not captured. */
-  function outcome(linkType: number, frame: number[], captured: number, wire: number, beyond: number) {
+  function outcome(
+    linkType: number,
+    frame: number[],
+    captured: number,
+    wire: number,
+    beyond: number,
+  ) {
     const bytes = new Uint8Array(4096).fill(beyond);
     bytes.set(frame.slice(0, captured));
     const batch = new PacketBatch(1);
@@ -202,7 +220,8 @@ describe("any bytes", () => {
   }
 
   test("never throws, never looks beyond what was captured, and cuts where nothing is lost", () => {
-    fc.assert(fc.property(frames, changes, fc.nat(200), fc.nat(300_000), (made, mutations, cut, more) => {
+    const arbitraries = [frames, changes, fc.nat(200), fc.nat(300_000)] as const;
+    fc.assert(fc.property(...arbitraries, (made, mutations, cut, more) => {
       const frame = [...made.frame];
       for (const [at, value] of mutations) if (at < frame.length) frame[at] = value;
       const captured = Math.min(cut, frame.length);

@@ -2,8 +2,14 @@ import { expect, test } from "bun:test";
 import { Devices, innerDevices } from "../../src/capture/devices.ts";
 import type { NetworkInterface } from "../../src/ffi/netlink.ts";
 
-function device(index: number, kind: string, change: Partial<NetworkInterface> = {}): NetworkInterface {
-  return { index, name: `d${index}`, kind, master: 0, link: 0, mode: 0, receiveDrops: 0, ...change };
+const NONE = { master: 0, link: 0, mode: 0, receiveDrops: 0 };
+
+function device(
+  index: number,
+  kind: string,
+  change: Partial<NetworkInterface> = {},
+): NetworkInterface {
+  return { ...NONE, index, name: `d${index}`, kind, ...change };
 }
 
 test("what lies on ports or on a device is inner, in any depth", () => {
@@ -29,7 +35,8 @@ test("what carries its packets in another form is not", () => {
 test("a bridge without ports, a link that is not here, a pair of veth", () => {
   expect(innerDevices([device(1, "bridge")])).toEqual([]);
   expect(innerDevices([device(7, "vlan", { link: 2 })])).toEqual([]);
-  expect(innerDevices([device(1, "veth", { link: 2 }), device(2, "veth", { link: 1 })])).toEqual([]);
+  const pair = [device(1, "veth", { link: 2 }), device(2, "veth", { link: 1 })];
+  expect(innerDevices(pair)).toEqual([]);
 });
 
 test("modes of macvlan", () => {

@@ -39,7 +39,8 @@ function indexOf(result: DriverResult, name: string): number {
 describe("live", () => {
   for (const [name, address] of [["IPv4", "10.77.0.2"], ["IPv6", "fd77::2"]]) {
     for (const device of ["any", "va"]) {
-      needsNamespaces(`${name} on ${device}: as tcpdump decodes it, and again from the record`, async () => {
+      const title = `${name} on ${device}: as tcpdump decodes it, and again from the record`;
+      needsNamespaces(title, async () => {
         using lab = new Lab();
         const dump = join(lab.folder, "record.pcap");
         const driver = await lab.capture(lab.left, { interface: device, dump });
@@ -181,7 +182,7 @@ describe("devices", () => {
       .toEqual(new Set(["va", "br7"]));
   });
 
-  needsNamespaces("a macvlan is inner in the modes whose packets all leave by its device", async () => {
+  needsNamespaces("a macvlan is inner in modes where all leaves by its device", async () => {
     using lab = new Lab();
     // Else the other end of the pair answers for the sibling's address.
     lab.in(lab.right, "sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=1");

@@ -2,10 +2,10 @@
 // own: privileges, libraries and memory belong to a process.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { SNAPLEN_DEFAULT } from "../../src/ffi/libpcap.ts";
+import { Capture, SNAPLEN_DEFAULT } from "../../src/ffi/libpcap.ts";
 import { needsNamespaces, needsRoot } from "../lib/privilege.ts";
 import { isRoot, lacks, reason, testUnless } from "../lib/requires.ts";
 import { Lab, run } from "./lab.ts";
@@ -132,6 +132,24 @@ describe("options that cannot be", () => {
 });
 
 describe("opened", () => {
+  needsRoot("and closed a hundred times: no descriptor and no mapping stays", () => {
+    const count = (): number[] => [
+      readdirSync("/proc/self/fd").length,
+      readFileSync("/proc/self/maps", "latin1").split("socket:[").length,
+    ];
+    const cycle = (): void => {
+      const options = { interface: "any", filter: "tcp", bufferBytes: 1 << 20, timeoutMs: 10 };
+      const capture = Capture.live(options);
+      capture.next();
+      capture.stats();
+      capture.close();
+    };
+    cycle();
+    const before = count();
+    for (let i = 0; i < 100; i++) cycle();
+    expect(count()).toEqual(before);
+  });
+
   needsRoot("what was asked for", () => {
     const bufferBytes = 8 << 20;
     for (const change of [{}, { immediate: true }, { filter: "" }, { interface: "lo" }]) {

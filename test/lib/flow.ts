@@ -30,7 +30,7 @@ export interface End {
   node: Node;
   calls: CallStream[];
   seen: Seen;
-  /** What the other end's device showed, where that is another one. */
+  /** What the device at the other end of the cable showed: the other node's, or the router's. */
   far?: Seen;
   measurement?: Measurement;
   stdout: string;
@@ -51,7 +51,12 @@ export async function transfer(lab: Lab, options: FlowOptions = {}): Promise<Flo
   const address = options.v6 ? right.v6 : right.v4;
   const port = options.port ?? 7000;
   const words = ["--address", address, "--port", `${port}`, "--log", log, ...(options.flow ?? [])];
-  const witnesses = await Promise.all([Witness.start(scope, left), Witness.start(scope, right)]);
+  const { middle } = lab;
+  const witnesses = await Promise.all([
+    Witness.start(scope, left),
+    Witness.start(scope, right),
+    ...(middle ? [Witness.start(scope, middle, "right0"), Witness.start(scope, middle, "left0")] : []),
+  ]);
   const begin = (role: "client" | "server", node: Node) => {
     const command = [program, role, ...words, ...(options[role] ?? [])];
     if (BARE || (measure !== "both" && measure !== role)) {
@@ -72,6 +77,7 @@ export async function transfer(lab: Lab, options: FlowOptions = {}): Promise<Flo
   const seen = await Promise.all(
     witnesses.map((witness) => witness.finish(BASE_SEC, right.v4, left)),
   );
+  const [fromServer, fromClient] = middle ? [seen[3], seen[2]] : [seen[1], seen[0]];
   const end = (
     role: "client" | "server", node: Node, sight: Seen, far: Seen, stdout: string,
     measurement: Measurement | undefined,
@@ -80,8 +86,8 @@ export async function transfer(lab: Lab, options: FlowOptions = {}): Promise<Flo
     ...(measurement && { measurement }),
   });
   return {
-    client: end("client", left, seen[0], seen[1], clientExit.stdout, client.measurement),
-    server: end("server", right, seen[1], seen[0], serverExit.stdout, server.measurement),
+    client: end("client", left, seen[0], fromServer, clientExit.stdout, client.measurement),
+    server: end("server", right, seen[1], fromClient, serverExit.stdout, server.measurement),
   };
 }
 

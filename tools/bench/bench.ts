@@ -39,10 +39,16 @@ export function lossOf(summary: BenchSummary): number {
   return Object.values(summary.losses).reduce((sum, count) => sum + count, 0);
 }
 
-/** Nanoseconds on a CPU of all threads of a process so far. */
+/** Nanoseconds on a CPU of all threads of a process so far; 0 when it has ended. */
 export function cpuNs(pid: number): number {
   let sum = 0;
-  for (const task of readdirSync(`/proc/${pid}/task`)) {
+  let tasks: string[] = [];
+  try {
+    tasks = readdirSync(`/proc/${pid}/task`);
+  } catch {
+    // The process has ended.
+  }
+  for (const task of tasks) {
     try {
       sum += Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, "utf8").split(" ")[0]);
     } catch {
@@ -81,7 +87,7 @@ export async function iperfServer(scope: Scope, prefix: readonly string[]): Prom
   return server;
 }
 
-/** What a single kqtime of a session looks like on the command line. */
+/** The words that measure a command and write the summary to `json`. */
 export function kqtimeRun(json: string, words: readonly string[], command: readonly string[]): string[] {
   return [KQTIME, "run", "--quiet", "--json", json, ...words, "--", ...command];
 }

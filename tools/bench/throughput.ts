@@ -4,7 +4,7 @@
 import { readFileSync } from "node:fs";
 import { withLab, type Lab } from "../../test/lib/network.ts";
 import {
-  type Bench, iperfServer, kqtimeRun, lossOf, memoryOf, readSummary,
+  type Bench, cpuNs, iperfServer, kqtimeRun, lossOf, memoryOf, readSummary,
 } from "./bench.ts";
 import { shuffled, spread } from "./stats.ts";
 
@@ -19,6 +19,8 @@ interface Measured {
   coverage: number;
   balanced: boolean;
   peakBytes: number;
+  /** Of the collector, all threads, during the transfer; percent of a core. */
+  cpuPercent: number;
 }
 
 let runs = 0;
@@ -52,9 +54,15 @@ async function transfer(
     const json = scope.path(`kqtime-${number}.json`);
     const running = scope.start(kqtimeRun(json, [], iperf), { prefix });
     let peakBytes = 0;
+    const cpu = { fromMs: 0, fromNs: 0, percent: 0 };
     const sampler = setInterval(() => {
-      peakBytes = Math.max(peakBytes, memoryOf(running.pid)?.peak ?? 0);
-    }, 100);
+      const memory = memoryOf(running.pid);
+      if (memory === null) return;
+      peakBytes = Math.max(peakBytes, memory.peak);
+      const [nowMs, nowNs] = [performance.now(), cpuNs(running.pid)];
+      if (cpu.fromMs === 0) [cpu.fromMs, cpu.fromNs] = [nowMs, nowNs];
+      else if (nowNs > 0) cpu.percent = ((nowNs - cpu.fromNs) / (nowMs - cpu.fromMs) / 1e6) * 100;
+    }, 200);
     try {
       await running.success();
     } finally {
@@ -68,6 +76,7 @@ async function transfer(
       coverage: Math.min(out.coverage ?? 0, inbound.coverage ?? 0),
       balanced: summary.booksBalance,
       peakBytes,
+      cpuPercent: cpu.percent,
     });
   }
   const { end } = JSON.parse(readFileSync(report, "utf8")) as {
@@ -114,6 +123,10 @@ export async function benchThroughput(bench: Bench): Promise<void> {
       "throughput", "runs whose books do not balance", "",
       one(measured.filter((each) => !each.balanced).length),
       { digits: 0, target: { sign: "=", value: 0 } },
+    );
+    report.add(
+      "throughput", "collector during the transfer", "% of a core",
+      spread(measured.map((each) => each.cpuPercent)), { digits: 0 },
     );
     report.add(
       "throughput", "collector's memory at its highest", "MiB",
