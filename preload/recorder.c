@@ -191,12 +191,16 @@ void kq_end(struct kq_call *call, int64_t moved, const struct kq_tag *tag) {
     alone = leave(call);
   }
   thread_state.moved += (uint64_t)moved;
-  size_t at = call->kind == KQ_KIND_OUT ? offsetof(struct kq_entry, out) : offsetof(struct kq_entry, in);
-  const struct kq_entry *entry = (const struct kq_entry *)((const uint8_t *)direction - at);
-  uint16_t state = __atomic_load_n(&entry->flags, __ATOMIC_RELAXED);
   uint8_t flags = alone ? 0 : KQ_SLOT_OVERLAP;
-  if (KQ_UNLIKELY((state & (KQ_ENTRY_KTLS | KQ_ENTRY_URGENT)) != 0)) {
-    flags |= state & KQ_ENTRY_KTLS ? KQ_SLOT_KTLS : KQ_SLOT_URGENT;
+  uint16_t marks = __atomic_load_n(&kq_table_entries[kq_fd_entry(call->word)].flags,
+                                   __ATOMIC_RELAXED);
+  if (KQ_UNLIKELY((marks & (KQ_ENTRY_KTLS | KQ_ENTRY_URGENT)) != 0)) {
+    if (marks & KQ_ENTRY_KTLS) {
+      flags |= KQ_SLOT_KTLS;
+    } else if (call->kind == KQ_KIND_IN) {
+      /* Who sends urgent data sends it in its place; only the receiver takes it out. */
+      flags |= KQ_SLOT_URGENT;
+    }
   }
   struct kq_slot record = {.kind = call->kind,
                            .flags = flags,

@@ -17,6 +17,13 @@ export interface Progress {
   callNs: number;
 }
 
+/** Where the stream of a socket stood when another program went on with it. */
+export interface Continued {
+  readonly connection: Connection;
+  readonly outBase: number;
+  readonly inBase: number;
+}
+
 export class Connection implements SocketIdentity {
   readonly out = new Side(Direction.Out, new DirectionStats());
   readonly in = new Side(Direction.In, new DirectionStats());
@@ -41,6 +48,12 @@ export class Connection implements SocketIdentity {
   settled = false;
   /** In the list of connections that something changed for. */
   dirty = false;
+  /** Socket inode, 0 if unknown. */
+  inode = 0;
+  /** The same socket under another table: its calls are booked there, at these offsets. */
+  continues: Continued | null = null;
+  /** Programs that went on with this socket. */
+  readonly heirs: Connection[] = [];
   outProgress: Progress = { active: 0, off: 0, callNs: 0 };
   inProgress: Progress = { active: 0, off: 0, callNs: 0 };
 

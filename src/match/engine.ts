@@ -22,7 +22,8 @@ import { Instances } from "./instances.ts";
 import type { LabelMode } from "./label-modes.ts";
 import { Labels } from "./labels.ts";
 import type { CallSink, Side } from "./merge.ts";
-import { readDirection, readIdentity, relativeNs } from "./entry.ts";
+import { readDirection, readIdentity, readInode, relativeNs } from "./entry.ts";
+import { inherit, isContested, isSameSocket } from "./heirs.ts";
 import { type Books, settle } from "./settle.ts";
 import { MAX_RANGES } from "./sightings.ts";
 
@@ -34,6 +35,7 @@ const QUIET_NS = 250e6;
 const TWIN_NS = 2e9;
 /** A record that is this much older than its neighbours, while records were lost, is lost. */
 const GAP_NS = 1e9;
+const NONE: readonly Connection[] = [];
 
 export interface EngineOptions {
   baseSec: number;
@@ -78,6 +80,8 @@ export class Engine implements Books {
   readonly #baseSec: number;
   readonly #tables: Table[] = [];
   readonly #queued = new Map<number, number>();
+  /** Sockets by inode, for programs that inherit them over exec. */
+  readonly #byInode = new Map<number, Connection>();
   #sockets = 0;
   #dirty: Connection[] = [];
   #spareDirty: Connection[] = [];
@@ -116,6 +120,15 @@ export class Engine implements Books {
     const connection = connections[entry];
     if (connection !== undefined && connection !== null) return connection.generation !== generation;
     return datagrams.get(entry) !== generation;
+  }
+
+  /** Sockets whose entries must be up to date before this one is shown: it goes on with them. */
+  relatedTo(words: Uint32Array): readonly Connection[] {
+    if (((words[EntryWord.type]! >>> 16) & EntryFlag.Adopted) === 0) return NONE;
+    const earlier = this.#byInode.get(readInode(words));
+    if (earlier === undefined) return NONE;
+    const owner = earlier.continues?.connection ?? earlier;
+    return [owner, ...owner.heirs];
   }
 
   /** Takes a copy of a socket table's entry, 64 words. */
@@ -186,14 +199,18 @@ export class Engine implements Books {
       }
       const out = kind === Kind.Out;
       if (!(out ? this.out : this.in) || bytes === 0) return;
-      const off = words[SlotWord.off]! + words[SlotWord.off + 1]! * 4294967296;
-      const side = out ? connection.out : connection.in;
-      if ((flags & SlotFlag.Ktls) !== 0) this.#lose(connection, side, Reason.ktls);
+      const continued = connection.continues;
+      const owner = continued === null ? connection : continued.connection;
+      let off = words[SlotWord.off]! + words[SlotWord.off + 1]! * 4294967296;
+      if (continued !== null) off += out ? continued.outBase : continued.inBase;
+      const side = out ? owner.out : owner.in;
+      if (isContested(connection, off, out)) this.#lose(owner, side, Reason.concurrent);
+      if ((flags & SlotFlag.Ktls) !== 0) this.#lose(owner, side, Reason.ktls);
       else if ((flags & SlotFlag.Urgent) !== 0 && !out) {
-        this.#lose(connection, side, Reason.urgent);
+        this.#lose(owner, side, Reason.urgent);
       }
       if (
-        connection.settled ||
+        owner.settled ||
         off > Number.MAX_SAFE_INTEGER ||
         !side.calls.add(
           off,
@@ -208,13 +225,14 @@ export class Engine implements Books {
         this.badRecords++;
         return;
       }
-      this.#touch(connection);
+      this.#touch(owner);
     } else if (kind === Kind.Unbind) {
       this.#connected(table, entry);
       if (connection === null) this.#datagramEnded(table, entry, words[SlotWord.gen]!);
       if (connection === null || connection.settled) return;
-      connection.unboundNs = timeNs;
-      connection.unreadAtClose = bytes === Constant.unreadUnknown ? -1 : bytes;
+      const owner = connection.continues?.connection ?? connection;
+      owner.unboundNs = timeNs;
+      owner.unreadAtClose = bytes === Constant.unreadUnknown ? -1 : bytes;
       if ((flags & SlotFlag.Refused) !== 0) this.settle(connection, -1);
     } else if (kind === Kind.Birth) {
       this.#connected(table, entry);
@@ -301,10 +319,16 @@ export class Engine implements Books {
   settle(connection: Connection, queuedBytes: number): void {
     if (connection.settled) return;
     settle(this, connection, queuedBytes);
+    if (this.#byInode.get(connection.inode) === connection) this.#byInode.delete(connection.inode);
+    this.#retire(connection);
+    for (const heir of connection.heirs) this.#retire(heir);
+    this.onSettled(connection);
+  }
+
+  #retire(connection: Connection): void {
     connection.settled = true;
     this.live.delete(connection);
     this.instances.release(connection);
-    this.onSettled(connection);
     this.onFree(connection.table, connection.entry, connection.generation);
   }
 
@@ -426,6 +450,14 @@ export class Engine implements Books {
     readDirection(words, EntryWord.in, this.#baseSec, connection.inProgress);
     this.#tables[table]!.connections[entry] = connection;
     this.live.add(connection);
+    connection.inode = identity.inode;
+    const earlier = identity.inode === 0 ? undefined : this.#byInode.get(identity.inode);
+    if (connection.adopted && earlier !== undefined && isSameSocket(connection, earlier)) {
+      inherit(connection, earlier);
+      this.live.delete(connection);
+      return;
+    }
+    if (identity.inode !== 0) this.#byInode.set(identity.inode, connection);
     if (connection.adopted) {
       connection.out.lose(Reason.noAnchor);
       connection.in.lose(Reason.noAnchor);

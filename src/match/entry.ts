@@ -40,6 +40,12 @@ export interface Identity {
   birthNs: number;
   pid: number;
   fd: number;
+  /** Of the socket's file, 0 if unknown: the same in every process that has it. */
+  inode: number;
+}
+
+export function readInode(words: Uint32Array): number {
+  return words[EntryWord.inode]! + words[EntryWord.inode + 1]! * 4294967296;
 }
 
 export function readIdentity(words: Uint32Array, baseSec: number): Identity {
@@ -59,6 +65,7 @@ export function readIdentity(words: Uint32Array, baseSec: number): Identity {
     birthNs: relativeNs(words[EntryWord.birthNs]!, words[EntryWord.birthNs + 1]!, baseSec),
     pid: words[EntryWord.birthPid]!,
     fd: words[EntryWord.birthFd]! | 0,
+    inode: readInode(words),
   };
 }
 

@@ -91,6 +91,17 @@ export class Collector implements RecordFeed {
   }
 
   entry(table: number, entry: number, words: Uint32Array): void {
+    const related = this.#engine.relatedTo(words);
+    if (related.length > 0) {
+      // Reading other entries uses the memory that `words` is in.
+      const copy = words.slice();
+      for (const other of related) {
+        if (other.table !== table || other.entry !== entry) {
+          this.rings.refresh(other.table, other.entry);
+        }
+      }
+      words = copy;
+    }
     this.#tape?.entry(table, entry, words);
     this.#engine.entry(table, entry, words);
   }

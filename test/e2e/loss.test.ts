@@ -7,10 +7,11 @@ import { expect, test } from "bun:test";
 import { IN, OUT } from "../lib/calllog.ts";
 import { judge, transfer, type End } from "../lib/flow.ts";
 import { expectExact, repeatedBytes } from "../lib/judge.ts";
-import { booksFlaws, timeFlaws } from "../lib/kqtime.ts";
+import { BARE, BASE_SEC, booksFlaws, flaws, Measurement, timeFlaws } from "../lib/kqtime.ts";
 import { dropEveryNth, droppedPackets, qdiscDrops, withLab } from "../lib/network.ts";
 import { until } from "../lib/process.ts";
 import { asRoot } from "../lib/root.ts";
+import { Witness } from "../lib/tcpdump.ts";
 
 const CUBIC = ["--congestion", "cubic"];
 
@@ -98,6 +99,32 @@ test.skipIf(!asRoot)("a drop of the capture is booked", async () => {
     expect(summary.booksBalance).toBe(true);
     expect(booksFlaws(client.measurement)).toEqual([]);
     expect(timeFlaws(client.measurement.log())).toEqual([]);
+  });
+}, 60_000);
+
+test.skipIf(!asRoot || !Bun.which("iperf3"))("data that a reset throws away", async () => {
+  await withLab({ shape: { rate: "200mbit", burstBytes: 20_000 } }, async (lab) => {
+    const { scope, left, right } = lab;
+    const witness = await Witness.start(scope, left);
+    const server = scope.start(
+      ["iperf3", "-s", "-1", "--forceflush", "-B", right.v4], { prefix: right.prefix },
+    );
+    await server.says(/Server listening/);
+    // Its receiver closes when the time is over, with megabytes still in the sender's buffer.
+    const client = new Measurement(
+      scope, ["iperf3", "-c", right.v4, "-t", "1"], { prefix: left.prefix },
+    );
+    await client.running.success();
+    const seen = await witness.finish(BASE_SEC, right.v4);
+    const departed = seen.streams
+      .filter((stream) => stream.destinationPort === 5201)
+      .reduce((sum, stream) => sum + stream.bytes, 0);
+    expect(departed).toBeGreaterThan(10_000_000);
+    if (BARE) return;
+    const { out } = client.summary().directions;
+    expect(out.bytesMatched).toBe(departed);
+    expect(out.bytesUnmatched["closed unsent"]).toBeGreaterThan(0);
+    expect(flaws(client, { allow: ["closed unsent"] })).toEqual([]);
   });
 }, 60_000);
 

@@ -276,11 +276,14 @@ for (const mode of [[], ["-R"], ["-Z", "-P", "4"]]) {
       const client = new Program(scope, left, [
         "iperf3", "-c", right.v4, "-t", "2", "-J", ...mode,
       ], options);
-      const { stdout } = await client.completes({}, 30_000);
+      // At the end of its time the receiver resets the streams, and what then waits in the sender's
+      // buffer is thrown away: it never departs, and it must not seem to (loss.test.ts counts it).
+      const allow = ["closed unsent"];
+      const { stdout } = await client.completes({ allow }, 30_000);
       const end = JSON.parse(stdout).end;
       const moved = end.sum_received.bytes as number;
       expect(moved).toBeGreaterThan(50_000_000);
-      await server.completes(mode.includes("-R") ? { out: moved } : { in: moved });
+      await server.completes(mode.includes("-R") ? { out: moved, allow } : { in: moved });
     });
   }, 90_000);
 }

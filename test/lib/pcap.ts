@@ -30,6 +30,11 @@ export class SeenStream {
     readonly bornNs: number,
   ) {}
 
+  /** Bytes that were seen, each counted once. */
+  get bytes(): number {
+    return this.ends.reduce((sum, end, i) => sum + end - this.starts[i], 0);
+  }
+
   offsetOf(sequence: number): number {
     const low = (sequence - this.initial - 1) >>> 0;
     const turns = Math.round((this.#highest - low) / 2 ** 32);

@@ -89,12 +89,13 @@ static void take_rings(int listener) {
 }
 
 static void print_slot(int ring, const struct kq_slot *slot) {
-  static const char *const kinds[] = {"?", "OUT", "IN", "CONNECT", "BIRTH", "LISTEN", "UNBIND"};
+  static const char *const kinds[] = {"?", "OUT", "IN", "CONNECT", "BIRTH", "LISTEN", "UNBIND",
+                                      "FORK"};
   fprintf(output,
           "{\"what\":\"record\",\"ring\":%d,\"kind\":\"%s\",\"flags\":%u,\"entry\":%u,"
           "\"gen\":%u,\"time\":\"%" PRIu64 "\",\"off\":%" PRIu64
           ",\"bytes\":%u,\"fd\":%d,\"pid\":%u,\"group\":%u,\"tag\":\"",
-          ring, slot->kind < 7 ? kinds[slot->kind] : "?", slot->flags, slot->entry, slot->gen,
+          ring, slot->kind < 8 ? kinds[slot->kind] : "?", slot->flags, slot->entry, slot->gen,
           slot->time_ns, slot->off, slot->bytes, slot->fd, slot->pid, slot->group);
   print_hex(slot->tag, sizeof slot->tag);
   fprintf(output, "\"}\n");

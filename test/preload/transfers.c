@@ -65,7 +65,7 @@ static void every_out(void) {
   split[2].iov_len = 13;
   CHECK(syscall(SYS_sendmsg, fd, &message, 0) == 16);
   one.iov_len = 8;
-  two.iov_len = 9;
+  two = (struct iovec){text + 8, 9};
   CHECK(syscall(SYS_sendmmsg, fd, messages, 2, 0) == 2);
   CHECK(syscall(SYS_sendfile, fd, file, NULL, 18) == 18);
   CHECK(write(pipes[1], text, 19) == 19);
@@ -117,7 +117,7 @@ static void every_in(void) {
   into[1].iov_len = 13;
   CHECK(syscall(SYS_recvmsg, fd, &message, 0) == 16);
   one.iov_len = 8;
-  two.iov_len = 9;
+  two = (struct iovec){buffer + 8, 9};
   CHECK(syscall(SYS_recvmmsg, fd, messages, 2, 0, NULL) == 2);
   CHECK(syscall(SYS_splice, fd, NULL, pipes[1], NULL, 18, 0) == 18);
   CHECK(recv(fd, NULL, 19, MSG_TRUNC) == 19);

@@ -23,7 +23,12 @@ export interface Bench {
 export interface BenchSummary {
   readonly directions: Record<
     "out" | "in",
-    { readonly coverage: number | null; readonly calls: number; readonly bytesCalled: number }
+    {
+      readonly coverage: number | null;
+      readonly calls: number;
+      readonly bytesCalled: number;
+      readonly bytesUnmatched: Record<string, number>;
+    }
   >;
   readonly losses: Record<string, number>;
   readonly booksBalance: boolean;
@@ -37,6 +42,21 @@ export function readSummary(path: string): BenchSummary {
 /** Records, packets and lines that a session lost, all counters together. */
 export function lossOf(summary: BenchSummary): number {
   return Object.values(summary.losses).reduce((sum, count) => sum + count, 0);
+}
+
+/** What keeps a session from being whole, in words; empty if nothing does. */
+export function gapsOf(summary: BenchSummary): string {
+  const gaps: string[] = [];
+  for (const direction of ["out", "in"] as const) {
+    const { bytesUnmatched, bytesCalled } = summary.directions[direction];
+    for (const [reason, bytes] of Object.entries(bytesUnmatched)) {
+      if (bytes > 0) gaps.push(`${direction}: ${bytes} of ${bytesCalled} bytes "${reason}"`);
+    }
+  }
+  for (const [name, count] of Object.entries(summary.losses)) {
+    if (count > 0) gaps.push(`${name} ${count}`);
+  }
+  return [...gaps, ...summary.warnings].join("; ");
 }
 
 /** Nanoseconds on a CPU of all threads of a process so far; 0 when it has ended. */

@@ -4,7 +4,7 @@
 import { readFileSync } from "node:fs";
 import { withLab, type Lab } from "../../test/lib/network.ts";
 import {
-  type Bench, cpuNs, iperfServer, kqtimeRun, lossOf, memoryOf, readSummary,
+  type Bench, cpuNs, gapsOf, iperfServer, kqtimeRun, lossOf, memoryOf, readSummary,
 } from "./bench.ts";
 import { shuffled, spread } from "./stats.ts";
 
@@ -18,6 +18,8 @@ interface Measured {
   lost: number;
   coverage: number;
   balanced: boolean;
+  /** Why it is not whole, if it is not. */
+  gaps: string;
   peakBytes: number;
   /** Of the collector, all threads, during the transfer; percent of a core. */
   cpuPercent: number;
@@ -75,6 +77,7 @@ async function transfer(
       lost: lossOf(summary),
       coverage: Math.min(out.coverage ?? 0, inbound.coverage ?? 0),
       balanced: summary.booksBalance,
+      gaps: gapsOf(summary) && `${way} measured, run ${number}: ${gapsOf(summary)}`,
       peakBytes,
       cpuPercent: cpu.percent,
     });
@@ -119,6 +122,7 @@ export async function benchThroughput(bench: Bench): Promise<void> {
       "throughput", "least coverage", "", one(Math.min(...measured.map((each) => each.coverage))),
       { digits: 4, target: { sign: "=", value: 1 } },
     );
+    report.notes.push(...measured.map((each) => each.gaps).filter((gaps) => gaps !== ""));
     report.add(
       "throughput", "runs whose books do not balance", "",
       one(measured.filter((each) => !each.balanced).length),

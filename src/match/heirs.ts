@@ -1,0 +1,47 @@
+// Sockets that another program goes on with: inherited over exec, or sent by a process that has its
+// own socket table. The heir counts offsets from zero; the stream does not. The inode tells that
+// both are one socket, and the first owner's entry where the stream stood.
+
+import type { Connection } from "./connection.ts";
+
+/** `connection` goes on with the socket of `earlier`, whose entries are up to date. */
+export function inherit(connection: Connection, earlier: Connection): void {
+  const owner = earlier.continues?.connection ?? earlier;
+  connection.continues = {
+    connection: owner,
+    outBase: streamOffset(owner, true),
+    inBase: streamOffset(owner, false),
+  };
+  owner.heirs.push(connection);
+}
+
+/** The first owner moves bytes that an heir has counted as its own: neither order is proven. */
+export function isContested(connection: Connection, off: number, out: boolean): boolean {
+  for (const heir of connection.heirs) {
+    const { outBase, inBase } = heir.continues!;
+    const moved = (out ? heir.outProgress : heir.inProgress).off > 0;
+    if (moved && off >= (out ? outBase : inBase)) return true;
+  }
+  return false;
+}
+
+export function isSameSocket(a: Connection, b: Connection): boolean {
+  return (
+    a.lport === b.lport &&
+    a.rport === b.rport &&
+    a.local.every((word, i) => word === b.local[i]) &&
+    a.remote.every((word, i) => word === b.remote[i])
+  );
+}
+
+/** Bytes that all programs with a socket have moved so far. */
+function streamOffset(owner: Connection, out: boolean): number {
+  const { calls } = out ? owner.out : owner.in;
+  let off = Math.max(calls.known, (out ? owner.outProgress : owner.inProgress).off);
+  for (const heir of owner.heirs) {
+    const { outBase, inBase } = heir.continues!;
+    const moved = (out ? heir.outProgress : heir.inProgress).off;
+    off = Math.max(off, (out ? outBase : inBase) + moved);
+  }
+  return off;
+}
