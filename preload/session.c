@@ -11,7 +11,7 @@
 #include "session.h"
 
 #include <errno.h>
-#include <linux/falloc.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -21,7 +21,6 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
-#include <fcntl.h>
 
 #include "real.h"
 #include "recorder.h"

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds what is written in C into build/: the preload library and the launcher.
-# An artefact is rebuilt only when one of its sources is newer. CC names the compiler.
+# An artefact is rebuilt only when one of its sources is newer. CC names the compiler, CFLAGS adds
+# to its options (CFLAGS=-Wno-error for a compiler that warns of more than those we know).
 set -eu
 
 root=$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd)
@@ -8,7 +9,7 @@ out=${KQTIME_BUILD_DIR:-$root/build}
 cc=${CC:-cc}
 cflags="-std=gnu11 -O2 -Wall -Wextra -Wshadow -Werror"
 # Fortified headers define the functions that we replace.
-cflags="$cflags -U_FORTIFY_SOURCE"
+cflags="$cflags -U_FORTIFY_SOURCE ${CFLAGS:-}"
 
 mkdir -p "$out"
 

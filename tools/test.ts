@@ -9,7 +9,7 @@
 // a skipped test. KQTIME_TEST_JOBS sets how many files run at a time, KQTIME_TEST_TIMEOUT_S shortens
 // what one file may take.
 
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseJunit, skipReason, type TestCase } from "./junit.ts";
@@ -25,6 +25,8 @@ const testTimeoutMs = 30_000;
 const serialTestTimeoutMs = 120_000;
 /** In CI a whole run ends before this, by failing what has not run. */
 const runTimeoutMs = 19 * 60_000;
+
+const nobody = 65534;
 
 interface Job {
   name: string;
@@ -50,8 +52,14 @@ function testEnvironment(): Record<string, string> {
     const ofCaller = /^(SUDO_|npm_|KQTIME_(SESSION|TOKEN|SLOTS|NOFILE)$|LD_PRELOAD$)/.test(key);
     if (value !== undefined && !ofCaller) environment[key] = value;
   }
-  // The programs of the system that tests start live in sbin, which a user's PATH often lacks.
-  environment["PATH"] = `${process.env["PATH"] ?? ""}:/usr/local/sbin:/usr/sbin:/sbin`;
+  // The programs of the system that tests start live in sbin, which a user's PATH often lacks, and
+  // PostgreSQL's where Debian keeps them.
+  const folders = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+  const postgresql = "/usr/lib/postgresql";
+  for (const version of existsSync(postgresql) ? readdirSync(postgresql) : []) {
+    folders.push(join(postgresql, version, "bin"));
+  }
+  environment["PATH"] = [process.env["PATH"] ?? "", ...folders].join(":");
   return environment;
 }
 
@@ -231,11 +239,59 @@ async function main(): Promise<number> {
   return tally.failed > 0 || strict ? 1 : 0;
 }
 
+/** Whether any user can run kqtime from this folder: tests drop root and do so. */
+function isOpenToAll(): boolean {
+  const words = ["test", "-r", "build/libkqtime-preload.so", "-a", "-x", "build/kqtime-launch"];
+  for (const argv of [words, [process.execPath, "--version"]]) {
+    try {
+      const ids = { uid: nobody, gid: nobody };
+      const child = Bun.spawnSync(argv, { cwd: root, stdout: "ignore", stderr: "ignore", ...ids });
+      if (child.exitCode !== 0) return false;
+    } catch {
+      return false;
+    }
+  }
+  return true;
+}
+
+/** Runs this driver in a copy of the package that every user can read. */
+async function testCopy(): Promise<number> {
+  const copy = mkdtempSync(join(tmpdir(), "kqtime-copy-"));
+  console.log(`other users cannot read ${root}: testing a copy of it, ${copy}`);
+  try {
+    // -a keeps the times that tell the native build that it is fresh.
+    const copying = Bun.spawnSync(["cp", "-a", `${root}/.`, copy], { stderr: "inherit" });
+    if (copying.exitCode !== 0) return 1;
+    rmSync(join(copy, ".git"), { recursive: true, force: true });
+    Bun.spawnSync(["chmod", "-R", "a+rX", copy]);
+    const child = Bun.spawn(
+      [join(copy, "node_modules", ".bin", "bun"), "tools/test.ts", ...process.argv.slice(2)],
+      {
+        cwd: copy,
+        env: { ...process.env, KQTIME_TEST_COPY: "1" },
+        stdio: ["ignore", "inherit", "inherit"],
+      },
+    );
+    // The copy is removed when the driver in it has ended, also by a signal.
+    running.set(child.pid, () => child.kill());
+    leaveOnSignal = false;
+    return await child.exited;
+  } finally {
+    rmSync(copy, { recursive: true, force: true });
+  }
+}
+
+let leaveOnSignal = true;
 for (const [signal, number] of [["SIGINT", 2], ["SIGTERM", 15], ["SIGHUP", 1]] as const) {
   process.on(signal, () => {
-    for (const killGroup of running.values()) killGroup();
-    process.exit(128 + number);
+    for (const kill of running.values()) kill();
+    if (leaveOnSignal) process.exit(128 + number);
   });
 }
 
-process.exit(await main());
+const needsCopy =
+  process.getuid?.() === 0 &&
+  process.env["KQTIME_TEST_COPY"] === undefined &&
+  existsSync(join(root, "build")) &&
+  !isOpenToAll();
+process.exit(await (needsCopy ? testCopy() : main()));

@@ -236,7 +236,7 @@ export class Instances {
     }
     if ((flags & TcpFlag.FIN) !== 0) mine.fin((sequence + bytes) >>> 0);
     if ((flags & TcpFlag.ACK) !== 0) {
-      theirs.acknowledge(batch.acknowledgment[i]!, timeNs, this.drops);
+      theirs.acknowledge(batch.acknowledgment[i]!, this.drops);
     }
     if (instance.connection !== null) this.onSighting(instance.connection);
   }

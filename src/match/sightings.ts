@@ -23,6 +23,9 @@ const MAX_WINDOW_BYTES = 2 ** 30;
 /** Ranges kept for one direction of one connection (32 bytes each) before times are given up. */
 export const MAX_RANGES = 1 << 18;
 
+/** What arrived behind a missed segment was in order when it arrived, for all that is known. */
+const UNTOLD = -Infinity;
+
 interface Ahead {
   start: number;
   end: number;
@@ -134,11 +137,11 @@ export class Sightings {
   }
 
   /** The other side acknowledged `sequence`: closes holes that the capture missed. */
-  acknowledge(sequence: number, timeNs: number, drops: CaptureDrops): void {
+  acknowledge(sequence: number, drops: CaptureDrops): void {
     const offset = this.offsetOf(sequence);
     if (offset <= this.acknowledged || offset > this.high + MAX_WINDOW_BYTES) return;
     this.acknowledged = offset;
-    if (this.#ahead.length > 0) this.#closeMissed(timeNs, drops);
+    if (this.#ahead.length > 0) this.#closeMissed(drops);
   }
 
   fin(sequence: number): void {
@@ -152,7 +155,7 @@ export class Sightings {
       const first = ahead[0]!;
       if (first.start > this.edge) this.#append(Math.min(first.start, end), 0, 0, reason);
       if (this.edge < first.start) return;
-      this.#catchUp(first.timeNs);
+      this.#catchUp(UNTOLD);
     }
     if (this.edge < end) this.#append(end, 0, 0, reason);
     if (end > this.high) this.#raiseHigh(end);
@@ -206,7 +209,7 @@ export class Sightings {
       }
     }
     this.#catchUp(timeNs);
-    if (ahead.length > 0) this.#closeMissed(timeNs, drops);
+    if (ahead.length > 0) this.#closeMissed(drops);
   }
 
   /** Gives up the times of the older half, which no call came to fetch: one booked range is left. */
@@ -216,16 +219,17 @@ export class Sightings {
     queue.values[queue.first() + Seen.reason] = Reason.overflow;
   }
 
-  #closeMissed(timeNs: number, drops: CaptureDrops): void {
+  #closeMissed(drops: CaptureDrops): void {
     const ahead = this.#ahead;
     while (ahead.length > 0 && this.acknowledged >= ahead[0]!.start) {
       const first = ahead[0]!;
       const reason = drops.now > first.dropsBeforeHole ? Reason.captureDrop : Reason.unseen;
-      this.#append(first.start, timeNs, timeNs, reason);
-      this.#catchUp(timeNs);
+      this.#append(first.start, 0, 0, reason);
+      this.#catchUp(UNTOLD);
     }
   }
 
+  /** @param timeNs When the hole in front was filled; `UNTOLD` if the capture missed that. */
   #catchUp(timeNs: number): void {
     const ahead = this.#ahead;
     let taken = 0;

@@ -154,7 +154,9 @@ describe.skipIf(!canCompile)("the life of sockets", () => {
   test("connections refused, in progress, dissolved and made again", () => {
     const run = scenario("connects");
     const out = ofKind(run, "OUT");
-    expect(out.map((record) => [record.bytes, record.off])).toEqual([[1, 0], [2, 0], [3, 0], [4, 0]]);
+    expect(out.map((record) => [record.bytes, record.off])).toEqual([
+      [1, 0], [2, 0], [3, 0], [4, 0],
+    ]);
     expect(new Set(out.map((record) => record.entry)).size).toBe(4);
     const unbinds = ofKind(run, "UNBIND");
     expect(unbinds.map((record) => record.flags)).toEqual([SLOT.refused, SLOT.refused, 0]);
