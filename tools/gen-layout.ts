@@ -176,7 +176,8 @@ function render(names: HeaderNames, values: Map<string, string>): string {
       numbers.push([camel(define.slice("KQ_".length)), text]);
     }
   }
-  parts.push(renderObject("Constant", "The numbers of the header: `KQ_SLOT_BYTES` is `slotBytes`.", numbers));
+  const constants = "The numbers of the header: `KQ_SLOT_BYTES` is `slotBytes`.";
+  parts.push(renderObject("Constant", constants, numbers));
   parts.push(renderObject("Env", "Environment variables of a measured process.", environment));
   for (const { tag, enumerators } of names.enums) {
     const prefix = commonPrefix(enumerators);
@@ -234,7 +235,9 @@ function main(): number {
     // A missing file is as stale as a different one.
   }
   if (present === text) return 0;
-  console.error("src/ring/layout.ts does not agree with c/kqtime_shm.h: run `bun tools/gen-layout.ts`");
+  console.error(
+    "src/ring/layout.ts does not agree with c/kqtime_shm.h: run `bun tools/gen-layout.ts`",
+  );
   return 1;
 }
 

@@ -109,7 +109,8 @@ function tryPreload(preload: string, uid?: number, gid?: number): string {
     });
     const said = child.stderr.toString().trim().split("\n")[0]!;
     if (said !== "") return said;
-    return child.exitCode === 0 ? "" : `a program under it ends with ${child.signalCode ?? child.exitCode}`;
+    const end = child.signalCode ?? child.exitCode;
+    return end === 0 ? "" : `a program under it ends with ${end}`;
   } catch (error) {
     return words(error);
   }
@@ -159,10 +160,13 @@ export function checkCapture(device: string): Check {
     capture.close();
     const warning = warnings[0];
     if (warning === undefined) return ok(name, `captures on ${device}`);
-    return limited(name, `captures on ${device}, but ${warning}`, "free memory, or ask for a smaller buffer");
+    const remedy = "free memory, or ask for a smaller buffer (--buffer)";
+    return limited(name, `captures on ${device}, but ${warning}`, remedy);
   } catch (error) {
     if (!(error instanceof KQTimeError)) throw error;
-    if (error.code === "E_LIBRARY") return missing(name, "not tried without libpcap", "install libpcap");
+    if (error.code === "E_LIBRARY") {
+      return missing(name, "not tried without libpcap", "install libpcap");
+    }
     if (error.code === "E_PCAP_PERMISSION") {
       return missing(name, `no permission to capture on ${device}`, captureRemedy());
     }
@@ -187,7 +191,7 @@ export function checkMemory(): Check {
   return missing(
     name,
     `${what} cannot be had (${failure.op}: ${text})`,
-    "raise the memory limit (cgroup memory.max; container --memory; ulimit -f), or use smaller rings",
+    "raise the limit (cgroup memory.max; container --memory; ulimit -f), or use a smaller --ring",
   );
 }
 
@@ -209,7 +213,7 @@ export function checkNamespaces(): Check {
   }
   if (self !== String(process.pid)) {
     const finding = "/proc does not show this pid namespace: the end of processes cannot be told";
-    return missing(name, finding, "mount a /proc of its own: unshare --mount-proc; in a container its default");
+    return missing(name, finding, "mount a /proc of its own (unshare --mount-proc)");
   }
   const own = inode("/proc/self/ns/net");
   const first = inode("/proc/1/ns/net");

@@ -25,6 +25,7 @@ import type { CallSink, Side } from "./merge.ts";
 import { readDirection, readIdentity, readInode, relativeNs } from "./entry.ts";
 import { inherit, isContested, isSameSocket } from "./heirs.ts";
 import { type Books, settle } from "./settle.ts";
+import { SocketTable } from "./socket-table.ts";
 import { MAX_RANGES } from "./sightings.ts";
 
 /** A socket that waits for its handshake this long after its first call has none to wait for. */
@@ -43,16 +44,6 @@ export interface EngineOptions {
   in: boolean;
   label: LabelMode;
   sink: CallSink | null;
-}
-
-/** What one socket table (of one process and its forked children) holds. */
-interface Table {
-  /** By entry: the socket that lives there, or the port that it is connecting to. */
-  readonly connections: (Connection | null)[];
-  readonly connecting: Map<number, number>;
-  readonly datagrams: Map<number, number>;
-  /** All processes that can write to it have ended, and their rings are empty. */
-  ended: boolean;
 }
 
 export class Engine implements Books {
@@ -78,7 +69,7 @@ export class Engine implements Books {
   readonly innerDevices = new Set<number>();
 
   readonly #baseSec: number;
-  readonly #tables: Table[] = [];
+  readonly #tables: SocketTable[] = [];
   readonly #queued = new Map<number, number>();
   /** Sockets by inode, for programs that inherit them over exec. */
   readonly #byInode = new Map<number, Connection>();
@@ -97,29 +88,17 @@ export class Engine implements Books {
 
   /** A socket table appeared; returns its number. */
   addTable(): number {
-    this.#tables.push({
-      connections: [],
-      connecting: new Map(),
-      datagrams: new Map(),
-      ended: false,
-    });
+    this.#tables.push(new SocketTable());
     return this.#tables.length - 1;
   }
 
   endTable(table: number): void {
-    this.#tables[table]!.ended = true;
-  }
-
-  isEnded(table: number): boolean {
-    return this.#tables[table]!.ended;
+    for (const port of this.#tables[table]!.end()) this.instances.connecting(port, -1);
   }
 
   /** Whether `entry` must be shown to the engine before a record that refers to it. */
   isUnknown(table: number, entry: number, generation: number): boolean {
-    const { connections, datagrams } = this.#tables[table]!;
-    const connection = connections[entry];
-    if (connection !== undefined && connection !== null) return connection.generation !== generation;
-    return datagrams.get(entry) !== generation;
+    return this.#tables[table]!.isUnknown(entry, generation);
   }
 
   /** Sockets whose entries must be up to date before this one is shown: it goes on with them. */
@@ -135,14 +114,11 @@ export class Engine implements Books {
   entry(table: number, entry: number, words: Uint32Array): void {
     const state = words[EntryWord.state]!;
     const generation = state >>> Constant.stateBits;
-    const { connections, connecting, datagrams } = this.#tables[table]!;
+    const sockets = this.#tables[table]!;
     switch (state & ((1 << Constant.stateBits) - 1)) {
       case State.Connecting: {
         const port = words[EntryWord.lport]! >>> 16;
-        if (!connecting.has(entry)) {
-          connecting.set(entry, port);
-          this.instances.connecting(port, 1);
-        }
+        if (sockets.addConnecting(entry, port)) this.instances.connecting(port, 1);
         return;
       }
       case State.Open:
@@ -150,8 +126,9 @@ export class Engine implements Books {
       default:
         return;
     }
-    const known = connections[entry];
-    if (known !== undefined && known !== null && known.generation === generation) {
+    if (sockets.isSettled(entry, generation)) return;
+    const known = sockets.at(entry);
+    if (known !== null && known.generation === generation) {
       readDirection(words, EntryWord.out, this.#baseSec, known.outProgress);
       readDirection(words, EntryWord.in, this.#baseSec, known.inProgress);
       return;
@@ -159,17 +136,14 @@ export class Engine implements Books {
     this.#connected(table, entry);
     const type = words[EntryWord.type]! & 0xff;
     if (type === Type.Udp) {
-      if (datagrams.get(entry) !== generation) {
-        datagrams.set(entry, generation);
-        this.datagram.sockets++;
-      }
+      if (sockets.addDatagram(entry, generation)) this.datagram.sockets++;
       return;
     }
     if (type !== Type.Tcp) {
       this.badRecords++;
       return;
     }
-    if (known !== undefined && known !== null) this.settle(known, -1);
+    if (known !== null) this.settle(known, -1);
     this.#born(table, entry, generation, words);
   }
 
@@ -187,11 +161,7 @@ export class Engine implements Books {
       else this.badRecords++;
       return;
     }
-    const known = this.#tables[table]!.connections[entry];
-    const connection =
-      known !== undefined && known !== null && known.generation === words[SlotWord.gen]!
-        ? known
-        : null;
+    const connection = this.#tables[table]!.find(entry, words[SlotWord.gen]!);
     if (kind === Kind.Out || kind === Kind.In) {
       if (connection === null) {
         this.#datagramCall(table, entry, words[SlotWord.gen]!, bytes);
@@ -329,6 +299,7 @@ export class Engine implements Books {
     connection.settled = true;
     this.live.delete(connection);
     this.instances.release(connection);
+    this.#tables[connection.table]!.settle(connection);
     this.onFree(connection.table, connection.entry, connection.generation);
   }
 
@@ -405,15 +376,12 @@ export class Engine implements Books {
   }
 
   #connected(table: number, entry: number): void {
-    const { connecting } = this.#tables[table]!;
-    const port = connecting.get(entry);
-    if (port === undefined) return;
-    connecting.delete(entry);
-    this.instances.connecting(port, -1);
+    const port = this.#tables[table]!.removeConnecting(entry);
+    if (port >= 0) this.instances.connecting(port, -1);
   }
 
   #datagramCall(table: number, entry: number, generation: number, bytes: number): void {
-    if (this.#tables[table]!.datagrams.get(entry) !== generation) {
+    if (!this.#tables[table]!.isDatagram(entry, generation)) {
       this.badRecords++;
       return;
     }
@@ -422,9 +390,9 @@ export class Engine implements Books {
   }
 
   #datagramEnded(table: number, entry: number, generation: number): void {
-    const { datagrams } = this.#tables[table]!;
-    if (datagrams.get(entry) !== generation) return;
-    datagrams.delete(entry);
+    const sockets = this.#tables[table]!;
+    if (!sockets.isDatagram(entry, generation)) return;
+    sockets.removeDatagram(entry);
     this.onFree(table, entry, generation);
   }
 
@@ -448,7 +416,7 @@ export class Engine implements Books {
     connection.fd = identity.fd;
     readDirection(words, EntryWord.out, this.#baseSec, connection.outProgress);
     readDirection(words, EntryWord.in, this.#baseSec, connection.inProgress);
-    this.#tables[table]!.connections[entry] = connection;
+    this.#tables[table]!.add(connection);
     this.live.add(connection);
     connection.inode = identity.inode;
     const earlier = identity.inode === 0 ? undefined : this.#byInode.get(identity.inode);

@@ -136,6 +136,11 @@ export class Ring {
     return Atomics.load(words, at) === before;
   }
 
+  /** Entries from here on were never used. (Reading them would make memory of them.) */
+  entriesUsed(): number {
+    return Math.min(Atomics.load(this.#words, HeaderWord.entryHigh), this.entryCount);
+  }
+
   /** State word of an entry. */
   entryState(index: number): number {
     return Atomics.load(this.#words, this.#entriesAt + index * ENTRY_WORDS);

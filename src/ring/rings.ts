@@ -303,7 +303,8 @@ export class Rings {
   #endTable(table: Table): void {
     const { ring, number } = table;
     table.ended = true;
-    for (let i = 0; i < ring.entryCount; i++) {
+    const used = ring.entriesUsed();
+    for (let i = 0; i < used; i++) {
       if (ring.entryState(i) !== 0 && ring.copyEntry(i, this.#entry)) {
         this.#feed.entry(number, i, this.#entry);
       }

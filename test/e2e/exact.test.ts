@@ -2,11 +2,11 @@
 // packets that an independent tcpdump saw, on a shaped link, for every combination of connections,
 // size of the writes, content, kind of reader and direction of the traffic.
 
-import { expect, test } from "bun:test";
+import { expect } from "bun:test";
+import { e2e } from "../lib/e2e.ts";
 import { transfer, type FlowOptions } from "../lib/flow.ts";
 import { expectExact } from "../lib/judge.ts";
 import { withLab, type LabOptions } from "../lib/network.ts";
-import { asRoot } from "../lib/root.ts";
 
 const RATE = "20mbit";
 
@@ -39,7 +39,7 @@ for (const conns of [1, 10, 100]) {
             ...(way === "both ways" ? ["--both"] : []),
             ...((number >> 3) % 2 ? ["--congestion", "cubic"] : []),
           ];
-          test.skipIf(!asRoot)(
+          e2e(
             `${conns} × ${size} B, ${content}, reader ${reader}, ${way} (${mode}, ${calls})`,
             async () => {
               await measure({ shape: { rate: RATE }, shapeBack: { rate: RATE } }, { flow: words });
@@ -52,7 +52,7 @@ for (const conns of [1, 10, 100]) {
   }
 }
 
-test.skipIf(!asRoot)("a delay of more than ten seconds", async () => {
+e2e("a delay of more than ten seconds", async () => {
   const { longestNs } = await measure(
     { shape: { rate: "2mbit" } },
     { flow: ["--total", "3200000", "--sndbuf", "4000000"] },
@@ -60,7 +60,7 @@ test.skipIf(!asRoot)("a delay of more than ten seconds", async () => {
   expect(longestNs).toBeGreaterThan(10e9);
 }, 60_000);
 
-test.skipIf(!asRoot)("data that waits before accept", async () => {
+e2e("data that waits before accept", async () => {
   await measure(
     { shape: { rate: RATE } },
     {

@@ -2,16 +2,17 @@
 // that is stopped or killed, a log that cannot be written. And what happens to the target, or
 // beside it, must leave the collector with books that are true and memory that is bounded.
 
-import { expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { mkdirSync, readFileSync } from "node:fs";
 import { IN, OUT, readCallLog } from "../lib/calllog.ts";
+import { e2e } from "../lib/e2e.ts";
 import { fixture } from "../lib/fixtures.ts";
 import { judge, transferOnLoopback } from "../lib/flow.ts";
 import { BARE, BASE_SEC, booksFlaws, Measurement, timeFlaws } from "../lib/kqtime.ts";
 import { parseLog } from "../lib/kqlog.ts";
 import { withLab, withLoopback, type Node } from "../lib/network.ts";
 import { childrenOf, until, type Running, type Scope } from "../lib/process.ts";
-import { asRoot } from "../lib/root.ts";
+
 import { compare } from "../lib/truth.ts";
 import { Witness } from "../lib/tcpdump.ts";
 
@@ -25,7 +26,7 @@ function residentMiB(pid: number): number {
   return Number(status.match(/VmRSS:\s+(\d+) kB/)?.[1] ?? 0) / 1024;
 }
 
-test.skipIf(!asRoot)("a full ring", async () => {
+e2e("a full ring", async () => {
   await withLoopback(async (node, scope) => {
     const total = 100_000_000;
     const result = await transferOnLoopback(node, scope, {
@@ -71,7 +72,7 @@ async function race(
   return { seconds: Number(stdout.match(/seconds=([\d.]+)/)![1]), ...(measurement && { measurement }) };
 }
 
-test.skipIf(!asRoot)("a collector that is stopped (SIGSTOP)", async () => {
+e2e("a collector that is stopped (SIGSTOP)", async () => {
   await withLoopback(async (node, scope) => {
     const free = await race(node, scope, 7010, false);
     const start = transmitted(node);
@@ -92,7 +93,7 @@ test.skipIf(!asRoot)("a collector that is stopped (SIGSTOP)", async () => {
 }, 120_000);
 
 for (const suffix of ["log", "log.gz"]) {
-  test.skipIf(!asRoot)(`a collector that is killed (SIGKILL), .${suffix}`, async () => {
+  e2e(`a collector that is killed (SIGKILL), .${suffix}`, async () => {
     await withLab({ shape: { rate: "20mbit" } }, async (lab) => {
       const { scope, left, right } = lab;
       const program = await fixture("flow");
@@ -144,7 +145,7 @@ for (const suffix of ["log", "log.gz"]) {
   }, 60_000);
 }
 
-test.skipIf(!asRoot)("a target that is killed (SIGKILL) in the middle of a call", async () => {
+e2e("a target that is killed (SIGKILL) in the middle of a call", async () => {
   await withLab({ shape: { rate: "20mbit" } }, async (lab) => {
     const { scope, left, right } = lab;
     const program = await fixture("flow");
@@ -173,7 +174,7 @@ test.skipIf(!asRoot)("a target that is killed (SIGKILL) in the middle of a call"
   });
 }, 60_000);
 
-test.skipIf(!asRoot)("a flood of traffic that is not measured", async () => {
+e2e("a flood of traffic that is not measured", async () => {
   await withLoopback(async (node, scope) => {
     const program = await fixture("flow");
     const flood = [
@@ -224,7 +225,7 @@ test.skipIf(!asRoot)("a flood of traffic that is not measured", async () => {
   });
 }, 60_000);
 
-test.skipIf(!asRoot)("a log on a full disk", async () => {
+e2e("a log on a full disk", async () => {
   await withLoopback(async (node, scope) => {
     const disk = scope.path("disk");
     mkdirSync(disk);

@@ -3,14 +3,15 @@
 // and above the tap (the first sighting is the retransmission), and in the capture itself (booked,
 // never guessed).
 
-import { expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { IN, OUT } from "../lib/calllog.ts";
+import { e2e } from "../lib/e2e.ts";
 import { judge, transfer, type End } from "../lib/flow.ts";
 import { expectExact, repeatedBytes } from "../lib/judge.ts";
 import { BARE, BASE_SEC, booksFlaws, flaws, Measurement, timeFlaws } from "../lib/kqtime.ts";
 import { dropEveryNth, droppedPackets, qdiscDrops, withLab } from "../lib/network.ts";
 import { until } from "../lib/process.ts";
-import { asRoot } from "../lib/root.ts";
+
 import { Witness } from "../lib/tcpdump.ts";
 
 const CUBIC = ["--congestion", "cubic"];
@@ -23,7 +24,7 @@ function expectRetransmitted(end: End, direction: typeof OUT | typeof IN): void 
 }
 
 for (const measured of ["prompt reader", "sleeping reader"]) {
-  test.skipIf(!asRoot)(`a drop at a middle hop, ${measured}`, async () => {
+  e2e(`a drop at a middle hop, ${measured}`, async () => {
     await withLab({ middle: true, shape: { rate: "20mbit" } }, async (lab) => {
       await dropEveryNth(lab.middle!, 7000, 25);
       const result = await transfer(lab, {
@@ -47,7 +48,7 @@ for (const measured of ["prompt reader", "sleeping reader"]) {
   }, 60_000);
 }
 
-test.skipIf(!asRoot)("a drop in the sender's own qdisc", async () => {
+e2e("a drop in the sender's own qdisc", async () => {
   await withLab({ shape: { rate: "20mbit", limitBytes: 40_000 } }, async (lab) => {
     const result = await transfer(lab, {
       flow: ["--conns", "4", "--total", "700000", ...CUBIC],
@@ -61,7 +62,7 @@ test.skipIf(!asRoot)("a drop in the sender's own qdisc", async () => {
   });
 }, 60_000);
 
-test.skipIf(!asRoot)("a drop of the capture is booked", async () => {
+e2e("a drop of the capture is booked", async () => {
   await withLab({ shape: { rate: "200mbit" }, shapeBack: { rate: "200mbit" } }, async (lab) => {
     const ends = await transfer(lab, {
       measure: "client",
@@ -102,7 +103,7 @@ test.skipIf(!asRoot)("a drop of the capture is booked", async () => {
   });
 }, 60_000);
 
-test.skipIf(!asRoot || !Bun.which("iperf3"))("data that a reset throws away", async () => {
+e2e("data that a reset throws away", async () => {
   await withLab({ shape: { rate: "200mbit", burstBytes: 20_000 } }, async (lab) => {
     const { scope, left, right } = lab;
     const witness = await Witness.start(scope, left);
@@ -126,7 +127,7 @@ test.skipIf(!asRoot || !Bun.which("iperf3"))("data that a reset throws away", as
     expect(out.bytesUnmatched["closed unsent"]).toBeGreaterThan(0);
     expect(flaws(client, { allow: ["closed unsent"] })).toEqual([]);
   });
-}, 60_000);
+}, 60_000, ["iperf3"]);
 
 function transmitted(namespace: string): number {
   const listing = Bun.spawnSync(["ip", "-n", namespace, "-s", "-j", "link", "show", "kq0"]);

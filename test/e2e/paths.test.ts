@@ -1,11 +1,11 @@
 // The ways that packets can take past the capture: both families, one device or `any`, loopback
 // with one end measured or both, a bridge on which the same packet shows twice.
 
-import { expect, test } from "bun:test";
+import { expect } from "bun:test";
+import { e2e } from "../lib/e2e.ts";
 import { joined, transfer, transferOnLoopback } from "../lib/flow.ts";
 import { expectExact } from "../lib/judge.ts";
 import { withLab, withLoopback } from "../lib/network.ts";
-import { asRoot } from "../lib/root.ts";
 
 const FLOW = ["--conns", "4", "--total", "400000", "--size", "4000", "--both"];
 const SHAPE = { rate: "40mbit" };
@@ -13,7 +13,7 @@ const SHAPE = { rate: "40mbit" };
 for (const v6 of [false, true]) {
   const family = v6 ? "IPv6" : "IPv4";
 
-  test.skipIf(!asRoot)(`${family} over veth, one device`, async () => {
+  e2e(`${family} over veth, one device`, async () => {
     await withLab({ shape: SHAPE }, async (lab) => {
       const result = await transfer(lab, { flow: FLOW, v6, kqtime: ["--interface", "kq0"] });
       expectExact(result.client);
@@ -21,7 +21,7 @@ for (const v6 of [false, true]) {
     });
   }, 60_000);
 
-  test.skipIf(!asRoot)(`${family} over veth, any device`, async () => {
+  e2e(`${family} over veth, any device`, async () => {
     await withLab({ shape: SHAPE }, async (lab) => {
       const result = await transfer(lab, { flow: [...FLOW, "--mode", "threads"], v6 });
       expectExact(result.client);
@@ -31,7 +31,7 @@ for (const v6 of [false, true]) {
 
   for (const device of ["any", "lo"]) {
     for (const measure of ["client", "server"] as const) {
-      test.skipIf(!asRoot)(`${family} on loopback (${device}), the ${measure} measured`, async () => {
+      e2e(`${family} on loopback (${device}), the ${measure} measured`, async () => {
         await withLoopback(async (node, scope) => {
           const kqtime = ["--interface", device];
           const result = await transferOnLoopback(node, scope, { flow: FLOW, v6, measure, kqtime });
@@ -40,7 +40,7 @@ for (const v6 of [false, true]) {
       }, 60_000);
     }
 
-    test.skipIf(!asRoot)(`${family} on loopback (${device}), both ends measured`, async () => {
+    e2e(`${family} on loopback (${device}), both ends measured`, async () => {
       await withLoopback(async (node, scope) => {
         const kqtime = ["--interface", device];
         expectExact(joined(await transferOnLoopback(node, scope, { flow: FLOW, v6, kqtime })));
@@ -48,7 +48,7 @@ for (const v6 of [false, true]) {
     }, 60_000);
   }
 
-  test.skipIf(!asRoot)(`${family} from a bridge, whose port is shaped`, async () => {
+  e2e(`${family} from a bridge, whose port is shaped`, async () => {
     await withLab({ bridge: true, shape: { rate: "8mbit" } }, async (lab) => {
       const flow = ["--total", "600000", "--sndbuf", "400000", "--both"];
       const result = await transfer(lab, { flow, v6 });

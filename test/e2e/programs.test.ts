@@ -1,28 +1,23 @@
 // Real programs, unmodified, both ends measured: every byte matched, every payload unharmed.
 
-import { expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { chmodSync, chownSync, mkdirSync, writeFileSync } from "node:fs";
+import { e2e } from "../lib/e2e.ts";
 import { withLab, withLoopback, type Lab, type LabOptions } from "../lib/network.ts";
 import { checksum, Program, randomFile } from "../lib/programs.ts";
 import { until, type Scope } from "../lib/process.ts";
-import { asRoot } from "../lib/root.ts";
 
 const MIB = 1 << 20;
 
-/** A test that needs these programs; without one of them it is skipped and says so. */
+/** A test in a lab, which needs these programs. */
 function scenario(
   name: string, programs: readonly string[], lab: LabOptions, body: (lab: Lab) => Promise<void>,
 ): void {
-  const missing = programs.filter((program) => !find(program));
-  const title = missing.length ? `${name} (not installed: ${missing.join(", ")})` : name;
-  test.skipIf(!asRoot || missing.length > 0)(title, () => withLab(lab, body), 120_000);
+  e2e(name, () => withLab(lab, body), 120_000, programs);
 }
 
-function find(program: string): string | null {
-  return Bun.which(program, { PATH: `${process.env.PATH}:/usr/sbin:/sbin:/usr/local/sbin` });
-}
-
-const FAST = { shape: { rate: "400mbit", burstBytes: 60_000 }, shapeBack: { rate: "400mbit", burstBytes: 60_000 } };
+const SHAPE = { rate: "400mbit", burstBytes: 60_000 };
+const FAST = { shape: SHAPE, shapeBack: SHAPE };
 
 /** The left node fetches each URL with a curl of its own; checks that all got the same bytes. */
 async function fetchAll(lab: Lab, urls: readonly string[], bytes: number, sum: string) {
@@ -72,10 +67,12 @@ scenario("nginx (sendfile, a forked worker) and curl", ["nginx", "curl"], FAST, 
       server { listen ${lab.right.v4}:8001; root ${folder}; }
     }`);
   const server = new Program(scope, lab.right, [
-    find("nginx")!, "-c", scope.path("nginx.conf"), "-e", scope.path("error.log"),
+    "nginx", "-c", scope.path("nginx.conf"), "-e", scope.path("error.log"),
   ]);
-  await until("pid file of nginx", async () =>
-    (await Bun.file(pid).exists()) && (await Bun.file(scope.path("error.log")).text()).includes("start worker process "));
+  await until("worker of nginx", async () => {
+    const file = Bun.file(scope.path("error.log"));
+    return (await file.exists()) && (await file.text()).includes("start worker process ");
+  });
   const url = `http://${lab.right.v4}:8001/data`;
   await fetchAll(lab, [url, url, url], 6 * MIB, sum);
   await server.stops("SIGTERM", [0], { out: 18 * MIB });
@@ -111,9 +108,11 @@ scenario("PostgreSQL (forked backends) and psql", ["postgres", "psql"], FAST, as
   const { uid, gid } = await accountOf("postgres");
   chownSync(data, uid, gid);
   chmodSync(data, 0o700);
-  const bin = Bun.spawnSync(["sh", "-c", "ls -d /usr/lib/postgresql/*/bin | tail -1"]).stdout.toString().trim();
+  const list = Bun.spawnSync(["sh", "-c", "ls -d /usr/lib/postgresql/*/bin | tail -1"]);
+  const bin = list.stdout.toString().trim();
   const asPostgres = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"];
-  await scope.run([...asPostgres, `${bin}/initdb`, "-D", data, "-A", "trust", "--no-sync"], { cwd: data });
+  const initdb = [`${bin}/initdb`, "-D", data, "-A", "trust", "--no-sync"];
+  await scope.run([...asPostgres, ...initdb], { cwd: data });
   const server = new Program(scope, right, [
     `${bin}/postgres`, "-D", data, "-c", `listen_addresses=${right.v4}`, "-c", "port=5440",
     "-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "autovacuum=off",
@@ -173,7 +172,9 @@ const BUN_SERVER = `
   Bun.serve({
     port: 8002, hostname,
     async fetch(request) {
-      if (request.method === "POST") return new Response("got " + (await request.arrayBuffer()).byteLength);
+      if (request.method === "POST") {
+        return new Response("got " + (await request.arrayBuffer()).byteLength);
+      }
       if (request.url.endsWith("/file")) return new Response(Bun.file(path));
       return new Response(data);
     },
@@ -182,7 +183,8 @@ const BUN_SERVER = `
 `;
 
 for (const runtime of ["node", "bun"]) {
-  scenario(`HTTP server of ${runtime}`, [...(runtime === "node" ? ["node"] : []), "curl"], FAST, async (lab) => {
+  const programs = runtime === "node" ? ["node", "curl"] : ["curl"];
+  scenario(`HTTP server of ${runtime}`, programs, FAST, async (lab) => {
     const { scope, left, right } = lab;
     const data = scope.path("data");
     const sum = randomFile(data, 5 * MIB);
@@ -254,7 +256,7 @@ print("listening", flush=True)
 server.serve_forever()
 `;
 
-scenario("a Python server that runs subprocesses while it serves", ["python3", "curl"], FAST, async (lab) => {
+scenario("a Python server that runs subprocesses", ["python3", "curl"], FAST, async (lab) => {
   const { scope, right } = lab;
   const data = scope.path("data");
   const sum = randomFile(data, 2 * MIB);
@@ -268,10 +270,11 @@ scenario("a Python server that runs subprocesses while it serves", ["python3", "
 
 for (const mode of [[], ["-R"], ["-Z", "-P", "4"]]) {
   const name = ["iperf3 at full speed", ...mode].join(" ");
-  test.skipIf(!asRoot || !find("iperf3"))(name, async () => {
+  e2e(name, async () => {
     await withLab({}, async ({ scope, left, right }) => {
       const options = { kqtime: ["--buffer", "512"] };
-      const server = new Program(scope, right, ["iperf3", "-s", "-1", "--forceflush", "-B", right.v4], options);
+      const serving = ["iperf3", "-s", "-1", "--forceflush", "-B", right.v4];
+      const server = new Program(scope, right, serving, options);
       await server.says(/Server listening/);
       const client = new Program(scope, left, [
         "iperf3", "-c", right.v4, "-t", "2", "-J", ...mode,
@@ -285,10 +288,10 @@ for (const mode of [[], ["-R"], ["-Z", "-P", "4"]]) {
       expect(moved).toBeGreaterThan(50_000_000);
       await server.completes(mode.includes("-R") ? { out: moved, allow } : { in: moved });
     });
-  }, 90_000);
+  }, 90_000, ["iperf3"]);
 }
 
-test.skipIf(!asRoot || !find("curl"))("a shell that runs both ends on loopback", async () => {
+e2e("a shell that runs both ends on loopback", async () => {
   await withLoopback(async (node, scope) => {
     const folder = folderFor(scope, "www");
     const sum = randomFile(`${folder}/data`, 3 * MIB);
@@ -301,4 +304,4 @@ test.skipIf(!asRoot || !find("curl"))("a shell that runs both ends on loopback",
     await program.ends([7], { out: 3 * MIB, in: 3 * MIB });
     expect(checksum(scope.path("fetched"))).toBe(sum);
   });
-}, 60_000);
+}, 60_000, ["curl", "python3"]);

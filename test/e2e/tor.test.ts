@@ -1,18 +1,15 @@
 // Tor, unmodified, in a private network of four namespaces: the client, the guard, the middle and
 // the exit are measured, each by a kqtime of its own, while a file is fetched through the circuit.
 
-import { expect, test } from "bun:test";
+import { expect } from "bun:test";
+import { e2e } from "../lib/e2e.ts";
 import { BARE, flaws } from "../lib/kqtime.ts";
 import { checksum, Program, randomFile } from "../lib/programs.ts";
 import { childrenOf, withScope, type Running } from "../lib/process.ts";
-import { asRoot } from "../lib/root.ts";
+
 import { configure, makeTorNetwork, startTor, type TorName } from "../lib/tor.ts";
 
 const MIB = 1 << 20;
-const missing = ["tor", "tor-gencert", "curl", "python3"].filter((name) => !Bun.which(name));
-const title = "a download through a circuit of four measured Tors"
-  + (missing.length ? ` (not installed: ${missing.join(", ")})` : "");
-
 /** SIGTERM; in the sandbox it may stay blocked, with or without a preload, and SIGKILL has to do. */
 async function endTor(running: Running): Promise<number> {
   running.kill("SIGTERM");
@@ -22,7 +19,7 @@ async function endTor(running: Running): Promise<number> {
   return (await running.exit(15_000)).code;
 }
 
-test.skipIf(!asRoot || missing.length > 0)(title, async () => {
+e2e("a download through a circuit of four measured Tors", async () => {
   await withScope(async (scope) => {
     const tor = await makeTorNetwork(scope, "100mbit");
     // The seccomp sandbox forbids, once it stands, most of what a recorder could want to ask.
@@ -56,4 +53,4 @@ test.skipIf(!asRoot || missing.length > 0)(title, async () => {
       expect({ name, found }).toEqual({ name, found: [] });
     }
   });
-}, 150_000);
+}, 150_000, ["tor", "tor-gencert", "curl", "python3"]);

@@ -32,6 +32,7 @@ export interface End {
   seen: Seen;
   /** What the device at the other end of the cable showed: the other node's, or the router's. */
   far?: Seen;
+  loopback?: boolean;
   measurement?: Measurement;
   stdout: string;
 }
@@ -124,7 +125,7 @@ export async function transferOnLoopback(
   const end = (role: "client" | "server"): End => {
     const measurement = measured[role];
     return {
-      node, seen, stdout: "", calls: readCallLog(`${log}.${role}`, BASE_SEC),
+      node, seen, loopback: true, stdout: "", calls: readCallLog(`${log}.${role}`, BASE_SEC),
       ...(measurement && { measurement }),
     };
   };

@@ -13,6 +13,8 @@ export interface Truth {
   seen?: Seen;
   /** What the device at the other end of the cable showed: nothing arrives before it leaves there. */
   far?: Seen;
+  /** On loopback the one stamp of a packet, taken as it comes in, is its departure as well. */
+  loopback?: boolean;
 }
 
 export interface CompareOptions {
@@ -104,7 +106,7 @@ export function compare(log: KQTimeLog, truth: Truth, options: CompareOptions = 
       continue;
     }
     const far = truth.far && wireOf(truth.far, stream, incarnation);
-    compareStream(stream, group, { wire, far }, options, result);
+    compareStream(stream, group, { wire, far, loopback: truth.loopback === true }, options, result);
   }
   if (result.noisy.size > Math.max(NOISE_LINES, result.lines * NOISE_SHARE)) {
     result.add("line with early arrivals, too many for noise", result.noisy.size,
@@ -154,6 +156,7 @@ function name(stream: CallStream): string {
 interface Sight {
   wire: SeenStream | undefined;
   far: SeenStream | undefined;
+  loopback: boolean;
 }
 
 function compareStream(
@@ -216,7 +219,7 @@ function compareLine(
       return;
     }
     const earliestNs = sight.far ? sight.far.timeOf(offset) : trueNs - NOISE_NS;
-    if (!out && stampNs < trueNs && stampNs >= earliestNs) {
+    if ((!out || sight.loopback) && stampNs < trueNs && stampNs >= earliestNs) {
       result.noisy.add(line);
       return;
     }

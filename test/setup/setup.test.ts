@@ -153,6 +153,19 @@ describe("setup.mjs", () => {
     expect(wrong.code).toBe(1);
   });
 
+  testUnless(needsNode, "on macOS it installs, and says that measuring needs Linux", () => {
+    const it = tree();
+    const script = join(it.kq, "tools", "setup.mjs");
+    const start = `Object.defineProperty(process, "platform", { value: "darwin" });
+      process.argv = ["node", "${script}", "--run", "demo"]; import("${script}");`;
+    const { code, stdout, stderr } = runProgram(["node", "-e", start], { env: it.env });
+    expect(stderr).toContain("installing into node_modules with npm: @oven/bun-darwin-");
+    expect(stderr).toContain("Measuring needs Linux");
+    expect(stderr).not.toContain("building");
+    expect(stdout).toBe("");
+    expect(code).toBe(0);
+  });
+
   testUnless(needsUsers, "root leaves the folder of a user to that user", () => {
     const it = tree();
     runProgram(["chown", "-R", `${nobody}:${nobody}`, it.kq]);

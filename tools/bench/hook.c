@@ -9,9 +9,9 @@
  * (`packets` below). The ways take turns in an order drawn anew for each round, so that what the
  * machine does meanwhile falls on all of them.
  *
- *     hook calls   CPU ROUNDS SEED    lines "OPERATION PLAIN CLOCKED HOOKED", ns a call, a round each
- *     hook packets CPU ROUNDS SEED    lines "send NS" and "recv NS", one packet a call
- *     hook idle    CONNECTIONS        connects, moves one byte, says "ready", waits for a signal
+ *     hook calls   CPU ROUNDS SEED   lines "OPERATION PLAIN CLOCKED HOOKED", ns a call, one a round
+ *     hook packets CPU ROUNDS SEED   lines "send NS" and "recv NS", one packet a call
+ *     hook idle    CONNECTIONS       connects, moves one byte, says "ready", waits for a signal
  *
  * PLAIN is libc's entry, CLOCKED the same after a clock_gettime, HOOKED what the name leads to.
  */
@@ -52,7 +52,7 @@ struct way {
 };
 
 static char out_buffer[BATCH_BYTES];
-static char in_buffer[BATCH_BYTES + 1];
+static char in_buffer[BATCH_BYTES];
 static uint32_t random_state;
 
 static void fail(const char *what) {
@@ -136,7 +136,8 @@ static void cork(int fd, int on) {
 
 static void drain(struct way *way, size_t bytes) {
   while (bytes > 0) {
-    ssize_t got = way->recv(way->to, in_buffer, bytes < sizeof in_buffer ? bytes : sizeof in_buffer, 0);
+    size_t most = bytes < sizeof in_buffer ? bytes : sizeof in_buffer;
+    ssize_t got = way->recv(way->to, in_buffer, most, 0);
     if (got <= 0) {
       fail("recv");
     }

@@ -74,7 +74,10 @@ class HookBench {
     }
     if (way === "tcpdump") {
       const capture = scope.start(
-        ["tcpdump", "-i", "any", "-s", "128", "-B", "65536", "-n", "-Z", "root", "-w", "/dev/null", "tcp"],
+        [
+          "tcpdump", "-i", "any", "-s", "128", "-B", "65536", "-n", "-Z", "root", "-w", "/dev/null",
+          "tcp and not port 22",
+        ],
         { prefix },
       );
       await capture.says(/listening on/);
@@ -83,7 +86,7 @@ class HookBench {
       return stdout;
     }
     const json = scope.path(`hook-${this.#sessions++}.json`);
-    const { stdout } = await scope.run(kqtimeRun(json, [], command), { prefix });
+    const { stdout } = await scope.run(kqtimeRun(json, command), { prefix });
     const summary = readSummary(json);
     this.#lost += lossOf(summary);
     const { out, in: inbound } = summary.directions;
@@ -104,8 +107,10 @@ class HookBench {
     const of = (way: Way, pick: (run: Run) => number) => spread(runs[way].map(pick));
     report.add("hook", "reading the clock", "ns", of("session", (run) => run.clock));
     for (const name of MEASURED) {
-      report.add("hook", `${name} 64 B, the call itself`, "ns", of("plain", (run) => run.plain.get(name)!));
-      report.add("hook", `${name}: added in a session`, "ns", of("session", (run) => run.added.get(name)!));
+      const itself = of("plain", (run) => run.plain.get(name)!);
+      const added = of("session", (run) => run.added.get(name)!);
+      report.add("hook", `${name} 64 B, the call itself`, "ns", itself);
+      report.add("hook", `${name}: added in a session`, "ns", added);
       report.add(
         "hook", `${name}: added beyond the clock`, "ns",
         of("session", (run) => run.added.get(name)! - run.clock),
@@ -131,13 +136,15 @@ class HookBench {
       runs.plain.flatMap((run) => [...MEASURED, ...UNMEASURED].map((name) => run.added.get(name)!)),
     );
     report.add("hook", "control: libc against itself", "ns", floor);
-    const inPlace = median(runs.session.flatMap((run) => MEASURED.map((name) => run.clocked.get(name)!)));
+    const inPlace = median(
+      runs.session.flatMap((run) => MEASURED.map((name) => run.clocked.get(name)!)),
+    );
     const beyond = MEASURED.map(
       (name) => median(runs.session.map((run) => run.added.get(name)!)) - inPlace,
     );
     report.notes.push(
-      `hook: right before a system call a reading of the clock costs ${inPlace.toFixed(1)} ns only; ` +
-        `beyond that a hook adds ${Math.min(...beyond).toFixed(0)} to ${Math.max(...beyond).toFixed(0)} ns`,
+      `hook: right before a system call a reading of the clock costs ${inPlace.toFixed(1)} ns; ` +
+        `beyond that, a hook adds ${Math.min(...beyond).toFixed(0)} to ${Math.max(...beyond).toFixed(0)} ns`,
     );
   }
 
@@ -153,16 +160,17 @@ class HookBench {
     for (let turn = 0; turn < turns; turn++) {
       for (const way of shuffled(ways, random)) {
         const text = await this.run(way, ["packets", cpu, quick ? "60" : "120", "1"]);
-        const cost = (name: string) =>
-          median([...text.matchAll(new RegExp(`^${name} (.+)$`, "gm"))].map((found) => Number(found[1])));
+        const cost = (name: string) => {
+          const found = text.matchAll(new RegExp(`^${name} (.+)$`, "gm"));
+          return median([...found].map((match) => Number(match[1])));
+        };
         costs[way].push({ send: cost("send"), recv: cost("recv") });
       }
     }
     for (const name of ["send", "recv"] as const) {
       const what = `${name} 64 B, one packet each`;
-      report.add("packet", `${what}, plain`, "ns", spread(costs.plain.map((cost) => cost[name])), {
-        digits: 0,
-      });
+      const plain = spread(costs.plain.map((cost) => cost[name]));
+      report.add("packet", `${what}, plain`, "ns", plain, { digits: 0 });
       for (const way of ["tcpdump", "session"] as const) {
         const by = way === "tcpdump" ? "a tcpdump" : "kqtime";
         report.add(

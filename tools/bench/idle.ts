@@ -16,7 +16,7 @@ async function measure(
   const windows = bench.quick ? 3 : 5;
   const windowMs = bench.quick ? 1500 : 2000;
   const collector = scope.start(
-    kqtimeRun(scope.path(`idle-${connections}.json`), [], [program, "idle", `${connections}`]),
+    kqtimeRun(scope.path(`idle-${connections}.json`), [program, "idle", `${connections}`]),
     { prefix },
   );
   await collector.says(/ready/);

@@ -22,7 +22,7 @@ const BENCHES: Record<string, (bench: Bench) => Promise<void>> = {
   throughput: benchThroughput,
   memory: benchMemory,
 };
-const PROGRAMS = ["ip", "nsenter", "iperf3", "tcpdump", "sysctl", "cc"];
+const PROGRAMS = ["ip", "nsenter", "iperf3", "tcpdump", ...(process.env.CC ? [] : ["cc"])];
 
 class UsageError extends Error {}
 
@@ -44,8 +44,8 @@ function parse(argv: readonly string[]): Options {
   };
   const count = (name: string): number => {
     const number = Number(value(name));
-    if (!Number.isInteger(number) || number < 1) throw new UsageError(`${name} takes a whole number`);
-    return number;
+    if (Number.isInteger(number) && number > 0) return number;
+    throw new UsageError(`${name} takes a whole number`);
   };
   for (let word = words.shift(); word !== undefined; word = words.shift()) {
     if (word === "--quick") options.quick = true;
@@ -53,7 +53,7 @@ function parse(argv: readonly string[]): Options {
     else if (word === "--seed") options.seed = count(word);
     else if (word === "--json") options.json = value(word);
     else if (word in BENCHES) options.names.push(word);
-    else throw new UsageError(`unknown "${word}": ${Object.keys(BENCHES).join(", ")}, --quick, --pairs, --seed, --json`);
+    else throw new UsageError(`unknown "${word}"; there are ${Object.keys(BENCHES).join(", ")}`);
   }
   if (options.names.length === 0) options.names = Object.keys(BENCHES);
   return options;
@@ -61,10 +61,16 @@ function parse(argv: readonly string[]): Options {
 
 function requireMachine(): void {
   if (process.platform !== "linux") throw new UsageError("the benchmarks run on Linux");
-  if (process.getuid?.() !== 0) throw new UsageError("the benchmarks make network namespaces and capture: run them as root");
-  process.env.PATH = `${process.env.PATH ?? ""}:/usr/local/sbin:/usr/sbin:/sbin`;
-  const missing = PROGRAMS.filter((program) => Bun.which(program, { PATH: process.env.PATH! }) === null);
-  if (missing.length > 0) throw new UsageError(`needs ${missing.join(", ")} (npm run setup -- --test)`);
+  if (process.getuid?.() !== 0) {
+    throw new UsageError("the benchmarks make network namespaces and capture: run them as root");
+  }
+  // The programs of the system live in sbin, which a user's PATH often lacks.
+  const PATH = `${process.env.PATH ?? ""}:/usr/local/sbin:/usr/sbin:/sbin`;
+  process.env.PATH = PATH;
+  const missing = PROGRAMS.filter((program) => Bun.which(program, { PATH }) === null);
+  if (missing.length > 0) {
+    throw new UsageError(`needs ${missing.join(", ")} (npm run setup -- --test)`);
+  }
 }
 
 async function main(): Promise<number> {
@@ -77,17 +83,18 @@ async function main(): Promise<number> {
     await BENCHES[name]!({
       report,
       random: seeded(options.seed),
-      seed: options.seed,
       quick: options.quick,
       pairs: options.pairs,
     });
   }
   const seconds = Math.round((performance.now() - began) / 1000);
-  const machine = `Linux ${release()}, ${process.arch}, ${navigator.hardwareConcurrency} processors, Bun ${Bun.version}`;
+  const processors = `${navigator.hardwareConcurrency} processors`;
+  const machine = `Linux ${release()}, ${process.arch}, ${processors}, Bun ${Bun.version}`;
   console.log(`${report.table()}\n${machine}; seed ${options.seed}; ${seconds} s`);
   if (options.json !== null) {
     const { rows, notes } = report;
-    writeFileSync(options.json, `${JSON.stringify({ machine, seed: options.seed, rows, notes }, null, 2)}\n`);
+    const text = JSON.stringify({ machine, seed: options.seed, rows, notes }, null, 2);
+    writeFileSync(options.json, `${text}\n`);
   }
   return report.missed.length > 0 ? 1 : 0;
 }

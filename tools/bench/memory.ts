@@ -16,13 +16,16 @@ export async function benchMemory(bench: Bench): Promise<void> {
     const program = await compileHook(scope);
     await iperfServer(scope, right.prefix);
     const collector = scope.start(
-      kqtimeRun(scope.path("memory.json"), [], [program, "idle", "1"]),
+      kqtimeRun(scope.path("memory.json"), [program, "idle", "1"]),
       { prefix: left.prefix },
     );
     await collector.says(/ready/);
     const before = memoryOf(collector.pid)!.now;
     const flood = scope.start(
-      ["iperf3", "--client", right.v4, "--time", `${seconds}`, "--parallel", "4", "--set-mss", "536"],
+      [
+        "iperf3", "--client", right.v4, "--time", `${seconds}`, "--parallel", "4",
+        "--set-mss", "536",
+      ],
       { prefix: left.prefix },
     );
     await Bun.sleep((seconds * 1000) / 2);

@@ -59,15 +59,10 @@ export class Report {
       ]),
     ];
     const rightAligned = [2, 5];
-    const widths = cells[0]!.map((_, column) => Math.max(...cells.map((row) => row[column]!.length)));
-    const lines = cells.map((row) =>
-      row
-        .map((cell, column) =>
-          rightAligned.includes(column) ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!),
-        )
-        .join("  ")
-        .trimEnd(),
-    );
+    const widths = cells[0]!.map((_, at) => Math.max(...cells.map((row) => row[at]!.length)));
+    const pad = (cell: string, at: number) =>
+      rightAligned.includes(at) ? cell.padStart(widths[at]!) : cell.padEnd(widths[at]!);
+    const lines = cells.map((row) => row.map(pad).join("  ").trimEnd());
     lines.splice(1, 0, "-".repeat(Math.max(...lines.map((each) => each.length))));
     return [...lines, ...this.notes.map((note) => `* ${note}`)].join("\n");
   }

@@ -11,20 +11,18 @@ import { Failure, findProgram } from "./process.mjs";
 /** How `ldconfig -p` names this machine's own libraries. */
 const loaderTag = { x64: "x86-64", arm64: "AArch64" }[process.arch] || "";
 
-let loaderCache = null;
-
 function loaderLists(soname) {
-  if (loaderCache === null) {
-    const ldconfig = findProgram("ldconfig");
-    const listed = ldconfig === null ? { stdout: "" } : spawnSync(ldconfig, ["-p"], { encoding: "utf8" });
-    loaderCache = (listed.stdout || "").split("\n").filter((line) => line.includes(loaderTag));
-  }
-  return loaderCache.some((line) => line.trim().startsWith(`${soname} `));
+  const ldconfig = findProgram("ldconfig");
+  if (ldconfig === null) return false;
+  const listed = spawnSync(ldconfig, ["-p"], { encoding: "utf8" }).stdout || "";
+  return listed
+    .split("\n")
+    .some((line) => line.includes(loaderTag) && line.trim().startsWith(`${soname} `));
 }
 
 function hasLibrary(sonames) {
   const multiarch = { x64: "x86_64-linux-gnu", arm64: "aarch64-linux-gnu" }[process.arch] || "";
-  const folders = ["/usr/local/lib64", "/usr/local/lib", `/usr/lib/${multiarch}`, "/usr/lib64", "/lib64"];
+  const folders = ["/usr/local/lib64", "/usr/local/lib", `/usr/lib/${multiarch}`, "/usr/lib64"];
   const own = (process.env.LD_LIBRARY_PATH || "").split(":").filter((folder) => folder !== "");
   return sonames.some((soname) => {
     if (loaderLists(soname)) return true;
@@ -51,8 +49,11 @@ function canCompile() {
     "int main(void) { return printf(\"%d\", (int)sizeof(struct tcphdr)) < 0; }",
     "",
   ].join("\n");
-  const arguments_ = [...flags, "-std=c11", "-pthread", "-x", "c", "-o", output, "-", "-ldl"];
-  const compiled = spawnSync(compiler, arguments_, { input: source, stdio: ["pipe", "ignore", "ignore"] });
+  const words = [...flags, "-std=c11", "-pthread", "-x", "c", "-o", output, "-", "-ldl"];
+  const compiled = spawnSync(compiler, words, {
+    input: source,
+    stdio: ["pipe", "ignore", "ignore"],
+  });
   try {
     unlinkSync(output);
   } catch (_) {
@@ -83,7 +84,7 @@ function programs(names, apt, dnf, folders = () => []) {
   };
 }
 
-/** For kqtime itself and its demo. `a|b` in a list of packages: the first that the machine's release has. */
+/** For kqtime itself and its demo. `a|b` as a package: the first that the release has. */
 const base = [
   {
     what: "a C compiler",
@@ -133,6 +134,5 @@ const forTests = [
 
 /** The needs that this machine does not meet. */
 export function missingNeeds(withTests) {
-  loaderCache = null;
   return [...base, ...(withTests ? forTests : [])].filter((need) => !need.present());
 }

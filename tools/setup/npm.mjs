@@ -20,7 +20,11 @@ function readJson(path) {
 function isForHere(entry) {
   const allows = (list, value) => list === undefined || list.includes(value);
   const libc = process.platform === "linux" ? "glibc" : undefined;
-  return allows(entry.os, process.platform) && allows(entry.cpu, process.arch) && allows(entry.libc, libc);
+  return (
+    allows(entry.os, process.platform) &&
+    allows(entry.cpu, process.arch) &&
+    allows(entry.libc, libc)
+  );
 }
 
 /** Names of the locked packages that node_modules lacks or has in another version. */
@@ -64,12 +68,16 @@ async function repairBun() {
   const script = join(root, "node_modules", "bun", "install.js");
   if (existsSync(script)) {
     say("Bun's install script was not run by npm: running it.");
-    spawnSync(process.execPath, [script], { stdio: "inherit", cwd: join(root, "node_modules", "bun") });
+    const cwd = join(root, "node_modules", "bun");
+    spawnSync(process.execPath, [script], { stdio: "inherit", cwd });
     if (bunVersion(bun) !== null) return;
   }
   const vendored = vendoredBun();
   if (vendored === null) {
-    throw new Failure("Bun does not run here: `npm ci --ignore-scripts=false` may tell why (kqtime needs Bun 1.4.5 or later)");
+    throw new Failure(
+      "Bun does not run here: `npm ci --ignore-scripts=false` may tell why " +
+        "(kqtime needs Bun 1.4.5 or later)",
+    );
   }
   try {
     unlinkSync(bun);

@@ -169,7 +169,9 @@ export function privilegeAdvice() {
 
 /** Whether this user can make the demo's network in a user namespace of their own. */
 export function canUnshare() {
-  const words = ["--user", "--map-root-user", "--net", "--mount", "--", "tc", "qdisc"];
+  // Some systems (Ubuntu 24.04) give the namespace, but no rights in it: so something is made there.
+  const link = ["ip", "link", "add", "kqt0", "type", "veth", "peer", "name", "kqt1"];
+  const words = ["--user", "--map-root-user", "--net", "--mount", "--", ...link];
   return spawnSync("unshare", words, { stdio: "ignore", env: childEnvironment() }).status === 0;
 }
 

@@ -17,12 +17,13 @@ function packageManager() {
   if (findProgram("apt-get") !== null) {
     return {
       key: "apt",
+      program: "apt-get",
       script: "apt-install.sh",
       byHand: "apt-get update && apt-get install --no-install-recommends",
     };
   }
   if (findProgram("dnf") !== null) {
-    return { key: "dnf", script: "dnf-install.sh", byHand: "dnf install" };
+    return { key: "dnf", program: "dnf", script: "dnf-install.sh", byHand: "dnf install" };
   }
   return null;
 }
@@ -49,7 +50,8 @@ export async function installNeeds(needs) {
   if (!isRoot && !sudoUsable()) {
     throw new Failure(`sudo cannot be used; ${privilegeAdvice()}, run: ${byHand}`);
   }
-  say(`installing with ${manager.key === "apt" ? "apt-get" : "dnf"}${isRoot ? "" : " through sudo"}: ${packages.join(" ")}`);
+  const how = `${manager.program}${isRoot ? "" : " through sudo"}`;
+  say(`installing with ${how}: ${packages.join(" ")}`);
   say("no service is started or enabled by this.");
   const code = await runAsRoot("sh", [join(root, "tools", "setup", manager.script), ...packages]);
   if (code !== 0) throw new Failure(`installing failed; as root, run: ${byHand}`, code);

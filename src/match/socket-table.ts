@@ -1,0 +1,97 @@
+// What the engine knows of one socket table of the target: who lives in which entry.
+
+import type { Connection } from "./connection.ts";
+
+export class SocketTable {
+  /** All processes that can write to it have ended, and their rings are empty. */
+  ended = false;
+  readonly #connections: (Connection | null)[] = [];
+  /** By entry: generation of the socket that was settled last, so that it is not born again. */
+  readonly #settled: number[] = [];
+  readonly #datagrams = new Map<number, number>();
+  /** By entry: the remote port that it is connecting to. */
+  readonly #connecting = new Map<number, number>();
+  #live = 0;
+
+  /** Whether `generation` of `entry` was never shown, or is gone for good. */
+  isUnknown(entry: number, generation: number): boolean {
+    const connection = this.#connections[entry];
+    if (connection) return connection.generation !== generation;
+    return this.#settled[entry] !== generation && this.#datagrams.get(entry) !== generation;
+  }
+
+  isSettled(entry: number, generation: number): boolean {
+    return this.#settled[entry] === generation;
+  }
+
+  /** The socket in `entry`, of whatever generation. */
+  at(entry: number): Connection | null {
+    return this.#connections[entry] ?? null;
+  }
+
+  find(entry: number, generation: number): Connection | null {
+    const connection = this.#connections[entry];
+    return connection && connection.generation === generation ? connection : null;
+  }
+
+  add(connection: Connection): void {
+    this.#connections[connection.entry] = connection;
+    this.#live++;
+  }
+
+  settle(connection: Connection): void {
+    const { entry } = connection;
+    if (this.#connections[entry] !== connection) return;
+    this.#connections[entry] = null;
+    this.#settled[entry] = connection.generation;
+    this.#live--;
+    this.#empty();
+  }
+
+  /** Returns the ports that its processes were still connecting to. */
+  end(): number[] {
+    this.ended = true;
+    const ports = [...this.#connecting.values()];
+    this.#connecting.clear();
+    this.#empty();
+    return ports;
+  }
+
+  /** Returns true if it is a new one. */
+  addDatagram(entry: number, generation: number): boolean {
+    if (this.#datagrams.get(entry) === generation) return false;
+    this.#datagrams.set(entry, generation);
+    return true;
+  }
+
+  isDatagram(entry: number, generation: number): boolean {
+    return this.#datagrams.get(entry) === generation;
+  }
+
+  removeDatagram(entry: number): void {
+    this.#datagrams.delete(entry);
+  }
+
+  /** Returns true if it was not connecting before. */
+  addConnecting(entry: number, port: number): boolean {
+    if (this.#connecting.has(entry)) return false;
+    this.#connecting.set(entry, port);
+    return true;
+  }
+
+  /** The port that it was connecting to, or -1. */
+  removeConnecting(entry: number): number {
+    const port = this.#connecting.get(entry);
+    if (port === undefined) return -1;
+    this.#connecting.delete(entry);
+    return port;
+  }
+
+  /** The memory of thousands of short-lived processes must not add up. */
+  #empty(): void {
+    if (!this.ended || this.#live > 0) return;
+    this.#connections.length = 0;
+    this.#settled.length = 0;
+    this.#datagrams.clear();
+  }
+}
