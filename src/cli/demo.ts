@@ -27,6 +27,8 @@ type Where = "namespaces" | "user namespace" | "loopback";
 /** Returns the exit code. */
 export async function demo(options: DemoOptions): Promise<number> {
   const folder = resolve(options.folder);
+  // Debian's users have ip and tc, but not on their PATH.
+  process.env.PATH = `${process.env.PATH ?? ""}:/usr/sbin:/sbin`;
   makePrivateFolder(folder);
   const where = choose();
   say(

@@ -19,8 +19,6 @@ export interface RecordFeed {
 
 /** A slot that is claimed and stays uncommitted this long is looked into, ms. */
 const STALL_MS = 100;
-/** How often the processes are looked at, ms. */
-const ALIVE_EVERY_MS = 50;
 /** How often children that outlived the maker of their ring are looked into, ms. */
 const MAPS_EVERY_MS = 250;
 
@@ -104,8 +102,8 @@ export class Rings {
   }
 
   /** Notices the processes that ended, and lets go of what they left when it is read. */
-  reap(nowMs: number): void {
-    if (nowMs - this.#aliveAtMs < ALIVE_EVERY_MS) return;
+  reap(nowMs: number, everyMs: number): void {
+    if (nowMs - this.#aliveAtMs < everyMs) return;
     this.#aliveAtMs = nowMs;
     for (const pid of this.#processes.all()) {
       if (this.#processes.isAlive(pid)) continue;

@@ -21,6 +21,11 @@ export const CAPTURE_TIMEOUT_MS = 4;
 /** A packet captured this long ago has been handed over, if the capture is empty now. */
 const CAPTURE_LAG_NS = 50e6;
 const TICK_EVERY_MS = 100;
+/** When nothing happens. */
+const IDLE_TICK_EVERY_MS = 500;
+/** How often the processes are looked at: when there is traffic or an end to wait for, when not. */
+const ALIVE_EVERY_MS = 50;
+const IDLE_ALIVE_EVERY_MS = 1000;
 const SYNC_EVERY_MS = 500;
 const QUEUES_EVERY_MS = 20;
 const DEVICES_EVERY_MS = 2000;
@@ -28,6 +33,7 @@ const DEVICES_EVERY_MS = 2000;
 const IDLE_STEP_MS = 0.5;
 /** … in which a ring of the default size still holds 1.3 million calls a second. */
 const IDLE_MOST_MS = 50;
+const HURRY_MOST_MS = 4;
 /** Share of a ring that may wait for the log. */
 const SHED_ABOVE = 0.5;
 /** One burst fills a ring; only one that is full again and again cannot be kept up with. */
@@ -63,6 +69,8 @@ export class Collector implements RecordFeed {
   #pressed = 0;
   #busy = false;
   #captureFailed = false;
+  #hurry = false;
+  #wake: () => void = () => {};
 
   constructor(parts: CollectorParts) {
     this.#parts = parts;
@@ -114,6 +122,12 @@ export class Collector implements RecordFeed {
   /** Nanoseconds since the base, now. */
   nowNs(): number {
     return Date.now() * 1e6 - this.#parts.baseSec * 1e9;
+  }
+
+  /** The command has ended: from now on somebody waits for the end of each step. */
+  hurry(): void {
+    this.#hurry = true;
+    this.#wake();
   }
 
   /** Runs until `done` says so. */
@@ -187,8 +201,9 @@ export class Collector implements RecordFeed {
       drops.drained = drops.now;
       this.#capturedNs = readNs - CAPTURE_LAG_NS;
     }
-    rings.reap(nowMs);
-    if (nowMs - this.#tickAtMs >= TICK_EVERY_MS) this.#tick();
+    const idle = this.#idleMs >= IDLE_MOST_MS && !this.#hurry;
+    rings.reap(nowMs, idle ? IDLE_ALIVE_EVERY_MS : ALIVE_EVERY_MS);
+    if (nowMs - this.#tickAtMs >= (idle ? IDLE_TICK_EVERY_MS : TICK_EVERY_MS)) this.#tick();
     if (nowMs - this.#syncAtMs >= SYNC_EVERY_MS) {
       this.#syncAtMs = nowMs;
       this.#parts.log?.sync();
@@ -255,8 +270,18 @@ export class Collector implements RecordFeed {
       await new Promise<void>((resolve) => setImmediate(resolve));
       return;
     }
-    this.#idleMs = Math.min(IDLE_MOST_MS, this.#idleMs + IDLE_STEP_MS);
-    if (this.#idleMs < 1) await new Promise<void>((resolve) => setImmediate(resolve));
-    else await Bun.sleep(this.#idleMs);
+    const most = this.#hurry ? HURRY_MOST_MS : IDLE_MOST_MS;
+    this.#idleMs = Math.min(most, this.#idleMs + IDLE_STEP_MS);
+    if (this.#idleMs < 1) {
+      await new Promise<void>((resolve) => setImmediate(resolve));
+      return;
+    }
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, this.#idleMs);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
   }
 }

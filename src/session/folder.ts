@@ -1,7 +1,7 @@
 // The session's folder: it holds nothing but the socket through which processes of the target hand
 // over their rings, and is gone with the session.
 
-import { chmodSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
+import { accessSync, chmodSync, constants, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { MessageListener, processExists } from "../ffi/libc.ts";
@@ -42,7 +42,9 @@ export class SessionFolder {
 function baseFolder(): string {
   if (process.getuid?.() === 0) {
     try {
-      if (statSync("/run").isDirectory()) return "/run";
+      // Not so for the root of a user namespace.
+      accessSync("/run", constants.W_OK);
+      return "/run";
     } catch {
       return tmpdir();
     }

@@ -186,9 +186,11 @@ class Session {
     });
     let failure: unknown = null;
     let stop = false;
-    target.ended.catch((error: unknown) => {
-      failure = error;
-    });
+    target.ended
+      .catch((error: unknown) => {
+        failure = error;
+      })
+      .finally(() => collector.hurry());
     target.onLateSignal = (signal) => {
       // The command is gone; what it left behind is told to end, or left alone and let go.
       if (signal === "SIGINT" || stop) stop = true;

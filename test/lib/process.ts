@@ -189,8 +189,11 @@ export class Scope {
     await Promise.all(
       this.#running.filter((running) => !running.ended).map((running) => running.stop()),
     );
-    for (const end of this.#ends.reverse()) await end();
-    if (!process.env.KQTIME_E2E_KEEP) rmSync(this.folder, { recursive: true, force: true });
+    try {
+      for (const end of this.#ends.reverse()) await end();
+    } finally {
+      if (!process.env.KQTIME_E2E_KEEP) rmSync(this.folder, { recursive: true, force: true });
+    }
   }
 }
 

@@ -139,12 +139,12 @@ class HookBench {
     const inPlace = median(
       runs.session.flatMap((run) => MEASURED.map((name) => run.clocked.get(name)!)),
     );
-    const beyond = MEASURED.map(
-      (name) => median(runs.session.map((run) => run.added.get(name)!)) - inPlace,
+    const beyond = MEASURED.map((name) =>
+      Math.round(median(runs.session.map((run) => run.added.get(name)!)) - inPlace),
     );
     report.notes.push(
       `hook: right before a system call a reading of the clock costs ${inPlace.toFixed(1)} ns; ` +
-        `beyond that, a hook adds ${Math.min(...beyond).toFixed(0)} to ${Math.max(...beyond).toFixed(0)} ns`,
+        `beyond that, a hook adds ${Math.min(...beyond)} to ${Math.max(...beyond)} ns`,
     );
   }
 

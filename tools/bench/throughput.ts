@@ -130,7 +130,8 @@ export async function benchThroughput(bench: Bench): Promise<void> {
       { digits: 0, target: { sign: "=", value: 0 } },
     );
     report.add(
-      "throughput", "least coverage of what was sent", "", one(Math.min(...measured.map((each) => each.coverage))),
+      "throughput", "least coverage of what was sent", "",
+      one(Math.min(...measured.map((each) => each.coverage))),
       { digits: 4, target: { sign: "=", value: 1 } },
     );
     const unsent = measured.filter((each) => each.unsentBytes > 0).length;
