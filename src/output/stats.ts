@@ -2,7 +2,7 @@
 // them have a time, and where the others went. The join writes the fields directly.
 
 import { Histogram } from "./histogram.ts";
-import { REASONS } from "./reasons.ts";
+import { Reason, REASONS } from "./reasons.ts";
 
 export class DirectionStats {
   /** Sockets that moved bytes in this direction. */
@@ -37,9 +37,13 @@ export class DirectionStats {
     return bytes;
   }
 
-  /** Matched share of the bytes that can have been matched, 0 … 1; null where there are none. */
+  /**
+   * Matched share of the bytes that can have been matched, 0 … 1; null where there are none. Bytes
+   * that never left this host have no departure to be matched with: neither those still in flight
+   * nor those that a reset threw away (`closed unsent`).
+   */
   coverage(): number | null {
-    const due = this.bytesCalled - this.bytesInFlight;
+    const due = this.bytesCalled - this.bytesInFlight - this.unmatched[Reason.closedUnsent]!;
     if (!(due > 0)) return null;
     return Math.min(1, Math.max(0, this.bytesMatched / due));
   }

@@ -2,7 +2,9 @@
 // rounds of entries, records, packets and ticks; it gives the log, the books and the summary.
 
 import { DirectionStats } from "../output/stats.ts";
+import { formatBytes } from "../output/units.ts";
 import type { Log } from "../output/log.ts";
+import { Reason, REASON_HELP, REASONS } from "../output/reasons.ts";
 import { buildSummary, type Losses, type Summary } from "../output/summary.ts";
 import type { Connection } from "../match/connection.ts";
 import { Engine } from "../match/engine.ts";
@@ -79,6 +81,12 @@ export class Join {
           "end of its process; what the wire shows of it is booked to it",
       );
     }
+    const total = { out: new DirectionStats(), in: new DirectionStats() };
+    for (const label of engine.labels.all()) {
+      total.out.merge(label.out);
+      total.in.merge(label.in);
+    }
+    warnings.push(...whatIsMissing(total.out, total.in));
     const labels = [...engine.labels.all()].map((label) => ({
       label: label.name === "" ? "NULL" : label.name,
       encoded: label.encoded,
@@ -145,4 +153,22 @@ export class Join {
       this.#rest.in.merge(socket.in);
     }
   }
+}
+
+/** What a reader of the figures must know first; one sentence each. */
+function whatIsMissing(out: DirectionStats, inbound: DirectionStats): string[] {
+  const warnings: string[] = [];
+  const unexplained = out.bytesUnexplained + inbound.bytesUnexplained;
+  if (unexplained > 0) {
+    warnings.push(
+      `${formatBytes(unexplained)} passed over measured sockets in calls that a preload library ` +
+        "cannot see (C stdio, io_uring, a program that it was not loaded into)",
+    );
+  }
+  for (const [reason, help] of REASON_HELP.entries()) {
+    if (reason === Reason.closedUnsent) continue;
+    const bytes = out.unmatched[reason]! + inbound.unmatched[reason]!;
+    if (bytes > 0) warnings.push(`${formatBytes(bytes)} ${REASONS[reason]}: ${help}`);
+  }
+  return warnings;
 }
