@@ -171,7 +171,8 @@ struct kq_entry {
   struct kq_direction in;
 };
 
-/* Sent with the memfd (SCM_RIGHTS) over KQ_ENV_SOCKET, one message a ring. */
+/* Sent with the memfd (SCM_RIGHTS) over KQ_ENV_SOCKET, one message a ring; without one by a
+   process that got no memory. */
 struct kq_hello {
   uint32_t magic;
   uint32_t version;

@@ -4,7 +4,7 @@
  * gives up the privileges that only the capture needs, sets LD_PRELOAD and execs.
  *
  *     kqtime-launch [--uid N --gid N [--user NAME]] [--nofile SOFT:HARD] [--sigdfl NAME,…]
- *                   --preload PATH -- command [argument…]
+ *                   [--preload PATH] -- command [argument…]
  *
  * LD_PRELOAD is set here and not by the parent, so that the launcher itself is not measured.
  * On failure one line "errno operation path" goes to descriptor 3, a pipe that a successful exec
@@ -107,9 +107,6 @@ static void parse(int count, char **arguments, struct request *request) {
   request->drop = has_uid;
   if (index + 1 >= count) {
     fail(EINVAL, "option", "no command");
-  }
-  if (request->preload == NULL || *request->preload == '\0') {
-    fail(EINVAL, "option", "--preload");
   }
   request->command = &arguments[index + 1];
 }
@@ -294,7 +291,9 @@ int main(int count, char **arguments) {
   if (request.drop) {
     drop_privileges(&request);
   }
-  set_preload(request.preload);
+  if (request.preload != NULL) {
+    set_preload(request.preload);
+  }
   restore_signals(request.sigdfl);
   execvp(request.command[0], request.command);
   fail(errno, "exec", request.command[0]);

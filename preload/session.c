@@ -146,6 +146,7 @@ static int open_collector(int tries) {
   }
 }
 
+/* Without memory (-1) the message says just that. */
 static bool hand_over(int to, int memory, uint64_t ring_id) {
   struct kq_hello hello = {.magic = KQ_MAGIC, .version = KQ_VERSION, .ring_id = ring_id};
   memcpy(hello.token, token, sizeof hello.token);
@@ -155,10 +156,12 @@ static bool hand_over(int to, int memory, uint64_t ring_id) {
     char bytes[CMSG_SPACE(sizeof(int))];
   } control;
   memset(&control, 0, sizeof control);
-  struct msghdr message = {.msg_iov = &part,
-                           .msg_iovlen = 1,
-                           .msg_control = &control,
-                           .msg_controllen = sizeof control.bytes};
+  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+  if (memory < 0) {
+    return KQ_SYS(SYS_sendmsg, to, &message, MSG_NOSIGNAL) == (long)sizeof hello;
+  }
+  message.msg_control = &control;
+  message.msg_controllen = sizeof control.bytes;
   struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
   rights->cmsg_level = SOL_SOCKET;
   rights->cmsg_type = SCM_RIGHTS;
@@ -224,6 +227,8 @@ static bool make_ring(struct kq_ring *ring, uint32_t entries, uint64_t table_id,
       }
     }
     KQ_SYS(SYS_close, memory);
+  } else {
+    hand_over(to, -1, 0);
   }
   KQ_SYS(SYS_close, to);
   return made;

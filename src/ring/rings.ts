@@ -49,6 +49,8 @@ export class Rings {
 
   /** Rings that were attached since the start. */
   attached = 0;
+  /** Processes that could not get memory for a ring. */
+  withoutMemory = 0;
   /** Messages or memory that were no ring of this session. */
   rejected = 0;
   /** Records whose index or memory made no sense. */
@@ -212,9 +214,13 @@ export class Rings {
 
   #attach(received: Received): void {
     const { message, fd, pid } = received;
-    if (fd < 0 || !this.#isHello(message)) {
+    if (!this.#isHello(message)) {
       if (fd >= 0) closeSync(fd);
-      this.#reject("a message without the session's token, or without memory");
+      this.#reject("a message without the session's token");
+      return;
+    }
+    if (fd < 0) {
+      this.withoutMemory++;
       return;
     }
     let mapping: Mapping | null = null;

@@ -241,7 +241,14 @@ class Session {
     const stats = this.#capture.stats();
     losses.capturePackets = stats.droppedKernel;
     losses.interfacePackets = stats.droppedInterface;
-    if (rings.attached === 0) {
+    if (rings.withoutMemory > 0) {
+      const slots = this.#options.slots;
+      this.#warn(
+        `${rings.withoutMemory} process${rings.withoutMemory === 1 ? "" : "es"} got no memory for a ring ` +
+          `of ${slots} slots and ${rings.withoutMemory === 1 ? "was" : "were"} not measured: lower --ring, ` +
+          "or raise the limits (ulimit -f, the memory cgroup)",
+      );
+    } else if (rings.attached === 0) {
       this.#warn(
         "no process loaded the preload library: nothing could be measured (does the command clear " +
           "its environment, or run as another user through sudo?)",

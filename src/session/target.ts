@@ -35,7 +35,9 @@ export class Target {
 
   constructor(launch: Launch, ignored = ignoredSignals()) {
     const { user } = launch;
-    const argv = [launch.launcher, "--nofile", openFileLimits(), "--sigdfl", "PIPE"];
+    const argv = [launch.launcher, "--sigdfl", "PIPE"];
+    const limits = openFileLimits();
+    if (limits !== null) argv.push("--nofile", limits);
     if (user !== null) {
       argv.push("--uid", String(user.uid), "--gid", String(user.gid), "--user", user.name);
     }
@@ -129,7 +131,7 @@ export function exitCodeOf(exit: Exit): number {
 }
 
 /** "soft:hard" as kqtime was started with: Bun has raised its own soft limit since. */
-function openFileLimits(): string {
+function openFileLimits(): string | null {
   const known = process.env.KQTIME_NOFILE;
   if (known !== undefined && /^(\d+|unlimited):(\d+|unlimited)$/.test(known)) return known;
   try {
@@ -137,9 +139,9 @@ function openFileLimits(): string {
     const found = /^Max open files\s+(\d+|unlimited)\s+(\d+|unlimited)/m.exec(limits);
     if (found !== null) return `${found[1]}:${found[2]}`;
   } catch {
-    // Another user's process, for example under su: the kernel's own default serves.
+    // Another user's process, for example under su.
   }
-  return "1024:";
+  return null;
 }
 
 /** SigIgn of /proc/self/status, bit n - 1 for signal n; read before any handler is installed. */
