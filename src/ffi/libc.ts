@@ -20,6 +20,8 @@ const MAP_SHARED = 1;
 const SUN_PATH_BYTES = 108;
 /** The most that the kernel allows unless net.core.somaxconn says less. */
 const BACKLOG = 4096;
+/** Connections kept that have said nothing yet: a process sends right after it has connected. */
+const SILENT_MOST = 64;
 const F_GET_SEALS = 1034;
 const F_SEAL_SHRINK = 2;
 const ESRCH = 3;
@@ -51,6 +53,8 @@ const symbols = {
   tcgetpgrp: { args: ["i32"], returns: "i32" },
   /** → pid_t */
   getpgrp: { args: [], returns: "i32" },
+  /** const char *path, const char *name, void *value, size_t size → ssize_t, of at most 256 here */
+  getxattr: { args: ["buffer", "buffer", "buffer", "u64"], returns: "i32" },
 } as const;
 
 type Libc = Library<typeof symbols>["symbols"];
@@ -85,6 +89,8 @@ export class Mapping {
   private constructor(
     address: Pointer,
     readonly bytes: number,
+    /** Of the memfd, as /proc/PID/maps shows it. */
+    readonly inode: number,
     /** Memory that other processes write: only `Atomics` sees their stores in order. */
     readonly buffer: ArrayBuffer,
   ) {
@@ -102,7 +108,7 @@ export class Mapping {
       if (seals < 0 || (seals & F_SEAL_SHRINK) === 0) {
         throw new KQTimeError("E_RING", "fcntl", "shared memory is not sealed against shrinking");
       }
-      const { size } = fstatSync(fd);
+      const { size, ino } = fstatSync(fd);
       if (size <= 0 || size > 2 ** 36) {
         throw new KQTimeError("E_RING", "fstat", `shared memory of ${size} bytes`);
       }
@@ -110,7 +116,7 @@ export class Mapping {
       if (address === null || address < 0 || address >= 2 ** 63) {
         throw failed("mmap", "shared memory");
       }
-      return new Mapping(address, size, toArrayBuffer(address, 0, size));
+      return new Mapping(address, size, ino, toArrayBuffer(address, 0, size));
     } finally {
       closeSync(fd);
     }
@@ -169,22 +175,23 @@ export class MessageListener {
     if (libc().listen(this.#fd, BACKLOG) !== 0) throw failed("listen", path);
   }
 
-  /** The next message, or null if there is none now. */
-  next(): Received | null {
+  /** The next message, or null if there is none now. Looks at `most` connections at the most. */
+  next(most: number): Received | null {
     for (let i = 0; i < this.#silent.length; i++) {
       const result = this.#receive(this.#silent[i]!);
       if (result === "later") continue;
       this.#silent.splice(i--, 1);
       if (result !== null) return result;
     }
-    for (;;) {
+    for (let n = 0; n < most; n++) {
       const fd = libc().accept4(this.#fd, null, null, SOCK_NONBLOCK_CLOEXEC);
       if (fd < 0) return null;
       const result = this.#receive(fd);
       if (result === "later") this.#silent.push(fd);
       else if (result !== null) return result;
-      if (this.#silent.length > BACKLOG) closeSync(this.#silent.shift()!);
+      if (this.#silent.length > SILENT_MOST) closeSync(this.#silent.shift()!);
     }
+    return null;
   }
 
   close(): void {
@@ -255,4 +262,12 @@ export function processExists(pid: number): boolean {
 export function inForeground(fd: number): boolean {
   const group = libc().tcgetpgrp(fd);
   return group > 0 && group === libc().getpgrp();
+}
+
+/** An extended attribute of a file, of at most 256 bytes; null if it has none (xattr(7)). */
+export function readAttribute(path: string, name: string): Uint8Array | null {
+  const text = (value: string) => new TextEncoder().encode(`${value}\0`);
+  const value = new Uint8Array(new ArrayBuffer(256));
+  const length = libc().getxattr(text(path), text(name), value, value.length);
+  return length < 0 ? null : value.subarray(0, length);
 }

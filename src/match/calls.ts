@@ -36,7 +36,14 @@ export class Calls {
   lastNs = 0;
 
   #ahead: Waiting[] = [];
+  /** The one call of the latest group that moved bytes so far. */
   #held: Waiting[] = [];
+  /** The latest group, once two of its calls have moved bytes; -1: not so. */
+  #concurrentGroup = -1;
+  /** The record in front of what comes next is lost: it may have overlapped that. */
+  #afterGap = false;
+  /** A record of the held calls' group may be lost. */
+  #heldDoubtful = false;
 
   /** Offset up to which records are known, held ones included. */
   get known(): number {
@@ -50,6 +57,11 @@ export class Calls {
 
   get held(): number {
     return this.#held.length;
+  }
+
+  /** Whether a call that is in progress now may overlap with those that are known. */
+  get open(): boolean {
+    return this.#held.length > 0 || this.#concurrentGroup >= 0 || this.#afterGap;
   }
 
   /** Time of the oldest record that waits for its predecessor, ns; Infinity if there is none. */
@@ -73,6 +85,8 @@ export class Calls {
     group: number,
   ): boolean {
     if (!overlap && this.#held.length === 0 && this.#ahead.length === 0 && off === this.edge) {
+      this.#afterGap = false;
+      this.#concurrentGroup = -1;
       this.#append(bytes, timeNs, fd, pid, MATCHABLE, 1);
       return true;
     }
@@ -94,8 +108,15 @@ export class Calls {
 
   /** Books [known, end) under `reason`: its records are lost. */
   skipTo(end: number, reason: number): void {
-    this.release();
-    if (end > this.edge) this.#append(end - this.edge, this.lastNs, -1, 0, reason, 0);
+    if (end <= this.known) {
+      this.release();
+    } else {
+      // A lost record may have been of the group in front of it, or of the one behind.
+      this.#heldDoubtful = true;
+      this.release();
+      this.#append(end - this.edge, this.lastNs, -1, 0, reason, 0);
+      this.#afterGap = true;
+    }
     this.#catchUp();
   }
 
@@ -105,11 +126,18 @@ export class Calls {
     if (ahead.length > 0) this.skipTo(ahead[0]!.off, reason);
   }
 
+  /** A call of the held calls' group, if there is one, never came to its record. */
+  doubt(): void {
+    this.#heldDoubtful = this.#held.length > 0;
+  }
+
   /** The group of the held calls is complete: no call is in progress. */
   release(): void {
     const held = this.#held;
+    const doubtful = this.#heldDoubtful;
+    this.#heldDoubtful = false;
     if (held.length === 0) return;
-    if (held.length === 1) {
+    if (held.length === 1 && !doubtful) {
       const only = held[0]!;
       this.#append(only.bytes, only.timeNs, only.fd, only.pid, MATCHABLE, 1);
     } else {
@@ -123,8 +151,22 @@ export class Calls {
   #place(call: Waiting): void {
     const held = this.#held;
     if (held.length > 0 && (!call.overlap || held[0]!.group !== call.group)) this.release();
-    if (call.overlap) held.push(call);
-    else this.#append(call.bytes, call.timeNs, call.fd, call.pid, MATCHABLE, 1);
+    if (!call.overlap) {
+      this.#concurrentGroup = -1;
+      this.#append(call.bytes, call.timeNs, call.fd, call.pid, MATCHABLE, 1);
+    } else if (call.group === this.#concurrentGroup) {
+      this.#append(call.bytes, call.timeNs, call.fd, call.pid, Reason.concurrent, 1);
+    } else {
+      if (this.#afterGap) this.#heldDoubtful = true;
+      this.#concurrentGroup = -1;
+      held.push(call);
+      // Threads may keep a group open for ever: its second call decides, the rest need not wait.
+      if (held.length > 1) {
+        this.release();
+        this.#concurrentGroup = call.group;
+      }
+    }
+    this.#afterGap = false;
   }
 
   #catchUp(): void {

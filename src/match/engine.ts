@@ -32,8 +32,6 @@ import { MAX_RANGES } from "./sightings.ts";
 const ANCHOR_WAIT_NS = 5e9;
 /** After the last sign of a connection, how long late records and packets may still come. */
 const QUIET_NS = 250e6;
-/** How long a twin of a closed descriptor may leave bytes unread before the socket is settled. */
-const TWIN_NS = 2e9;
 /** A record that is this much older than its neighbours, while records were lost, is lost. */
 const GAP_NS = 1e9;
 const NONE: readonly Connection[] = [];
@@ -69,7 +67,8 @@ export class Engine implements Books {
   readonly innerDevices = new Set<number>();
 
   readonly #baseSec: number;
-  readonly #tables: SocketTable[] = [];
+  readonly #tables = new Map<number, SocketTable>();
+  #tableCount = 0;
   readonly #queued = new Map<number, number>();
   /** Sockets by inode, for programs that inherit them over exec. */
   readonly #byInode = new Map<number, Connection>();
@@ -88,17 +87,20 @@ export class Engine implements Books {
 
   /** A socket table appeared; returns its number. */
   addTable(): number {
-    this.#tables.push(new SocketTable());
-    return this.#tables.length - 1;
+    this.#tables.set(this.#tableCount, new SocketTable());
+    return this.#tableCount++;
   }
 
   endTable(table: number): void {
-    for (const port of this.#tables[table]!.end()) this.instances.connecting(port, -1);
+    const sockets = this.#tables.get(table);
+    if (sockets === undefined) return;
+    for (const port of sockets.end()) this.instances.connecting(port, -1);
+    if (sockets.isEmpty) this.#tables.delete(table);
   }
 
   /** Whether `entry` must be shown to the engine before a record that refers to it. */
   isUnknown(table: number, entry: number, generation: number): boolean {
-    return this.#tables[table]!.isUnknown(entry, generation);
+    return this.#table(table).isUnknown(entry, generation);
   }
 
   /** Sockets whose entries must be up to date before this one is shown: it goes on with them. */
@@ -114,7 +116,7 @@ export class Engine implements Books {
   entry(table: number, entry: number, words: Uint32Array): void {
     const state = words[EntryWord.state]!;
     const generation = state >>> Constant.stateBits;
-    const sockets = this.#tables[table]!;
+    const sockets = this.#table(table);
     switch (state & ((1 << Constant.stateBits) - 1)) {
       case State.Connecting: {
         const port = words[EntryWord.lport]! >>> 16;
@@ -161,7 +163,7 @@ export class Engine implements Books {
       else this.badRecords++;
       return;
     }
-    const connection = this.#tables[table]!.find(entry, words[SlotWord.gen]!);
+    const connection = this.#table(table).find(entry, words[SlotWord.gen]!);
     if (kind === Kind.Out || kind === Kind.In) {
       if (connection === null) {
         this.#datagramCall(table, entry, words[SlotWord.gen]!, bytes);
@@ -214,6 +216,7 @@ export class Engine implements Books {
   /** Takes a batch; packets of inner devices show on one further out as well. */
   packets(batch: PacketBatch): void {
     const { instances, innerDevices } = this;
+    instances.pair();
     const devices = batch.interfaceIndex;
     const filter = innerDevices.size > 0;
     for (let i = 0; i < batch.count; i++) {
@@ -259,6 +262,7 @@ export class Engine implements Books {
 
   /** Merges what the round brought. */
   flush(): void {
+    this.instances.pair();
     const dirty = this.#dirty;
     this.#dirty = this.#spareDirty;
     for (let i = 0; i < dirty.length; i++) {
@@ -278,6 +282,7 @@ export class Engine implements Books {
    * @param capturedNs Everything that was captured before has been given to the engine.
    */
   tick(capturedNs: number): void {
+    this.instances.pair();
     for (const connection of this.live) this.#look(connection, capturedNs);
     this.flush();
   }
@@ -288,6 +293,7 @@ export class Engine implements Books {
    */
   settle(connection: Connection, queuedBytes: number): void {
     if (connection.settled) return;
+    this.instances.pair();
     settle(this, connection, queuedBytes);
     if (this.#byInode.get(connection.inode) === connection) this.#byInode.delete(connection.inode);
     this.#retire(connection);
@@ -299,7 +305,9 @@ export class Engine implements Books {
     connection.settled = true;
     this.live.delete(connection);
     this.instances.release(connection);
-    this.#tables[connection.table]!.settle(connection);
+    const sockets = this.#tables.get(connection.table);
+    sockets?.settle(connection);
+    if (sockets?.isEmpty === true) this.#tables.delete(connection.table);
     this.onFree(connection.table, connection.entry, connection.generation);
   }
 
@@ -331,11 +339,15 @@ export class Engine implements Books {
       return;
     }
     if (!instance.ended || connection.unboundNs < 0 || lastNs + QUIET_NS > capturedNs) return;
-    const lastSeenNs = Math.max(instance.out.lastNs, instance.in.lastNs);
-    if (lastSeenNs + QUIET_NS > capturedNs) return;
-    const complete =
-      out.position >= instance.out.edge && inbound.position >= instance.in.edge;
-    if (complete || lastNs + TWIN_NS < capturedNs) this.settle(connection, -1);
+    if (instance.lastNs + QUIET_NS > capturedNs) return;
+    const { active } = connection.outProgress;
+    // A close is not the last one where a forked twin, or a copy of the descriptor, lives on: what
+    // has arrived may still be read. Closing the last one with unread bytes sends a reset.
+    const read =
+      instance.resetOut ||
+      inbound.position >= instance.in.edge ||
+      (connection.unreadAtClose === 0 && instance.in.lastDataNs <= connection.unboundNs);
+    if (read && active + connection.inProgress.active === 0) this.settle(connection, -1);
   }
 
   /** The reason for which a socket was not found on the wire. */
@@ -369,6 +381,12 @@ export class Engine implements Books {
     else side.book(end, Reason.overflow, connection, this.sink);
   }
 
+  #table(table: number): SocketTable {
+    const sockets = this.#tables.get(table);
+    if (sockets === undefined) throw new Error(`no socket table ${table}`);
+    return sockets;
+  }
+
   #touch(connection: Connection): void {
     if (connection.dirty) return;
     connection.dirty = true;
@@ -376,12 +394,12 @@ export class Engine implements Books {
   }
 
   #connected(table: number, entry: number): void {
-    const port = this.#tables[table]!.removeConnecting(entry);
+    const port = this.#table(table).removeConnecting(entry);
     if (port >= 0) this.instances.connecting(port, -1);
   }
 
   #datagramCall(table: number, entry: number, generation: number, bytes: number): void {
-    if (!this.#tables[table]!.isDatagram(entry, generation)) {
+    if (!this.#table(table).isDatagram(entry, generation)) {
       this.badRecords++;
       return;
     }
@@ -390,7 +408,7 @@ export class Engine implements Books {
   }
 
   #datagramEnded(table: number, entry: number, generation: number): void {
-    const sockets = this.#tables[table]!;
+    const sockets = this.#table(table);
     if (!sockets.isDatagram(entry, generation)) return;
     sockets.removeDatagram(entry);
     this.onFree(table, entry, generation);
@@ -416,7 +434,7 @@ export class Engine implements Books {
     connection.fd = identity.fd;
     readDirection(words, EntryWord.out, this.#baseSec, connection.outProgress);
     readDirection(words, EntryWord.in, this.#baseSec, connection.inProgress);
-    this.#tables[table]!.add(connection);
+    this.#table(table).add(connection);
     this.live.add(connection);
     connection.inode = identity.inode;
     const earlier = identity.inode === 0 ? undefined : this.#byInode.get(identity.inode);

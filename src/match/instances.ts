@@ -15,6 +15,8 @@ import { TupleMap } from "./tuple-map.ts";
 const MAX_UNBOUND = 1 << 16;
 /** Ranges kept for an instance that no socket has claimed yet. */
 const MAX_UNBOUND_RANGES = 4096;
+/** A connection that was over this long before its four-tuple came back waits for no accept. */
+const STALE_NS = 10e9;
 
 /** A connection as the wire shows it, seen from one of its ends (the local one). */
 export class Instance {
@@ -32,6 +34,10 @@ export class Instance {
   urgent = false;
   resetOut = false;
   resetIn = false;
+  /** The initiator answered the SYN-ACK: accept may return it. */
+  established = false;
+  /** Time of the last packet, ns. */
+  lastNs: number;
   /** Where it is remembered while no socket has claimed it. */
   slot = -1;
 
@@ -42,9 +48,12 @@ export class Instance {
     firstIn: number,
     keep: boolean,
     drops: CaptureDrops,
+    /** The SYN-ACK was sent here. */
+    readonly responder: boolean,
   ) {
     this.flow = flow;
     this.timeNs = timeNs;
+    this.lastNs = timeNs;
     this.firstOut = firstOut;
     this.firstIn = firstIn;
     this.keep = keep;
@@ -85,7 +94,10 @@ export class Flow {
   synSequence = 0;
   synBytes = 0;
   synNs = 0;
+  synDevice = 0;
   synOut = false;
+  /** In the list of flows whose sockets are still to be paired. */
+  listed = false;
 
   constructor(
     local: Uint32Array,
@@ -117,6 +129,7 @@ export class Instances {
   #connecting = new Uint16Array(65536);
   #unbound: (Instance | null)[] = new Array<Instance | null>(MAX_UNBOUND).fill(null);
   #unboundNext = 0;
+  #unpaired: Flow[] = [];
 
   listen(port: number): void {
     this.#listening[port] = 1;
@@ -132,7 +145,7 @@ export class Instances {
     if (count >= 0 && count < 65536) this.#connecting[port] = count;
   }
 
-  /** A socket was born: finds its instance, or lets it wait for one. */
+  /** A socket was born: it waits for its instance, and `pair` looks for one. */
   bind(connection: Connection): void {
     const { local, remote, lport, rport } = connection;
     let flow = this.#flows.get(local, 0, lport, remote, 0, rport);
@@ -142,8 +155,27 @@ export class Instances {
     }
     flow.bound++;
     connection.flow = flow;
-    flow.awaiting.push(connection);
-    this.#pair(flow);
+    const { awaiting } = flow;
+    let i = awaiting.length;
+    while (i > 0 && awaiting[i - 1]!.birthNs > connection.birthNs) i--;
+    awaiting.splice(i, 0, connection);
+    if (flow.listed) return;
+    flow.listed = true;
+    this.#unpaired.push(flow);
+  }
+
+  /**
+   * Finds the instances of new sockets. Only when all rings are read: births of one four-tuple may
+   * come from several, the later one first, and would take each other's instance.
+   */
+  pair(): void {
+    const flows = this.#unpaired;
+    if (flows.length === 0) return;
+    for (let i = 0; i < flows.length; i++) {
+      flows[i]!.listed = false;
+      this.#pair(flows[i]!);
+    }
+    flows.length = 0;
   }
 
   /** The socket is settled: its flow may go. */
@@ -181,7 +213,11 @@ export class Instances {
     let flow = this.#flows.get(local, a, localPort, remote, a, remotePort);
     if ((flags & TcpFlag.SYN) !== 0) {
       const payload = batch.payloadBytes[i]!;
-      if ((flags & TcpFlag.ACK) === 0 && payload === 0) return;
+      if ((flags & TcpFlag.ACK) === 0 && payload === 0) {
+        // Another attempt: what an earlier one carried is not of this connection.
+        if (flow !== null && flow.synSequence !== batch.sequence[i]!) flow.synBytes = 0;
+        return;
+      }
       if (flow === null) {
         // Of a SYN with data only what may be the target's is kept.
         if ((flags & TcpFlag.ACK) === 0 && !this.#expects(localPort, remotePort)) return;
@@ -192,6 +228,7 @@ export class Instances {
         flow.synSequence = batch.sequence[i]!;
         flow.synBytes = payload;
         flow.synNs = batch.timeNs[i]!;
+        flow.synDevice = batch.interfaceIndex[i]!;
         flow.synOut = out;
         return;
       }
@@ -213,13 +250,21 @@ export class Instances {
     const timeNs = batch.timeNs[i]!;
     const sequence = batch.sequence[i]!;
     if ((flags & TcpFlag.RST) !== 0) {
-      // A blind reset lies outside what was sent so far (RFC 5961 §3).
+      if (!mine.isNext(sequence)) return;
+      if (timeNs > instance.lastNs) instance.lastNs = timeNs;
       if (out) instance.resetOut = true;
       else instance.resetIn = true;
       if (instance.connection !== null) this.onSighting(instance.connection);
       return;
     }
     const bytes = batch.payloadBytes[i]!;
+    if (bytes > 0 && instance.ended && !mine.continues(sequence, bytes)) {
+      // The four-tuple came back, and the capture missed the handshake.
+      instance.flow.strays++;
+      return;
+    }
+    if (timeNs > instance.lastNs) instance.lastNs = timeNs;
+    if (out !== instance.responder) instance.established = true;
     if (bytes > 0) {
       // The urgent byte takes a sequence number, but is not in the stream that is read.
       if ((flags & TcpFlag.URG) !== 0 && !out) instance.urgent = true;
@@ -242,32 +287,39 @@ export class Instances {
   }
 
   #synAck(flow: Flow, batch: PacketBatch, i: number, out: boolean): void {
-    const firstOut = out ? batch.sequence[i]! : batch.acknowledgment[i]!;
-    const firstIn = out ? batch.acknowledgment[i]! : batch.sequence[i]!;
+    const sequence = batch.sequence[i]!;
+    const acknowledgment = batch.acknowledgment[i]!;
+    // Data in the SYN counts from the initial number like the rest, acknowledged here or not.
+    const dataInSyn =
+      flow.synBytes > 0 &&
+      flow.synOut !== out &&
+      (acknowledgment - flow.synSequence) >>> 0 <= flow.synBytes;
+    const initiator = dataInSyn ? flow.synSequence : acknowledgment;
+    const firstOut = out ? sequence : initiator;
+    const firstIn = out ? initiator : sequence;
     const current = flow.current;
     if (current !== null && current.firstOut === firstOut && current.firstIn === firstIn) return;
     const keep = flow.awaiting.length > 0 || this.#expects(flow.localPort, flow.remotePort);
     const timeNs = batch.timeNs[i]!;
-    const instance = new Instance(flow, timeNs, firstOut, firstIn, keep, this.drops);
+    const instance = new Instance(flow, timeNs, firstOut, firstIn, keep, this.drops, out);
     // The kernel answers a new SYN only when the old connection is over. One that never ended on
-    // the wire was never complete (a full accept queue): no accept will return it.
+    // the wire was never complete (a full accept queue, a scan): no accept will return it.
     for (let n = flow.unbound.length - 1; n >= 0; n--) {
       const old = flow.unbound[n]!;
-      if (old.ended) continue;
+      if (old.ended && old.established && old.lastNs + STALE_NS > timeNs) continue;
       flow.unbound.splice(n, 1);
       this.#unbound[old.slot] = null;
     }
     flow.current = instance;
     flow.unbound.push(instance);
     this.#remember(instance);
-    if (flow.synBytes > 0) {
-      const mine = flow.synOut ? instance.out : instance.in;
-      const first = flow.synOut ? firstOut : firstIn;
-      if (first === flow.synSequence) {
-        if (keep) mine.segment(first, flow.synBytes, flow.synNs, 0, this.drops);
-        else mine.pass(first, flow.synBytes);
-      }
-      flow.synBytes = 0;
+    if (dataInSyn) {
+      const mine = out ? instance.in : instance.out;
+      const { synBytes, synNs, synDevice } = flow;
+      if (keep) mine.segment(initiator, synBytes, synNs, synDevice, this.drops);
+      else mine.pass(initiator, synBytes);
+      // It may acknowledge the data too, but never comes here as a segment.
+      mine.acknowledge(acknowledgment, this.drops);
     }
     this.#pair(flow);
   }
@@ -275,22 +327,14 @@ export class Instances {
   /** Pairs sockets with instances, both in the order of their birth. */
   #pair(flow: Flow): void {
     const { unbound, awaiting } = flow;
-    let i = 0;
-    let c = 0;
-    while (i < unbound.length && c < awaiting.length) {
+    for (let i = 0; i < unbound.length && awaiting.length > 0; ) {
       const instance = unbound[i]!;
-      const connection = awaiting[c]!;
-      if (connection.connected) {
-        // The handshake of a socket that connects comes after connect was called.
-        if (instance.timeNs < connection.birthNs) {
-          i++;
-          continue;
-        }
-      } else if (instance.timeNs > connection.birthNs) {
-        // accept returned before this handshake: the socket's own one was not captured.
-        c++;
+      const c = candidate(awaiting, instance.timeNs);
+      if (c < 0) {
+        i++;
         continue;
       }
+      const connection = awaiting[c]!;
       unbound.splice(i, 1);
       awaiting.splice(c, 1);
       instance.connection = connection;
@@ -351,6 +395,23 @@ export class Instances {
     if (flow.bound > 0 || flow.unbound.length > 0 || flow.awaiting.length > 0) return;
     this.#flows.delete(flow.local, 0, flow.localPort, flow.remote, 0, flow.remotePort);
   }
+}
+
+/** Which of the sockets of a four-tuple, oldest first, a handshake at `timeNs` was of; or -1. */
+function candidate(awaiting: readonly Connection[], timeNs: number): number {
+  let found = -1;
+  for (let c = 0; c < awaiting.length; c++) {
+    const { connected, birthNs, unboundNs } = awaiting[c]!;
+    if (connected) {
+      // connect is called before the handshake: of several the last, the others' were not captured.
+      // Nor was that of a socket that is closed already.
+      if (birthNs <= timeNs && !(unboundNs >= 0 && unboundNs < timeNs)) found = c;
+    } else if (timeNs <= birthNs) {
+      // accept returns after it, oldest first.
+      return c;
+    }
+  }
+  return found;
 }
 
 function sameWords(a: Uint32Array, b: Uint32Array): boolean {

@@ -4,7 +4,7 @@
 import { Reason } from "../output/reasons.ts";
 import type { Connection, Progress } from "./connection.ts";
 import { type CaptureDrops, Seen } from "./sightings.ts";
-import type { CallSink, Side } from "./merge.ts";
+import { type CallSink, Direction, type Side } from "./merge.ts";
 
 /** What settling needs of the engine. */
 export interface Books {
@@ -35,32 +35,31 @@ function settleOut(books: Books, connection: Connection, queuedBytes: number): v
   const side = connection.out;
   const { calls, sightings } = side;
   const { sink } = books;
-  completeCalls(side, connection.outProgress);
+  const { active, callNs } = connection.outProgress;
+  const alone = completeCalls(side, connection.outProgress) && active === 1;
   if (sightings === null) side.lose(books.unfound(connection));
   if (sightings === null || side.lost) {
     side.merge(connection, sink);
     return;
   }
-  const { active, callNs } = connection.outProgress;
   if (active > 0 && sightings.high > calls.edge) {
     // The process died inside a call: what the wire shows beyond the last record is that call's.
     books.interrupted++;
     const bytes = sightings.high - calls.edge;
-    if (active === 1) {
+    if (alone) {
       calls.add(calls.edge, bytes, callNs, connection.fd, connection.pid, false, 0);
     } else {
       calls.skipTo(calls.edge + bytes, Reason.interrupted);
     }
   }
   const drops = books.instances.drops;
-  const missed = sightings.missedReason(drops);
   // Sighted beyond a hole that nothing filled: the bytes in the hole were sent, or never will be.
-  if (sightings.holes > 0) sightings.bookTo(sightings.high, missed);
+  if (sightings.holes > 0) sightings.bookMissed(sightings.high, drops);
   // A FIN takes a sequence number of its own.
   const acknowledged =
     sightings.finAt >= 0 ? Math.min(sightings.acknowledged, sightings.finAt) : sightings.acknowledged;
   const sent = Math.max(acknowledged, sightings.finAt);
-  if (sent > sightings.edge) sightings.bookTo(Math.min(sent, calls.edge), missed);
+  if (sent > sightings.edge) sightings.bookMissed(Math.min(sent, calls.edge), drops);
   side.merge(connection, sink);
   if (side.position < calls.edge) {
     if (queuedBytes > 0) side.leaveInFlight(connection, sink);
@@ -81,25 +80,31 @@ function settleIn(books: Books, connection: Connection): void {
   }
   // What was read had arrived, sighted or not.
   if (sightings.edge < calls.edge) {
-    sightings.bookTo(calls.edge, sightings.missedReason(books.instances.drops));
+    sightings.bookMissed(calls.edge, books.instances.drops);
   }
   side.merge(connection, sink);
   // Beyond a hole bytes have arrived, but no application can have read them.
   const rest = sightings.edge - calls.edge;
-  const beyondHole = sightings.high - sightings.edge;
   const unread = rest > 0 ? unreadBytes(connection, rest) : 0;
-  side.stats.bytesUnread = unread + Math.max(0, beyondHole);
+  side.stats.bytesUnread = unread + sightings.aheadBytes;
   side.stats.bytesUnexplained = Math.max(0, rest - unread);
 }
 
-/** All records that will ever come are here: gaps are lost records. */
-function completeCalls(side: Side, progress: Progress): void {
+/**
+ * All records that will ever come are here: gaps are lost records. Returns whether a call that was
+ * cut off can have overlapped with no other.
+ */
+function completeCalls(side: Side, progress: Progress): boolean {
   const { calls } = side;
   while (calls.waiting > 0) calls.skipGap(Reason.ringDrop);
-  calls.release();
-  if (progress.off > calls.edge && progress.off <= Number.MAX_SAFE_INTEGER) {
+  if (progress.off > calls.known && progress.off <= Number.MAX_SAFE_INTEGER) {
     calls.skipTo(progress.off, Reason.ringDrop);
   }
+  const alone = !calls.open;
+  // A read that was cut off gave nothing to anybody, but what was written left.
+  if (progress.active > 0 && side.direction === Direction.Out) calls.doubt();
+  calls.release();
+  return alone;
 }
 
 /** Of `rest` bytes that arrived in order and that no call returned, those still in the kernel. */

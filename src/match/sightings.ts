@@ -20,11 +20,17 @@ export const Seen = { end: 0, timeNs: 1, inorderNs: 2, reason: 3, stride: 4 } as
 /** No window is larger (RFC 7323 §2.3: 2^30): farther offsets are not of this connection. */
 const MAX_WINDOW_BYTES = 2 ** 30;
 
+/** What may be on its way, unseen: no socket buffer is larger unless somebody made it so. */
+const MAX_UNSEEN_BYTES = 2 ** 26;
+
 /** Ranges kept for one direction of one connection (32 bytes each) before times are given up. */
 export const MAX_RANGES = 1 << 18;
 
 /** What arrived behind a missed segment was in order when it arrived, for all that is known. */
 const UNTOLD = -Infinity;
+
+/** Ranges that wait behind holes at the most; then the first hole is given up. */
+const MAX_AHEAD = 4096;
 
 interface Ahead {
   start: number;
@@ -58,7 +64,8 @@ export class Sightings {
   /** Everything below was acknowledged by the receiver. */
   acknowledged = 0;
   packets = 0;
-  lastNs = -Infinity;
+  /** Time of the last segment with payload, ns. */
+  lastDataNs = -Infinity;
 
   #sequenceOfHigh: number;
   #ahead: Ahead[] = [];
@@ -75,8 +82,27 @@ export class Sightings {
     return this.#ahead.length;
   }
 
+  /** Bytes sighted beyond a hole. */
+  get aheadBytes(): number {
+    let bytes = 0;
+    for (const { start, end } of this.#ahead) bytes += end - start;
+    return bytes;
+  }
+
   offsetOf(sequence: number): number {
     return this.high + ((sequence - this.#sequenceOfHigh) | 0);
+  }
+
+  /** Whether a reset with this number is none that was guessed or late (RFC 5961 §3). */
+  isNext(sequence: number): boolean {
+    const offset = this.offsetOf(sequence);
+    return offset >= this.acknowledged && offset <= this.high + MAX_UNSEEN_BYTES;
+  }
+
+  /** Whether a segment repeats what was sighted, or comes right behind it. */
+  continues(sequence: number, bytes: number): boolean {
+    const start = this.offsetOf(sequence);
+    return start === this.high || start + bytes <= this.high;
   }
 
   /**
@@ -95,11 +121,21 @@ export class Sightings {
     const end = start + bytes;
     if (start > this.high + MAX_WINDOW_BYTES || end < edge - MAX_WINDOW_BYTES) return false;
     this.packets++;
-    if (timeNs > this.lastNs) this.lastNs = timeNs;
+    if (timeNs > this.lastDataNs) this.lastDataNs = timeNs;
     if (this.#device < 0) this.#device = device;
     // Keep-alive probes repeat the byte before the window, which may be the SYN itself.
     if (start < 0) start = 0;
     if (end <= start) return true;
+    // What was acknowledged before it was sighted had passed before: this is a repetition.
+    if (this.acknowledged > edge) this.bookMissed(Math.min(this.acknowledged, end), drops);
+    this.#take(start, end, timeNs, device, drops);
+    if (end > this.high) this.#raiseHigh(end);
+    this.#dropsAtLast = drops.drained;
+    return true;
+  }
+
+  #take(start: number, end: number, timeNs: number, device: number, drops: CaptureDrops): void {
+    const edge = this.edge;
     if (start <= edge && this.#ahead.length === 0) {
       if (end <= edge) {
         if (device === this.#device) this.retransmitted += end - start;
@@ -110,9 +146,6 @@ export class Sightings {
     } else {
       this.#outOfOrder(start, end, timeNs, device, drops);
     }
-    if (end > this.high) this.#raiseHigh(end);
-    this.#dropsAtLast = drops.drained;
-    return true;
   }
 
   /**
@@ -120,8 +153,9 @@ export class Sightings {
    * should one be born later, everything up to here is booked as `unborn`.
    */
   pass(sequence: number, bytes: number): void {
-    const end = this.offsetOf(sequence) + bytes;
-    if (end > this.high && end < this.high + MAX_WINDOW_BYTES) this.#raiseHigh(end);
+    const start = this.offsetOf(sequence);
+    const end = start + bytes;
+    if (end > this.high && start <= this.high + MAX_WINDOW_BYTES) this.#raiseHigh(end);
   }
 
   /** Forgets the times of everything sighted so far. */
@@ -161,9 +195,15 @@ export class Sightings {
     if (end > this.high) this.#raiseHigh(end);
   }
 
-  /** Why a byte that was transmitted is not among the sightings. */
-  missedReason(drops: CaptureDrops): number {
-    return drops.now > this.#dropsAtLast ? Reason.captureDrop : Reason.unseen;
+  /** Books what below `end` was not sighted as missed by the capture, each hole for its reason. */
+  bookMissed(end: number, drops: CaptureDrops): void {
+    const ahead = this.#ahead;
+    while (this.edge < end) {
+      const first = ahead.length > 0 ? ahead[0]! : null;
+      const dropsBefore = first === null ? this.#dropsAtLast : first.dropsBeforeHole;
+      const reason = drops.now > dropsBefore ? Reason.captureDrop : Reason.unseen;
+      this.bookTo(first === null ? end : Math.min(first.start, end), reason);
+    }
   }
 
   #outOfOrder(
@@ -174,14 +214,15 @@ export class Sightings {
     drops: CaptureDrops,
   ): void {
     const ahead = this.#ahead;
+    // A peer that leaves thousands of holes open is not served by exactness.
+    if (ahead.length >= MAX_AHEAD) this.bookTo(ahead[0]!.start, Reason.overflow);
     let start = from;
     if (start < this.edge) {
       const again = Math.min(end, this.edge) - start;
       if (device === this.#device) this.retransmitted += again;
       start += again;
     }
-    let i = 0;
-    while (i < ahead.length && ahead[i]!.end <= start) i++;
+    let i = firstBehind(ahead, start);
     while (start < end) {
       const next = i < ahead.length ? ahead[i]! : null;
       const until = next === null ? end : Math.min(end, next.start);
@@ -257,4 +298,16 @@ export class Sightings {
     values[i + Seen.inorderNs] = inorderNs;
     values[i + Seen.reason] = reason;
   }
+}
+
+/** Index of the first range that ends behind `offset`. */
+function firstBehind(ahead: readonly Ahead[], offset: number): number {
+  let low = 0;
+  let high = ahead.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (ahead[middle]!.end <= offset) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }

@@ -45,7 +45,6 @@ export class SocketTable {
     this.#connections[entry] = null;
     this.#settled[entry] = connection.generation;
     this.#live--;
-    this.#empty();
   }
 
   /** Returns the ports that its processes were still connecting to. */
@@ -53,7 +52,6 @@ export class SocketTable {
     this.ended = true;
     const ports = [...this.#connecting.values()];
     this.#connecting.clear();
-    this.#empty();
     return ports;
   }
 
@@ -87,11 +85,8 @@ export class SocketTable {
     return port;
   }
 
-  /** The memory of thousands of short-lived processes must not add up. */
-  #empty(): void {
-    if (!this.ended || this.#live > 0) return;
-    this.#connections.length = 0;
-    this.#settled.length = 0;
-    this.#datagrams.clear();
+  /** Nothing will ask for it again: thousands of short-lived processes must not add up. */
+  get isEmpty(): boolean {
+    return this.ended && this.#live === 0;
   }
 }

@@ -4,7 +4,8 @@
 // Lines go to the kernel in chunks, and at `sync` in any case; what it has taken survives the end
 // of this process, however it comes. A `.gz` log is a row of complete gzip members, one a chunk.
 
-import { MemberEncoder } from "../ffi/zlib.ts";
+import { KQTimeError } from "../errors.ts";
+import { MEMBER_SIGNATURE, MemberEncoder } from "../ffi/zlib.ts";
 import { writeBooks } from "./books.ts";
 import { repairEnd } from "./gzip-end.ts";
 import { ascii, LineBuffer } from "./line.ts";
@@ -26,6 +27,8 @@ const LINE_BYTES = 320 + NAME_MAX_BYTES;
  * 36, level 6 3.8 µs and 32, level 9 7 µs and 31.
  */
 const LEVEL = 1;
+/** RFC 1952, section 2.3.1: ID1 and ID2. */
+const GZIP_MAGIC_BYTES = 2;
 
 const OUT = ascii("KQTIME-OUT;start=");
 const IN = ascii("KQTIME-IN;start=");
@@ -54,6 +57,18 @@ function endsInLine(sink: FileSink): boolean {
   } catch {
     return false;
   }
+}
+
+/** Whether a compressed log may follow: an empty file, a pipe, or one that begins as gzip does. */
+function startsAsGzip(sink: FileSink): boolean {
+  let start: Uint8Array;
+  try {
+    start = sink.readStart(GZIP_MAGIC_BYTES);
+  } catch {
+    // It may be written but not read.
+    return true;
+  }
+  return start.every((byte, i) => byte === MEMBER_SIGNATURE[i]);
 }
 
 export interface LogOptions {
@@ -95,9 +110,25 @@ export class Log {
       throw error;
     }
     const log = new Log(sink, encoder, options.baseSec);
-    if (encoder !== null) repairEnd(sink, encoder);
+    if (encoder !== null) {
+      if (!startsAsGzip(sink)) {
+        log.close();
+        throw new KQTimeError(
+          "E_LOG",
+          "open",
+          `log "${path}" is no gzip file, and a compressed log cannot be appended to it: ` +
+            "name another file, or one without .gz",
+        );
+      }
+      repairEnd(sink, encoder);
+    }
     else if (endsInLine(sink)) log.#text.put(NEWLINE);
     return log;
+  }
+
+  /** Of the file, to tell it from others; null for a device. */
+  get identity(): string | null {
+    return this.#sink.identity;
   }
 
   /** Lines that the kernel has taken; those since the last chunk are not among them yet. */
@@ -242,8 +273,10 @@ export class Log {
 
   #makeRoom(): boolean {
     if (!this.shedding) {
+      if (this.#sink.slow) this.#sink.retry();
       this.#flush();
       if (this.#text.room >= LINE_BYTES) return true;
+      this.#sink.lost();
     }
     this.linesLost++;
     return false;

@@ -2,87 +2,13 @@
 // failing write must neither stop the target nor tear the file: what the kernel did not take is
 // kept, byte for byte, and tried again; meanwhile nothing else is written.
 
-import {
-  closeSync,
-  constants,
-  fchownSync,
-  fstatSync,
-  ftruncateSync,
-  openSync,
-  readSync,
-  writeSync,
-} from "node:fs";
+import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs";
 import { KQTimeError } from "../errors.ts";
+import { errnoOf, O_CLOEXEC, openPrivate, reasonOf } from "./open-file.ts";
 
-/** Not in node's constants; Linux, x86-64 and arm64. */
-const O_CLOEXEC = 0o2000000;
-const MODE = 0o600;
-
-/** The errno name of a system error, for example `ENOSPC`. */
-export function errnoOf(error: unknown): string {
-  const code = (error as { code?: unknown } | null)?.code;
-  return typeof code === "string" ? code : String(error);
-}
-
-const ERRNO_TEXT: Record<string, string> = {
-  EACCES: "permission denied",
-  EDQUOT: "the disk quota is used up",
-  EAGAIN: "its reader is too slow",
-  EFBIG: "the file may not grow further",
-  EIO: "input/output error",
-  EISDIR: "it is a directory",
-  ELOOP: "it is a symbolic link, which is not followed; name the file itself",
-  ENOENT: "no such directory",
-  ENOSPC: "no space left on the device",
-  ENOTDIR: "part of the path is not a directory",
-  ENXIO: "nobody reads that pipe",
-  EPERM: "operation not permitted",
-  EPIPE: "its reader is gone",
-  EROFS: "the file system is read-only",
-};
-
-function reasonOf(error: unknown): string {
-  const code = errnoOf(error);
-  const text = ERRNO_TEXT[code];
-  return text === undefined ? code : `${text} (${code})`;
-}
-
-/** Numeric environment variable that sudo sets, else -1. */
-function sudoId(name: string): number {
-  const text = process.env[name] ?? "";
-  return /^\d{1,10}$/.test(text) ? Number(text) : -1;
-}
-
-/** Opens for appending; a new file is private, and belongs to who called sudo. */
-function openFile(path: string): number {
-  // O_NONBLOCK: a pipe without a reader is an error then, not a wait for ever.
-  const flags =
-    constants.O_WRONLY |
-    constants.O_APPEND |
-    constants.O_CREAT |
-    constants.O_NOFOLLOW |
-    constants.O_NONBLOCK |
-    O_CLOEXEC;
-  let fd: number;
-  try {
-    fd = openSync(path, flags | constants.O_EXCL, MODE);
-  } catch (error) {
-    // Keeping O_CREAT keeps fs.protected_regular's guard in shared folders (proc_sys_fs(5)).
-    if (errnoOf(error) !== "EEXIST") throw error;
-    return openSync(path, flags, MODE);
-  }
-  if (process.getuid?.() === 0) {
-    const uid = sudoId("SUDO_UID");
-    const gid = sudoId("SUDO_GID");
-    // Best effort: a file system without owners (vfat) refuses, and the log is still good.
-    if (uid >= 0 && gid >= 0) {
-      try {
-        fchownSync(fd, uid, gid);
-      } catch {}
-    }
-  }
-  return fd;
-}
+/** At the end, how long a pipe's slow reader is waited for. */
+const SLOW_READER_MS = 5000;
+const SLOW_READER_STEP_MS = 2;
 
 export class FileSink {
   /** Lines whose bytes the kernel has taken. */
@@ -95,7 +21,16 @@ export class FileSink {
   #pending = new Uint8Array(0);
   #pendingLines = 0;
 
-  private constructor(fd: number, path: string, onError: (message: string) => void) {
+  /** Bytes wait for nothing but a pipe's reader. */
+  slow = false;
+
+  private constructor(
+    fd: number,
+    /** Of the file, as in `OpenedFile`. */
+    readonly identity: string | null,
+    path: string,
+    onError: (message: string) => void,
+  ) {
     this.#fd = fd;
     this.#path = path;
     this.#onError = onError;
@@ -104,7 +39,8 @@ export class FileSink {
   /** @throws KQTimeError `E_LOG` */
   static open(path: string, onError: (message: string) => void): FileSink {
     try {
-      return new FileSink(openFile(path), path, onError);
+      const { fd, identity } = openPrivate(path, { append: true });
+      return new FileSink(fd, identity, path, onError);
     } catch (error) {
       const why = `log "${path}" cannot be opened: ${reasonOf(error)}`;
       throw new KQTimeError("E_LOG", "open", why, undefined, { cause: error });
@@ -129,12 +65,21 @@ export class FileSink {
   readEnd(bytes: number): Uint8Array {
     const size = this.fileBytes;
     const length = Math.min(bytes, size);
+    return this.#read(size - length, length);
+  }
+
+  /** The file's first `bytes` bytes at the most. @throws as `readEnd` does */
+  readStart(bytes: number): Uint8Array {
+    return this.#read(0, Math.min(bytes, this.fileBytes));
+  }
+
+  #read(at: number, length: number): Uint8Array {
     const found = new Uint8Array(length);
     if (length === 0) return found;
     // By the descriptor, so that it is the same file whatever has become of the path.
     const fd = openSync(`/proc/self/fd/${this.#fd}`, constants.O_RDONLY | O_CLOEXEC);
     try {
-      return found.subarray(0, readSync(fd, found, 0, length, size - length));
+      return found.subarray(0, readSync(fd, found, 0, length, at));
     } finally {
       closeSync(fd);
     }
@@ -173,6 +118,11 @@ export class FileSink {
     return true;
   }
 
+  /** A line is lost while bytes wait; the user is told if nothing has told him yet. */
+  lost(): void {
+    if (this.slow) this.#failed({ code: "EAGAIN" });
+  }
+
   /** Tells the user, once for each kind of failure. */
   report(kind: string, message: string): void {
     if (this.#reported.has(kind)) return;
@@ -182,7 +132,10 @@ export class FileSink {
 
   /** Closes and returns how many lines were given to it and never written. */
   close(): number {
-    this.retry();
+    const deadline = performance.now() + SLOW_READER_MS;
+    while (!this.retry() && this.slow && performance.now() < deadline) {
+      Bun.sleepSync(SLOW_READER_STEP_MS);
+    }
     try {
       closeSync(this.#fd);
     } catch (error) {
@@ -194,12 +147,16 @@ export class FileSink {
   /** How many of the bytes the kernel took. */
   #attempt(bytes: Uint8Array, length: number): number {
     let done = 0;
+    this.slow = false;
     while (done < length) {
       try {
         done += writeSync(this.#fd, bytes, done, length - done);
       } catch (error) {
-        if (errnoOf(error) === "EINTR") continue;
-        this.#failed(error);
+        const code = errnoOf(error);
+        if (code === "EINTR") continue;
+        // Not a failure as long as no line is lost by it.
+        if (code === "EAGAIN") this.slow = true;
+        else this.#failed(error);
         break;
       }
     }

@@ -26,14 +26,15 @@ export class Processes {
   }
 
   /**
-   * Whether a process still has a ring mapped. A forked child that executes another program has
-   * lost it, and if the preload library does not work on that program, says nothing of it.
+   * Whether a process has the memfd of this inode mapped. A forked child that executes another
+   * program has lost it; a pid of another pid namespace, or one that a target made up, never had.
    */
-  mapsRing(pid: number): boolean {
+  maps(pid: number, inode: number): boolean {
     try {
-      return readFileSync(`/proc/${pid}/maps`, "latin1").includes("/memfd:kqtime");
+      const text = readFileSync(`/proc/${pid}/maps`, "latin1");
+      return new RegExp(`^\\S+ rw-s \\S+ \\S+ ${inode} +/memfd:kqtime`, "m").test(text);
     } catch {
-      return processExists(pid);
+      return false;
     }
   }
 

@@ -146,25 +146,34 @@ export class Ring {
     return Atomics.load(this.#words, this.#entriesAt + index * ENTRY_WORDS);
   }
 
-  /** Lets the target use an entry again, if it still is of `generation`. */
-  freeEntry(index: number, generation: number): void {
-    if (index >= this.entryCount) return;
+  /**
+   * Lets the target use an entry again, if it still is of `generation`. Returns false if a call is
+   * in progress there, unless `force` is set.
+   */
+  freeEntry(index: number, generation: number, force = false): boolean {
+    if (index >= this.entryCount) return true;
     const at = this.#entriesAt + index * ENTRY_WORDS;
     const state = Atomics.load(this.#words, at);
-    if (state >>> Constant.stateBits !== generation) return;
-    if ((state & STATE_MASK) === State.Filling || (state & STATE_MASK) === State.Free) return;
+    if (state >>> Constant.stateBits !== generation) return true;
+    if ((state & STATE_MASK) === State.Filling || (state & STATE_MASK) === State.Free) return true;
     // A twin that is still inside a call would count it to the next socket that lives here.
     const active =
       Atomics.load(this.#words, at + EntryWord.out + DirectionWord.calls) |
       Atomics.load(this.#words, at + EntryWord.in + DirectionWord.calls);
-    if ((active & 0xffff) !== 0) return;
+    if ((active & 0xffff) !== 0 && !force) return false;
     Atomics.compareExchange(this.#words, at, state, ((generation << Constant.stateBits) | State.Free) >>> 0);
+    return true;
   }
 
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
     this.#mapping.close();
+  }
+
+  /** Inode of its memory. */
+  get inode(): number {
+    return this.#mapping.inode;
   }
 
   get closed(): boolean {

@@ -19,6 +19,10 @@ export interface RecordFeed {
 
 /** A slot that is claimed and stays uncommitted this long is looked into, ms. */
 const STALL_MS = 100;
+/** New rings taken in a round: more wait for the next one. */
+const ACCEPTS_A_ROUND = 64;
+/** An entry whose call never ended (its process was killed inside) is freed after this long, ms. */
+const FORCE_FREE_MS = 60_000;
 /** How often children that outlived the maker of their ring are looked into, ms. */
 const MAPS_EVERY_MS = 250;
 
@@ -28,7 +32,6 @@ interface Table {
   readonly ring: Ring;
   /** Rings in use that refer to it, its own included. */
   rings: number;
-  ended: boolean;
 }
 
 export class Rings {
@@ -37,11 +40,12 @@ export class Rings {
   readonly #feed: RecordFeed;
   readonly #processes = new Processes();
   readonly #rings: Ring[] = [];
-  readonly #tables: Table[] = [];
+  readonly #tables = new Map<number, Table>();
   readonly #byId = new Map<bigint, Table>();
   readonly #slot = new Uint32Array(new ArrayBuffer(SLOT_WORDS * 4));
   readonly #entry = new Uint32Array(new ArrayBuffer(ENTRY_WORDS * 4));
   readonly #stalledSince = new Map<Ring, number>();
+  readonly #unfreed: { table: number; entry: number; generation: number; sinceMs: number }[] = [];
   #aliveAtMs = -Infinity;
   #mapsAtMs = -Infinity;
   #closedLosses = new Float64Array(Loss.Count);
@@ -71,14 +75,20 @@ export class Rings {
     return this.#rings.length;
   }
 
-  /** Pids of the processes that may still write records. */
+  /** Pids of the target's processes that live: sharing its memory, as the kernel says. */
   processes(): number[] {
-    return [...new Set(this.#rings.flatMap((ring) => [...ring.users]))];
+    const pids = new Set<number>();
+    for (const ring of this.#rings) {
+      for (const pid of ring.users) if (this.#processes.maps(pid, ring.inode)) pids.add(pid);
+    }
+    return [...pids];
   }
 
   /** Takes the rings that processes have announced. */
   accept(): void {
-    for (let received = this.#listener.next(); received; received = this.#listener.next()) {
+    for (let n = 0; n < ACCEPTS_A_ROUND; n++) {
+      const received = this.#listener.next(ACCEPTS_A_ROUND);
+      if (received === null) return;
       this.#attach(received);
     }
   }
@@ -112,6 +122,7 @@ export class Rings {
       this.#processes.remove(pid);
       for (const ring of this.#rings) ring.users.delete(pid);
     }
+    this.#freeLate(nowMs);
     const lookIntoChildren = nowMs - this.#mapsAtMs >= MAPS_EVERY_MS;
     if (lookIntoChildren) this.#mapsAtMs = nowMs;
     for (let i = this.#rings.length - 1; i >= 0; i--) {
@@ -119,7 +130,7 @@ export class Rings {
       ring.beat();
       if (lookIntoChildren && !ring.users.has(ring.pid)) {
         for (const child of ring.users) {
-          if (!this.#processes.mapsRing(child)) ring.users.delete(child);
+          if (!this.#processes.maps(child, ring.inode)) ring.users.delete(child);
         }
       }
       if (ring.users.size > 0) continue;
@@ -130,16 +141,17 @@ export class Rings {
 
   /** Reads the entry of a socket again, for what has changed in it. */
   refresh(table: number, entry: number): void {
-    const { ring } = this.#tables[table]!;
-    if (!ring.closed && ring.copyEntry(entry, this.#entry)) {
+    const ring = this.#tables.get(table)?.ring;
+    if (ring !== undefined && ring.copyEntry(entry, this.#entry)) {
       this.#feed.entry(table, entry, this.#entry);
     }
   }
 
   /** Gives an entry back to the target. */
   free(table: number, entry: number, generation: number): void {
-    const { ring } = this.#tables[table]!;
-    if (!ring.closed) ring.freeEntry(entry, generation);
+    const ring = this.#tables.get(table)?.ring;
+    if (ring === undefined || ring.freeEntry(entry, generation)) return;
+    this.#unfreed.push({ table, entry, generation, sinceMs: performance.now() });
   }
 
   losses(reason: number): number {
@@ -157,9 +169,8 @@ export class Rings {
 
   /** Reads the sockets' last states of a table whose processes have all ended. */
   close(): void {
-    for (const table of this.#tables) if (!table.ended) this.#endTable(table);
+    for (const table of [...this.#tables.values()]) this.#endTable(table);
     for (const ring of this.#rings) ring.close();
-    for (const table of this.#tables) table.ring.close();
     this.#rings.length = 0;
   }
 
@@ -179,11 +190,12 @@ export class Rings {
 
   #take(ring: Ring, slot: Uint32Array): void {
     const feed = this.#feed;
-    const table = this.#tables[ring.table]!;
+    const table = this.#tables.get(ring.table)!;
     const kind = slot[SlotWord.kind]! & 0xff;
     if (kind === Kind.Fork) {
+      // The pid is the target's own word: only the kernel's maps prove that it shares this ring.
       const child = slot[SlotWord.pid]! | 0;
-      if (ring.pid === ring.ownPid && child > 0 && !this.#hasOwnRing(child, ring.table)) {
+      if (child > 0 && !this.#hasOwnRing(child, ring.table) && this.#processes.maps(child, ring.inode)) {
         this.#processes.add(child);
         ring.users.add(child);
       }
@@ -224,32 +236,42 @@ export class Rings {
       return;
     }
     let mapping: Mapping | null = null;
+    let ring: Ring;
+    let table: Table;
     try {
       mapping = Mapping.adopt(fd);
-      const ring = new Ring(mapping, pid);
-      if (ring.entryCount > 0) {
-        if (this.#byId.has(ring.id)) throw new KQTimeError("E_RING", "attach", "a ring came twice");
-        const table = { number: this.#feed.addTable(), ring, rings: 0, ended: false };
-        this.#tables.push(table);
-        this.#byId.set(ring.id, table);
-      }
-      const table = this.#byId.get(ring.tableId);
-      if (table === undefined || table.ended) {
-        throw new KQTimeError("E_RING", "attach", "a ring refers to an unknown socket table");
-      }
-      // The same pid again: a forked child made a ring of its own and leaves the inherited one, or
-      // the process executed another program.
-      for (const other of this.#rings) other.users.delete(pid);
-      ring.table = table.number;
-      table.rings++;
-      this.#processes.add(pid);
-      this.#rings.push(ring);
-      this.attached++;
-      this.onAttach(ring);
+      ring = new Ring(mapping, pid);
+      table = this.#tableOf(ring);
     } catch (error) {
       mapping?.close();
       this.#reject(error instanceof Error ? error.message : String(error));
+      return;
     }
+    // The same pid again: a forked child made a ring of its own and leaves the inherited one, or
+    // the process executed another program.
+    for (const other of this.#rings) other.users.delete(pid);
+    ring.table = table.number;
+    table.rings++;
+    this.#processes.add(pid);
+    this.#rings.push(ring);
+    this.attached++;
+    this.onAttach(ring);
+  }
+
+  /** The socket table that a new ring brings or refers to. @throws KQTimeError `E_RING` */
+  #tableOf(ring: Ring): Table {
+    const known = this.#byId.get(ring.tableId);
+    if (ring.entryCount === 0) {
+      if (known !== undefined) return known;
+      throw new KQTimeError("E_RING", "attach", "a ring refers to an unknown socket table");
+    }
+    if (ring.tableId !== ring.id || known !== undefined) {
+      throw new KQTimeError("E_RING", "attach", "a ring brings a socket table under a wrong name");
+    }
+    const table = { number: this.#feed.addTable(), ring, rings: 0 };
+    this.#tables.set(table.number, table);
+    this.#byId.set(ring.id, table);
+    return table;
   }
 
   #hasOwnRing(pid: number, table: number): boolean {
@@ -285,8 +307,11 @@ export class Rings {
     if (since === undefined) {
       this.#stalledSince.set(ring, nowMs);
     } else if (nowMs - since >= STALL_MS) {
-      ring.skip();
-      this.#read(ring, ring.slotCount);
+      for (let left = ring.backlog(); left > 0 && left <= ring.slotCount; left = ring.backlog()) {
+        ring.skip();
+        this.badRecords++;
+        this.#read(ring, ring.slotCount);
+      }
       ring.publish();
     }
   }
@@ -298,15 +323,27 @@ export class Rings {
       this.#closedLosses[reason]! += ring.losses(reason);
     }
     this.#closedSkipped += ring.skipped;
-    const table = this.#tables[ring.table]!;
+    const table = this.#tables.get(ring.table)!;
     if (table.ring !== ring) ring.close();
     if (--table.rings === 0) this.#endTable(table);
+  }
+
+  #freeLate(nowMs: number): void {
+    const unfreed = this.#unfreed;
+    let kept = 0;
+    for (const late of unfreed) {
+      const ring = this.#tables.get(late.table)?.ring;
+      const force = nowMs - late.sinceMs > FORCE_FREE_MS;
+      if (ring !== undefined && !ring.freeEntry(late.entry, late.generation, force)) {
+        unfreed[kept++] = late;
+      }
+    }
+    unfreed.length = kept;
   }
 
   /** Shows every socket of the table once more, then lets its memory go. */
   #endTable(table: Table): void {
     const { ring, number } = table;
-    table.ended = true;
     const used = ring.entriesUsed();
     for (let i = 0; i < used; i++) {
       if (ring.entryState(i) !== 0 && ring.copyEntry(i, this.#entry)) {
@@ -315,6 +352,7 @@ export class Rings {
     }
     this.#feed.endTable(number);
     this.#byId.delete(ring.id);
+    this.#tables.delete(number);
     ring.close();
   }
 }

@@ -69,6 +69,7 @@ export class Collector implements RecordFeed {
   #pressed = 0;
   #busy = false;
   #captureFailed = false;
+  #netlinkFailed = false;
   #hurry = false;
   #wake: () => void = () => {};
 
@@ -236,10 +237,16 @@ export class Collector implements RecordFeed {
     engine.pending(work);
     if (work.length === 0) return false;
     const queues = new TupleMap<{ bytes: number }>();
-    for (const q of socketQueues()) {
-      queues.set(q.localWords, 0, q.localPort, q.remoteWords, 0, q.remotePort, {
-        bytes: q.sendQueueBytes,
-      });
+    try {
+      for (const q of socketQueues()) {
+        queues.set(q.localWords, 0, q.localPort, q.remoteWords, 0, q.remotePort, {
+          bytes: q.sendQueueBytes,
+        });
+      }
+    } catch (error) {
+      // Without the kernel's answer, what was not seen by now is taken for never sent.
+      this.#warnOnce(error);
+      return false;
     }
     let waiting = false;
     for (const connection of work) {
@@ -255,12 +262,27 @@ export class Collector implements RecordFeed {
   #readDevices(): void {
     const inner = this.#engine.innerDevices;
     const before = [...inner].join();
-    this.#devices.refresh();
+    try {
+      this.#devices.refresh();
+    } catch (error) {
+      this.#warnOnce(error);
+      return;
+    }
     inner.clear();
     for (const device of this.#devices.list) {
       if (this.#devices.isInner(device.index)) inner.add(device.index);
     }
     if ([...inner].join() !== before) this.#tape?.inner(inner);
+  }
+
+  /** A measurement goes on without netlink, and says what that costs. */
+  #warnOnce(error: unknown): void {
+    if (this.#netlinkFailed) return;
+    this.#netlinkFailed = true;
+    const why = error instanceof Error ? error.message : String(error);
+    this.#parts.onWarning(
+      `${why}: bytes in send queues at the end, and bridges, cannot be told from others`,
+    );
   }
 
   /** Lets signals and timers in; sleeps when there is nothing to do. */

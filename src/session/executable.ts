@@ -4,12 +4,15 @@
 import { accessSync, closeSync, constants, openSync, readSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { ExitCode, KQTimeError } from "../errors.ts";
+import { readAttribute } from "../ffi/libc.ts";
 
 const PT_INTERP = 3;
 const MACHINES: Record<string, number> = { x64: 62, arm64: 183 };
 const MAX_INTERPRETERS = 4;
 const S_ISUID = 0o4000;
-const S_ISGID = 0o2000;
+/** Without the right to execute, the bit means something else (inode(7)). */
+const SETGID = 0o2010;
+const VFS_CAP_EFFECTIVE = 1;
 
 /** Finds a command as execvp(3) does. @throws KQTimeError exit codes 126 and 127 */
 export function findCommand(command: string, path = process.env.PATH ?? "/usr/bin:/bin"): string {
@@ -38,31 +41,45 @@ export function findCommand(command: string, path = process.env.PATH ?? "/usr/bi
   throw new KQTimeError("E_CANNOT_RUN", "exec", why, ExitCode.CannotRun);
 }
 
+/** Whom a program will run as, and where its interpreters are looked for. */
+export interface RunsAs {
+  readonly uid: number;
+  readonly gid: number;
+  readonly path: string | undefined;
+}
+
 /** Why the preload library would have no effect on a program, or null if it has. */
-export function whyUnmeasurable(file: string, ownUid = process.getuid?.() ?? 0): string | null {
+export function whyUnmeasurable(file: string, as: RunsAs): string | null {
   let program = file;
   for (let n = 0; n < MAX_INTERPRETERS; n++) {
     const head = read(program);
     if (head === null) return null;
-    if (head[0] === 0x23 && head[1] === 0x21) {
-      const line = new TextDecoder("latin1").decode(head.subarray(2)).split("\n")[0]!.trim();
-      const words = line.split(/\s+/);
-      program = words[0]!;
-      if (program.endsWith("/env") && words[1] !== undefined && !/^-|=/.test(words[1])) {
-        try {
-          program = findCommand(words[1]);
-        } catch {
-          return null;
-        }
-      }
-      continue;
+    if (head[0] !== 0x23 || head[1] !== 0x21) return whyNoPreload(program, head, as);
+    const line = new TextDecoder("latin1").decode(head.subarray(2)).split("\n")[0]!.trim();
+    const [interpreter = "", ...words] = line.split(/\s+/);
+    program = interpreter;
+    const behindEnv = interpreter.endsWith("/env") ? envCommand(words) : null;
+    if (behindEnv === null) continue;
+    try {
+      program = findCommand(behindEnv, as.path);
+    } catch {
+      return null;
     }
-    return whyNoPreload(program, head, ownUid);
   }
   return null;
 }
 
-function whyNoPreload(program: string, head: Uint8Array, ownUid: number): string | null {
+/** The command among the words that env(1) is given; null if there is none. */
+function envCommand(words: string[]): string | null {
+  for (let i = 0; i < words.length; i++) {
+    const word = words[i]!.replace(/^(-S|--split-string=)/, "");
+    if (/^(-u|--unset|-C|--chdir)$/.test(word)) i++;
+    else if (word !== "" && !word.startsWith("-") && !word.includes("=")) return word;
+  }
+  return null;
+}
+
+function whyNoPreload(program: string, head: Uint8Array, as: RunsAs): string | null {
   const view = new DataView(head.buffer, head.byteOffset, head.byteLength);
   if (head.length < 64 || view.getUint32(0, false) !== 0x7f454c46) return null;
   const machine = MACHINES[process.arch];
@@ -70,8 +87,14 @@ function whyNoPreload(program: string, head: Uint8Array, ownUid: number): string
     return `${program} is of another architecture than the preload library`;
   }
   const { mode, uid, gid } = statSync(program);
-  if (((mode & S_ISUID) !== 0 && uid !== ownUid) || ((mode & S_ISGID) !== 0 && gid !== process.getgid?.())) {
-    return `${program} is a setuid program, which ignores LD_PRELOAD: run it as its owner`;
+  const newUser = (mode & S_ISUID) !== 0 && uid !== as.uid;
+  const newGroup = (mode & SETGID) === SETGID && gid !== as.gid;
+  if (newUser || newGroup) {
+    const what = newUser ? "setuid" : "setgid";
+    return `${program} is a ${what} program, which ignores LD_PRELOAD: run it as its owner`;
+  }
+  if (as.uid !== 0 && hasCapabilities(program)) {
+    return `${program} has file capabilities, with which it ignores LD_PRELOAD: run it as root`;
   }
   const interpreter = findInterpreter(head, view);
   if (interpreter === null) return `${program} is statically linked: LD_PRELOAD has no effect on it`;
@@ -79,6 +102,16 @@ function whyNoPreload(program: string, head: Uint8Array, ownUid: number): string
     return `${program} is linked with musl, the preload library with glibc`;
   }
   return null;
+}
+
+/** Whether executing a file gives capabilities: struct vfs_cap_data of linux/capability.h. */
+function hasCapabilities(program: string): boolean {
+  const value = readAttribute(program, "security.capability");
+  if (value === null || value.length < 12) return false;
+  const view = new DataView(value.buffer, value.byteOffset, value.byteLength);
+  const effective = (view.getUint32(0, true) & VFS_CAP_EFFECTIVE) !== 0;
+  const permitted = view.getUint32(4, true) | (value.length >= 20 ? view.getUint32(12, true) : 0);
+  return effective || permitted !== 0;
 }
 
 function findInterpreter(head: Uint8Array, view: DataView): string | null {

@@ -21,15 +21,21 @@ export class SessionFolder {
     sweep(base);
     try {
       this.path = mkdtempSync(join(base, `${PREFIX}${process.pid}-`));
-      // Processes of the target may become other users: they may pass through, but not look.
+      // Processes of the target may become other users: they may pass through, but not look. The
+      // socket's name is the secret that lets only them find it.
       chmodSync(this.path, 0o711);
-      const socket = join(this.path, "session");
+      const socket = join(this.path, Buffer.from(crypto.getRandomValues(new Uint8Array(12))).toString("hex"));
       this.listener = new MessageListener(socket);
       chmodSync(socket, 0o666);
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
       throw new KQTimeError("E_SESSION", "mkdtemp", `no session can be made in ${base}: ${why}`);
     }
+  }
+
+  /** Path of the socket. */
+  get socket(): string {
+    return this.listener.path;
   }
 
   close(): void {

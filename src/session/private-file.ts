@@ -1,65 +1,90 @@
-// Files of a session are private to the user who asked for them: mode 0600, no link followed, and
-// under sudo owned by who called it.
+// Files and folders of a session that are written once, at its end: private to the user who asked
+// for them.
 
-import { chownSync, closeSync, constants, fchownSync, ftruncateSync, mkdirSync, openSync, writeSync } from "node:fs";
+import { chownSync, closeSync, ftruncateSync, mkdirSync, writeSync } from "node:fs";
+import { dirname, resolve } from "node:path";
 import { ExitCode, KQTimeError } from "../errors.ts";
-import { errnoOf } from "../output/sink.ts";
+import { errnoOf, type OpenedFile, openPrivate, reasonOf, sudoOwner } from "../output/open-file.ts";
 
-/** Numeric ids of the user behind sudo, or null. */
-export function sudoOwner(): { uid: number; gid: number } | null {
-  const { SUDO_UID: uid = "", SUDO_GID: gid = "" } = process.env;
-  if (process.getuid?.() !== 0 || !/^\d{1,10}$/.test(uid) || !/^\d{1,10}$/.test(gid)) return null;
-  return { uid: Number(uid), gid: Number(gid) };
-}
+/** What `--json` writes, in messages. */
+export const JSON_SUMMARY = "the JSON summary";
+const SLOW_READER_MS = 5000;
+const SLOW_READER_STEP_MS = 2;
 
 /** A file that is opened early, so that it fails early, and written once at the end. */
 export class PrivateFile {
-  readonly #fd: number;
+  readonly #file: OpenedFile;
 
-  /** @throws KQTimeError `E_FILE` */
-  constructor(readonly path: string) {
-    const { O_WRONLY, O_CREAT, O_NOFOLLOW } = constants;
+  /** @param what for messages: "the JSON summary". @throws KQTimeError `E_FILE` */
+  constructor(
+    readonly path: string,
+    readonly what: string,
+  ) {
     try {
-      this.#fd = openSync(path, O_WRONLY | O_CREAT | O_NOFOLLOW, 0o600);
+      this.#file = openPrivate(path);
     } catch (error) {
       throw new KQTimeError(
         "E_FILE",
         "open",
-        `"${path}" cannot be written (${errnoOf(error)}): name a file in a folder of yours`,
+        `${what} "${path}" cannot be written: ${reasonOf(error)}`,
         ExitCode.Own,
         { cause: error },
       );
     }
-    const owner = sudoOwner();
-    if (owner !== null) {
-      try {
-        fchownSync(this.#fd, owner.uid, owner.gid);
-      } catch {
-        // A file system without owners refuses; the file is good nevertheless.
-      }
-    }
+  }
+
+  /** Of the file, as in `OpenedFile`. */
+  get identity(): string | null {
+    return this.#file.identity;
   }
 
   /** Replaces the contents and closes. @throws KQTimeError `E_FILE` */
   write(text: string): void {
+    const { fd, borrowed } = this.#file;
     const bytes = new TextEncoder().encode(text);
+    const deadline = performance.now() + SLOW_READER_MS;
     try {
-      try {
-        ftruncateSync(this.#fd, 0);
-      } catch {
-        // A pipe or /dev/stdout has no length.
+      if (!borrowed) this.#empty();
+      for (let at = 0; at < bytes.length; ) {
+        try {
+          at += writeSync(fd, bytes, at);
+        } catch (error) {
+          if (errnoOf(error) !== "EAGAIN" || performance.now() >= deadline) throw error;
+          Bun.sleepSync(SLOW_READER_STEP_MS);
+        }
       }
-      for (let at = 0; at < bytes.length; ) at += writeSync(this.#fd, bytes, at);
     } catch (error) {
-      throw new KQTimeError("E_FILE", "write", `"${this.path}" is incomplete (${errnoOf(error)})`);
+      const why = `${this.what} "${this.path}" is incomplete: ${reasonOf(error)}`;
+      throw new KQTimeError("E_FILE", "write", why, ExitCode.Own, { cause: error });
     } finally {
-      closeSync(this.#fd);
+      closeSync(fd);
     }
   }
 
   close(): void {
-    closeSync(this.#fd);
+    closeSync(this.#file.fd);
   }
+
+  #empty(): void {
+    try {
+      ftruncateSync(this.#file.fd, 0);
+    } catch {
+      // A pipe has no length.
+    }
+  }
+}
+
+/** @throws KQTimeError `E_FILE` if two outputs are one file, whatever they are called */
+export function expectDifferent(
+  one: { option: string; identity: string | null },
+  other: { option: string; identity: string | null },
+): void {
+  if (one.identity === null || one.identity !== other.identity) return;
+  throw new KQTimeError(
+    "E_FILE",
+    "open",
+    `${one.option} and ${other.option} name the same file: give each its own`,
+  );
 }
 
 /** Makes a folder that only its user can look into. @throws KQTimeError `E_FILE` */
@@ -67,8 +92,12 @@ export function makePrivateFolder(path: string): void {
   try {
     const made = mkdirSync(path, { recursive: true, mode: 0o700 });
     const owner = sudoOwner();
-    if (made !== undefined && owner !== null) chownSync(path, owner.uid, owner.gid);
+    if (made === undefined || owner === null) return;
+    // From the first one that was made down to the last.
+    for (let at = resolve(path); at.length >= made.length; at = dirname(at)) {
+      chownSync(at, owner.uid, owner.gid);
+    }
   } catch (error) {
-    throw new KQTimeError("E_FILE", "mkdir", `the folder "${path}" cannot be made (${errnoOf(error)})`);
+    throw new KQTimeError("E_FILE", "mkdir", `the folder "${path}" cannot be made: ${reasonOf(error)}`);
   }
 }

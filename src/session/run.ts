@@ -11,13 +11,13 @@ import { Env, Loss } from "../ring/layout.ts";
 import type { Ring } from "../ring/ring.ts";
 import { VERSION } from "../version.ts";
 import { CAPTURE_TIMEOUT_MS, Collector } from "./collector.ts";
-import { originalEnvironment } from "./environment.ts";
+import { originalEnvironment, whyAltered } from "./environment.ts";
 import { findCommand, whyUnmeasurable } from "./executable.ts";
 import { SessionFolder } from "./folder.ts";
 import { Join, type JoinEnd, type JoinSetup } from "./join.ts";
 import { nativeParts } from "./paths.ts";
-import { makePrivateFolder, PrivateFile } from "./private-file.ts";
-import { Frame, HEADERS_FILE, TapeWriter } from "./tape.ts";
+import { expectDifferent, JSON_SUMMARY, makePrivateFolder, PrivateFile } from "./private-file.ts";
+import { Frame, makeHeadersFile, TapeWriter } from "./tape.ts";
 import { type Exit, exitCodeOf, Target } from "./target.ts";
 import { findUser, type User } from "./user.ts";
 
@@ -47,22 +47,18 @@ export interface RunResult {
 }
 
 /** How long processes may outlive the command before the user is told what is waited for. */
-const OUTLIVED_MS = 2000;
+const OUTLIVED_MS = 500;
+const PIDS_NAMED = 8;
 
 /** @throws KQTimeError before the command is started, if it cannot be measured or run */
 export async function run(options: RunOptions): Promise<RunResult> {
   const user = options.user === null ? null : findUser(options.user);
-  const program = findCommand(options.command[0]!, originalEnvironment().PATH);
-  const why = whyUnmeasurable(program);
-  if (why !== null) {
-    const error = new KQTimeError(
-      "E_UNMEASURABLE",
-      "exec",
-      `${why} (--anyway runs it, and measures what it starts)`,
-    );
-    if (!options.anyway) throw error;
-    options.onWarning(why);
-  }
+  const path = originalEnvironment().PATH;
+  const program = findCommand(options.command[0]!, path);
+  const uid = user?.uid ?? process.geteuid?.() ?? 0;
+  const gid = user?.gid ?? process.getegid?.() ?? 0;
+  refuse(options, "E_UNMEASURABLE", whyUnmeasurable(program, { uid, gid, path }), "and measures what it starts");
+  refuse(options, "E_ENCODING", whyAltered(), "with other bytes in their place");
   let session: Session;
   try {
     session = new Session(options, user);
@@ -72,6 +68,15 @@ export async function run(options: RunOptions): Promise<RunResult> {
     return { exitCode: exitCodeOf(await runUnmeasured(options, user)), summary: null };
   }
   return session.run();
+}
+
+/** Ends a run for a reason, if there is one, unless the user wants it anyway. */
+function refuse(options: RunOptions, code: string, why: string | null, anyway: string): void {
+  if (why === null) return;
+  if (!options.anyway) {
+    throw new KQTimeError(code, "exec", `${why} (--anyway runs it, ${anyway})`);
+  }
+  options.onWarning(why);
 }
 
 async function runUnmeasured(options: RunOptions, user: User | null): Promise<Exit> {
@@ -122,7 +127,7 @@ class Session {
       this.#capture = capture;
       undo.push(() => capture.close());
       if (options.json !== null) {
-        const json = new PrivateFile(options.json);
+        const json = new PrivateFile(options.json, JSON_SUMMARY);
         this.#json = json;
         undo.push(() => json.close());
       }
@@ -130,6 +135,12 @@ class Session {
         const log = Log.open(options.log, { baseSec, onError: warn });
         this.#log = log;
         undo.push(() => log.close());
+        if (this.#json !== null) {
+          expectDifferent(
+            { option: "--log", identity: log.identity },
+            { option: "--json", identity: this.#json.identity },
+          );
+        }
       }
       const folder = new SessionFolder();
       this.#folder = folder;
@@ -144,8 +155,10 @@ class Session {
       };
       if (options.record !== null) {
         makePrivateFolder(options.record);
-        this.#tape = new TapeWriter(options.record, warn);
-        this.#tape.text(Frame.Setup, setup);
+        const tape = new TapeWriter(options.record, warn);
+        this.#tape = tape;
+        undo.push(() => tape.abandon());
+        tape.text(Frame.Setup, setup);
       }
       this.#join = new Join(setup, this.#log);
       this.#collector = new Collector({
@@ -160,7 +173,9 @@ class Session {
         onWarning: warn,
       });
       if (options.record !== null) {
-        this.#collector.source.dump = capture.dumpTo(join(options.record, HEADERS_FILE));
+        const dump = capture.dumpTo(makeHeadersFile(options.record));
+        this.#collector.source.dump = dump;
+        this.#tape!.beforeFlush = () => dump.flush();
       }
       for (const warning of capture.warnings) warn(warning);
     } catch (error) {
@@ -179,7 +194,7 @@ class Session {
       command: this.#options.command,
       user: this.#user,
       environment: {
-        [Env.socket]: join(this.#folder.path, "session"),
+        [Env.socket]: this.#folder.socket,
         [Env.token]: this.#folder.token,
         [Env.slots]: String(this.#options.slots),
       },
@@ -193,7 +208,7 @@ class Session {
       .finally(() => collector.hurry());
     target.onLateSignal = (signal) => {
       // The command is gone; what it left behind is told to end, or left alone and let go.
-      if (signal === "SIGINT" || stop) stop = true;
+      if (signal === "SIGINT" || signal === "SIGQUIT") stop = true;
       else this.#signalOthers(signal);
     };
     try {
@@ -207,7 +222,7 @@ class Session {
         if (waiting && !told && performance.now() - sinceMs > OUTLIVED_MS) {
           told = true;
           this.#options.onWarning(
-            `the command has ended, ${collector.rings.open} of its processes run on and are measured ` +
+            `the command has ended, but ${whoRuns(collector.rings.processes())} and measured ` +
               "(Ctrl-C ends the measurement, SIGTERM the processes)",
           );
         }
@@ -226,7 +241,7 @@ class Session {
     const collector = this.#collector;
     const { rings, source } = collector;
     const losses = {
-      ringRecords: rings.lostRecords() - rings.losses(Loss.NoMemory),
+      ringRecords: rings.losses(Loss.RingFull),
       capturePackets: 0,
       interfacePackets: 0,
       badPackets: source.badPackets,
@@ -305,6 +320,14 @@ class Session {
   #warn(message: string): void {
     if (!this.#warnings.includes(message)) this.#warnings.push(message);
   }
+}
+
+/** "3 of its processes (1, 2, 3) run on". */
+function whoRuns(pids: readonly number[]): string {
+  const listed = pids.length > PIDS_NAMED ? [...pids.slice(0, PIDS_NAMED), "…"] : pids;
+  const which = pids.length === 0 ? "" : ` (${pids.length === 1 ? "pid" : "pids"} ${listed.join(", ")})`;
+  if (pids.length === 1) return `one of its processes${which} runs on`;
+  return `${pids.length === 0 ? "some" : pids.length} of its processes${which} run on`;
 }
 
 /** Inode of the network namespace that this process captures in; 0 if /proc does not say. */

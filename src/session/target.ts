@@ -55,7 +55,8 @@ export class Target {
     }
     for (const signal of FROM_TERMINAL) {
       this.#on(signal, () => {
-        if (!isFromTerminal()) this.#forward(signal);
+        // Once the command has ended, a Ctrl-C is meant for kqtime.
+        if (this.exit !== null || !isFromTerminal()) this.#forward(signal);
       });
     }
   }
