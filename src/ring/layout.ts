@@ -33,6 +33,7 @@ export const Loss = {
   FdRange: 3,
   NoAddress: 4,
   NoRing: 5,
+  Stale: 6,
   Count: 8,
 } as const;
 

@@ -1,7 +1,6 @@
 // `kqtime run`: capture first, then the command, then the wait for its last bytes.
 
 import { readlinkSync } from "node:fs";
-import { join } from "node:path";
 import { KQTimeError } from "../errors.ts";
 import { Capture } from "../ffi/libpcap.ts";
 import type { LabelMode } from "../match/label-modes.ts";
@@ -10,6 +9,7 @@ import type { Summary } from "../output/summary.ts";
 import { Env, Loss } from "../ring/layout.ts";
 import type { Ring } from "../ring/ring.ts";
 import { VERSION } from "../version.ts";
+import { Bystanders } from "./bystanders.ts";
 import { CAPTURE_TIMEOUT_MS, Collector } from "./collector.ts";
 import { originalEnvironment, whyAltered } from "./environment.ts";
 import { findCommand, whyUnmeasurable } from "./executable.ts";
@@ -49,6 +49,9 @@ export interface RunResult {
 /** How long processes may outlive the command before the user is told what is waited for. */
 const OUTLIVED_MS = 500;
 const PIDS_NAMED = 8;
+
+/** How often the command's descendants are looked over for such that are not measured. */
+const LOOK_EVERY_MS = 100;
 
 /** @throws KQTimeError before the command is started, if it cannot be measured or run */
 export async function run(options: RunOptions): Promise<RunResult> {
@@ -108,6 +111,8 @@ class Session {
   readonly #warnings: string[] = [];
   readonly #pids = new Set<number>();
   readonly #netns = ownNamespace();
+  readonly #bystanders = new Bystanders();
+  #lookedAtMs = performance.now();
   #foreignRings = 0;
 
   constructor(options: RunOptions, user: User | null) {
@@ -212,7 +217,10 @@ class Session {
       else this.#signalOthers(signal);
     };
     try {
-      await collector.run(() => target.exit !== null || failure !== null);
+      await collector.run(() => {
+        this.#lookAround(target.pid);
+        return target.exit !== null || failure !== null;
+      });
       if (failure !== null) throw failure;
       collector.round();
       const sinceMs = performance.now();
@@ -222,8 +230,8 @@ class Session {
         if (waiting && !told && performance.now() - sinceMs > OUTLIVED_MS) {
           told = true;
           this.#options.onWarning(
-            `the command has ended, but ${whoRuns(collector.rings.processes())} and measured ` +
-              "(Ctrl-C ends the measurement, SIGTERM the processes)",
+            `the command has ended, but ${whoRuns(collector.rings.processes())}: the measurement ` +
+              "goes on (Ctrl-C ends it, SIGTERM the processes)",
           );
         }
         return !waiting;
@@ -275,6 +283,8 @@ class Session {
           "namespace than the capture: run kqtime inside it (ip netns exec NAME kqtime run …)",
       );
     }
+    const bystanders = this.#bystanders.warning();
+    if (bystanders !== null) this.#warn(bystanders);
     const end: JoinEnd = {
       endNs: collector.nowNs(),
       exitCode: exit.code,
@@ -305,6 +315,13 @@ class Session {
     if (this.#netns !== 0n && ring.namespaceInode !== 0n && ring.namespaceInode !== this.#netns) {
       this.#foreignRings++;
     }
+  }
+
+  #lookAround(root: number): void {
+    const nowMs = performance.now();
+    if (nowMs - this.#lookedAtMs < LOOK_EVERY_MS) return;
+    this.#lookedAtMs = nowMs;
+    this.#bystanders.look(root, nowMs);
   }
 
   #signalOthers(signal: NodeJS.Signals): void {

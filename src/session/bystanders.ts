@@ -1,0 +1,65 @@
+// Processes that the target started and that the preload library did not get into: a cleared
+// environment, a static or setuid program, another libc. They leave no trace in any ring, so that
+// without this look a measurement could be blind and seem complete.
+
+import { readFileSync } from "node:fs";
+
+/** A process younger than this may not have a ring yet, or may be about to exec. */
+const GRACE_MS = 80;
+const NAMES_SHOWN = 5;
+
+export class Bystanders {
+  /** First seen, ms; -1 once it is judged. */
+  readonly #seen = new Map<number, number>();
+  readonly #names = new Map<string, number>();
+
+  /** Looks at `root` and all its descendants, at each once when it is old enough. */
+  look(root: number, nowMs: number): void {
+    const stack = [root];
+    const present = new Set<number>();
+    for (let pid = stack.pop(); pid !== undefined; pid = stack.pop()) {
+      if (present.has(pid)) continue;
+      present.add(pid);
+      stack.push(...childrenOf(pid));
+      const since = this.#seen.get(pid);
+      if (since === undefined) this.#seen.set(pid, nowMs);
+      else if (since >= 0 && nowMs - since >= GRACE_MS) this.#judge(pid);
+    }
+    for (const pid of this.#seen.keys()) if (!present.has(pid)) this.#seen.delete(pid);
+  }
+
+  /** One sentence about what was found, or null. */
+  warning(): string | null {
+    let count = 0;
+    for (const times of this.#names.values()) count += times;
+    if (count === 0) return null;
+    const names = [...this.#names.keys()];
+    const listed = names.slice(0, NAMES_SHOWN).join(", ") + (names.length > NAMES_SHOWN ? ", …" : "");
+    return (
+      `${count} process${count === 1 ? "" : "es"} of the command ran without the preload library ` +
+      `(${listed}) and ${count === 1 ? "is" : "are"} not measured: a cleared environment, ` +
+      "a static or setuid program, or sudo"
+    );
+  }
+
+  #judge(pid: number): void {
+    this.#seen.set(pid, -1);
+    try {
+      // Its own ring, or the one that it shares with its parent.
+      if (readFileSync(`/proc/${pid}/maps`, "latin1").includes("/memfd:kqtime")) return;
+      const name = readFileSync(`/proc/${pid}/comm`, "latin1").trim().replace(/[^\x21-\x7e]/g, "?");
+      this.#names.set(name, (this.#names.get(name) ?? 0) + 1);
+    } catch {
+      // It ended, or is another user's.
+    }
+  }
+}
+
+function childrenOf(pid: number): number[] {
+  try {
+    const text = readFileSync(`/proc/${pid}/task/${pid}/children`, "latin1").trim();
+    return text === "" ? [] : text.split(" ").map(Number);
+  } catch {
+    return [];
+  }
+}
