@@ -49,6 +49,7 @@ enum kq_loss {
   KQ_LOSS_FD_RANGE = 3,     /* sockets not measured: descriptor beyond the map */
   KQ_LOSS_NO_ADDRESS = 4,   /* sockets whose addresses could not be learnt */
   KQ_LOSS_NO_RING = 5,      /* forked processes that go on in an inherited ring */
+  KQ_LOSS_STALE = 6,        /* calls not measured: the collector had given the entry up */
   KQ_LOSS_COUNT = 8
 };
 

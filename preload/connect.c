@@ -8,6 +8,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <netinet/in.h>
 #include <string.h>
 
 #include "recorder.h"
@@ -49,6 +50,23 @@ static bool announce(struct kq_connect *c) {
   return true;
 }
 
+/* Where Linux connects to for "any address": tcp_v4_connect takes the local one, tcp_v6_connect
+   loopback, of the family that the socket is bound to. */
+static void resolve_any(struct kq_entry *entry) {
+  static const uint8_t mapped[16] = {[10] = 0xff, [11] = 0xff};
+  static const uint8_t any[16];
+  if (memcmp(entry->raddr, mapped, sizeof mapped) == 0) {
+    memcpy(entry->raddr, entry->laddr, sizeof entry->raddr);
+  } else if (memcmp(entry->raddr, any, sizeof any) == 0) {
+    bool four = memcmp(entry->laddr, mapped, 12) == 0;
+    struct in_addr loopback = {htonl(INADDR_LOOPBACK)};
+    memcpy(entry->raddr, four ? mapped : in6addr_loopback.s6_addr, sizeof entry->raddr);
+    if (four) {
+      memcpy(entry->raddr + 12, &loopback, sizeof loopback);
+    }
+  }
+}
+
 /* The local address is known as soon as the SYN was sent. */
 static void open_entry(struct kq_connect *c, bool finished) {
   struct kq_entry *entry = kq_entry_of(c->entry);
@@ -58,13 +76,48 @@ static void open_entry(struct kq_connect *c, bool finished) {
     /* A library behind this one may have connected to another place, a proxy. */
     if (finished && !kq_sandboxed && kq_address_peer(&peer, c->fd)) {
       kq_entry_remote(entry, &peer);
+    } else {
+      resolve_any(entry);
     }
     kq_entry_publish(c->entry, KQ_STATE_OPEN);
     kq_note(KQ_KIND_BIRTH, 0, c->entry, c->fd, 0, 0, false);
   }
-  if (finished) {
-    kq_fd_rebind(c->fd, c->entry | KQ_FD_IN_PROGRESS, c->entry);
+  kq_fd_rebind(c->fd, c->entry | KQ_FD_IN_PROGRESS,
+               finished ? c->entry : c->entry | KQ_FD_IN_PROGRESS | KQ_FD_UNCONFIRMED);
+}
+
+/* An entry in place of that of `word`, whose addresses were published and may not change. */
+static uint64_t replace(int fd, uint64_t word, const struct kq_entry *old,
+                        const struct kq_address *peer) {
+  uint64_t entry = kq_entry_begin(KQ_TYPE_TCP, KQ_ENTRY_CONNECTED, fd, old->birth_ns);
+  if (entry == 0) {
+    return word;
   }
+  kq_entry_local(&kq_table_entries[kq_fd_entry(entry)], fd);
+  kq_entry_remote(&kq_table_entries[kq_fd_entry(entry)], peer);
+  uint64_t fresh = entry | (word & KQ_FD_IN_PROGRESS);
+  uint64_t bound = kq_fd_rebind(fd, word, fresh);
+  if (bound != fresh) {
+    kq_entry_drop(entry);
+    return kq_fd_has_entry(bound) ? bound : word;
+  }
+  kq_note(KQ_KIND_UNBIND, KQ_SLOT_REFUSED, word, fd, 0, 0, false);
+  kq_entry_publish(entry, KQ_STATE_OPEN);
+  kq_note(KQ_KIND_BIRTH, 0, entry, fd, 0, 0, false);
+  return fresh;
+}
+
+uint64_t kq_connect_confirm(int fd, uint64_t word) {
+  struct kq_entry *entry = kq_entry_of(word);
+  struct kq_address peer;
+  if (entry == NULL || kq_sandboxed || kq_session_foreign() || !kq_address_peer(&peer, fd)) {
+    return word;
+  }
+  if (entry->rport == peer.port && memcmp(entry->raddr, peer.bytes, sizeof peer.bytes) == 0) {
+    kq_fd_rebind(fd, word, word & ~(uint64_t)KQ_FD_UNCONFIRMED);
+    return word;
+  }
+  return replace(fd, word, entry, &peer);
 }
 
 static void refuse(struct kq_connect *c, uint64_t bound, uint64_t after) {

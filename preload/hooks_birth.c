@@ -46,20 +46,19 @@ KQ_EXPORT int listen(int fd, int backlog) {
 
 static int accept_any(int fd, __SOCKADDR_ARG address, socklen_t *length, int flags, bool four) {
   struct kq_accept accepting;
-  kq_accept_begin(&accepting, fd);
+  kq_accept_begin(&accepting, fd, address.__sockaddr__, length);
   struct sockaddr_storage storage;
   socklen_t room = sizeof storage;
-  bool own = address.__sockaddr__ == NULL;
   __SOCKADDR_ARG peer = address;
   socklen_t *peer_length = length;
-  if (own) {
+  if (address.__sockaddr__ == NULL) {
     peer.__sockaddr__ = (struct sockaddr *)&storage;
     peer_length = &room;
   }
   int result = four ? kq_real.accept4(fd, peer, peer_length, flags)
                     : kq_real.accept(fd, peer, peer_length);
   if (result >= 0) {
-    kq_accept_end(&accepting, result, peer.__sockaddr__, *peer_length, own);
+    kq_accept_end(&accepting, result, peer.__sockaddr__, *peer_length);
   }
   return result;
 }

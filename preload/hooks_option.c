@@ -3,7 +3,6 @@
  * for the moment before a sandbox closes around the process.
  */
 #define _GNU_SOURCE
-#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdarg.h>
@@ -39,8 +38,11 @@ KQ_EXPORT int prctl(int option, ...) {
   unsigned long c = va_arg(arguments, unsigned long);
   unsigned long d = va_arg(arguments, unsigned long);
   va_end(arguments);
-  if (KQ_UNLIKELY(option == PR_SET_SECCOMP)) {
-    kq_session_before_sandbox();
+  if (KQ_LIKELY(option != PR_SET_SECCOMP || !kq_option_is_sandbox(a, b))) {
+    return KQ_REAL(prctl)(option, a, b, c, d);
   }
-  return KQ_REAL(prctl)(option, a, b, c, d);
+  bool begun = kq_session_sandbox_begin();
+  int result = KQ_REAL(prctl)(option, a, b, c, d);
+  kq_session_sandbox_end(begun, result == 0);
+  return result;
 }

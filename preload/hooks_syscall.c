@@ -146,18 +146,16 @@ static long splice_call(ARGUMENTS) {
 
 static long accept_call(ARGUMENTS) {
   struct kq_accept accepting;
-  kq_accept_begin(&accepting, (int)a);
+  kq_accept_begin(&accepting, (int)a, (const void *)b, (const socklen_t *)c);
   struct sockaddr_storage storage;
   socklen_t room = sizeof storage;
-  bool own = b == 0;
-  if (own) {
+  if (b == 0) {
     b = (long)&storage;
     c = (long)&room;
   }
   long result = REAL();
   if (result >= 0) {
-    kq_accept_end(&accepting, (int)result, (const struct sockaddr *)b, *(const socklen_t *)c,
-                  own);
+    kq_accept_end(&accepting, (int)result, (const struct sockaddr *)b, *(const socklen_t *)c);
   }
   return result;
 }
@@ -213,6 +211,25 @@ static long option_call(ARGUMENTS) {
   if (number == SYS_setsockopt && kq_option_is_ulp((int)b, (int)c) && result == 0) {
     kq_option_ulp_set((int)a);
   }
+  return result;
+}
+
+static long sandbox_call(ARGUMENTS) {
+  bool listens = false;
+  bool sandbox;
+  if (number == SYS_prctl) {
+    sandbox = a == PR_SET_SECCOMP && kq_option_is_sandbox((unsigned long)b, (unsigned long)c);
+  } else {
+    listens = a == SECCOMP_SET_MODE_FILTER && (b & SECCOMP_FILTER_FLAG_NEW_LISTENER) != 0;
+    sandbox = a == SECCOMP_SET_MODE_STRICT || (a == SECCOMP_SET_MODE_FILTER && c != 0);
+  }
+  if (!sandbox) {
+    return REAL();
+  }
+  bool begun = kq_session_sandbox_begin();
+  long result = REAL();
+  /* Above 0: a listener, or the thread that SECCOMP_FILTER_FLAG_TSYNC failed for. */
+  kq_session_sandbox_end(begun, result == 0 || (result > 0 && listens));
   return result;
 }
 
@@ -284,15 +301,8 @@ long kq_syscall_dispatch(ARGUMENTS) {
       kq_fd_arrived((int)result);
       return result;
     case SYS_seccomp:
-      if (a == 1 /* SECCOMP_SET_MODE_FILTER */ || a == 0 /* SECCOMP_SET_MODE_STRICT */) {
-        kq_session_before_sandbox();
-      }
-      return REAL();
     case SYS_prctl:
-      if (a == PR_SET_SECCOMP) {
-        kq_session_before_sandbox();
-      }
-      return REAL();
+      return sandbox_call(PASS);
     default:
       return REAL();
   }

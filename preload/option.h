@@ -2,6 +2,7 @@
 #ifndef KQ_OPTION_H
 #define KQ_OPTION_H
 
+#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -28,6 +29,11 @@ static inline void kq_option_ulp_set(int fd) {
 
 static inline bool kq_option_is_zerocopy(int level, int option) {
   return level == IPPROTO_TCP && option == KQ_TCP_ZEROCOPY_RECEIVE;
+}
+
+/* Does this call install a filter, if it succeeds? */
+static inline bool kq_option_is_sandbox(unsigned long mode, unsigned long filter) {
+  return mode == SECCOMP_MODE_STRICT || (mode == SECCOMP_MODE_FILTER && filter != 0);
 }
 
 /* Bytes that a successful call took: those it mapped, and those it copied. Of

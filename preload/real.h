@@ -6,6 +6,8 @@
 #define KQ_REAL_H
 
 #include <fcntl.h>
+#include <setjmp.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/sendfile.h>
@@ -21,8 +23,8 @@ extern ssize_t __recv_chk(int fd, void *buffer, size_t length, size_t room, int 
 extern ssize_t __recvfrom_chk(int fd, void *buffer, size_t length, size_t room, int flags,
                               __SOCKADDR_ARG address, socklen_t *address_length);
 
-/* Always present in the glibc versions that are supported (2.31 and later). */
-#define KQ_REAL_REQUIRED(X)                                                                    \
+/* Always present in the glibc versions that are supported (2.31 and later), as are the next. */
+#define KQ_REAL_MOVING(X)                                                                      \
   X(write, ssize_t (*)(int, const void *, size_t))                                             \
   X(writev, ssize_t (*)(int, const struct iovec *, int))                                       \
   X(pwritev2, ssize_t (*)(int, const struct iovec *, int, off_t, int))                         \
@@ -39,6 +41,9 @@ extern ssize_t __recvfrom_chk(int fd, void *buffer, size_t length, size_t room, 
   X(recvfrom, ssize_t (*)(int, void *, size_t, int, __SOCKADDR_ARG, socklen_t *))              \
   X(recvmsg, ssize_t (*)(int, struct msghdr *, int))                                           \
   X(recvmmsg, int (*)(int, struct mmsghdr *, unsigned int, int, struct timespec *))            \
+  X(syscall, long (*)(long, long, long, long, long, long, long))
+
+#define KQ_REAL_REQUIRED(X)                                                                    \
   X(socket, int (*)(int, int, int))                                                            \
   X(socketpair, int (*)(int, int, int, int *))                                                 \
   X(accept, int (*)(int, __SOCKADDR_ARG, socklen_t *))                                         \
@@ -54,7 +59,10 @@ extern ssize_t __recvfrom_chk(int fd, void *buffer, size_t length, size_t room, 
   X(setsockopt, int (*)(int, int, int, const void *, socklen_t))                               \
   X(getsockopt, int (*)(int, int, int, void *, socklen_t *))                                   \
   X(prctl, int (*)(int, ...))                                                                  \
-  X(syscall, long (*)(long, long, long, long, long, long, long))
+  X(longjmp, void (*)(struct __jmp_buf_tag *, int))                                            \
+  X(_longjmp, void (*)(struct __jmp_buf_tag *, int))                                           \
+  X(siglongjmp, void (*)(struct __jmp_buf_tag *, int))                                         \
+  X(__longjmp_chk, void (*)(struct __jmp_buf_tag *, int))
 
 /* May be missing: NULL, and the hook does without. A failing dlsym allocates its message, so
    these are looked up after the others, when an allocator's own calls already find theirs. */
@@ -69,6 +77,7 @@ extern ssize_t __recvfrom_chk(int fd, void *buffer, size_t length, size_t room, 
 
 struct kq_real {
 #define KQ_REAL_MEMBER(name, type) __typeof__((type)0) name;
+  KQ_REAL_MOVING(KQ_REAL_MEMBER)
   KQ_REAL_REQUIRED(KQ_REAL_MEMBER)
   KQ_REAL_OPTIONAL(KQ_REAL_MEMBER)
 #undef KQ_REAL_MEMBER
@@ -76,6 +85,10 @@ struct kq_real {
 
 extern struct kq_real kq_real;
 extern __typeof__(kq_real.syscall) kq_syscall_real; /* for syscall.S */
+
+/* Is any of KQ_REAL_MOVING another library's than libc's, which may call the others by name? */
+extern bool kq_real_wrapped;
+void kq_real_find_wrappers(void);
 
 /* Fills kq_real. Called by the constructor, and by a hook that runs before it. */
 void kq_real_resolve(void);

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "real.h"
 #include "socket.h"
 
 #define ACTIVE_MASK UINT64_C(0xffff)
@@ -14,10 +15,13 @@
 /* Longer moves (sendmmsg) become several records, so that `bytes` holds each. */
 #define RECORD_BYTES_MAX 0x80000000u
 
-/* Which call this thread is in, and what it has moved: async-signal-safe by being only its own. */
+/* Bit of a frame's key: the thread has jumped since, the call may never end. */
+#define JUMPED UINT64_C(0x80)
+
+/* Which call this thread is in: async-signal-safe by being only its own. */
 static __thread struct {
-  uint64_t key;
-  uint64_t moved;
+  struct kq_frame frame;
+  uint32_t undone; /* calls that were undone after a jump */
 } thread_state;
 
 static bool extend(struct kq_ring *ring, uint32_t position) {
@@ -95,6 +99,22 @@ void kq_note(enum kq_kind kind, uint8_t flags, uint64_t word, int fd, uint64_t o
   push(&record, passive);
 }
 
+void kq_jumped(void) {
+  if (thread_state.frame.key != 0) {
+    thread_state.frame.key |= JUMPED;
+  }
+}
+
+/* One active call less. Returns the word as it was. */
+static inline uint64_t step_out(struct kq_direction *direction) {
+  uint64_t before = __atomic_load_n(&direction->calls, __ATOMIC_RELAXED);
+  while (!__atomic_compare_exchange_n(&direction->calls, &before,
+                                      before & ACTIVE_MASK ? before - 1 : before, true,
+                                      __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+  }
+  return before;
+}
+
 void kq_begin(struct kq_call *call, int fd, uint64_t word, enum kq_kind kind, uint64_t asked) {
   call->direction = NULL;
   if (KQ_UNLIKELY(!kq_fd_has_entry(word))) {
@@ -103,8 +123,12 @@ void kq_begin(struct kq_call *call, int fd, uint64_t word, enum kq_kind kind, ui
       return;
     }
   }
+  if (KQ_UNLIKELY(word & KQ_FD_UNCONFIRMED)) {
+    word = kq_connect_confirm(fd, word);
+  }
   struct kq_entry *entry = kq_entry_of(word);
   if (KQ_UNLIKELY(entry == NULL)) {
+    kq_count_loss(KQ_LOSS_STALE);
     return;
   }
   struct kq_direction *direction = kind == KQ_KIND_OUT ? &entry->out : &entry->in;
@@ -113,8 +137,13 @@ void kq_begin(struct kq_call *call, int fd, uint64_t word, enum kq_kind kind, ui
   call->fd = fd;
   call->kind = (uint8_t)kind;
   call->key = key;
-  call->outer = thread_state.key;
-  call->moved = thread_state.moved;
+  call->outer = thread_state.frame;
+  if (KQ_UNLIKELY(call->outer.key == (key | JUMPED))) {
+    step_out(direction);
+    thread_state.undone++;
+    thread_state.frame = call->outer = (struct kq_frame){0};
+  }
+  call->undone = thread_state.undone;
   if (kind == KQ_KIND_OUT) {
     call->start_ns = kq_now_ns();
     __atomic_store_n(&direction->call_ns, call->start_ns, __ATOMIC_RELAXED);
@@ -122,76 +151,59 @@ void kq_begin(struct kq_call *call, int fd, uint64_t word, enum kq_kind kind, ui
   __atomic_store_n(&direction->call_bytes, asked, __ATOMIC_RELAXED);
   uint64_t before = __atomic_load_n(&direction->calls, __ATOMIC_RELAXED);
   uint64_t after;
-  if (KQ_UNLIKELY(call->outer == key)) {
-    /* Takes the place of this thread's own unfinished call, which is counted already. */
-    after = before;
-    call->overlapped = (before & ACTIVE_MASK) != 1;
-    call->outer = 0;
-  } else {
-    do {
-      uint64_t active = before & ACTIVE_MASK;
-      uint64_t group = before >> GROUP_SHIFT << GROUP_SHIFT;
-      uint64_t started = (before + STARTED_ONE) & STARTED_MASK;
-      if (active == 0) {
-        group += UINT64_C(1) << GROUP_SHIFT;
-      }
-      after = group | started | (active == ACTIVE_MASK ? active : active + 1);
-    } while (!__atomic_compare_exchange_n(&direction->calls, &before, after, true,
-                                          __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
-    call->overlapped = (before & ACTIVE_MASK) != 0;
-  }
+  do {
+    uint64_t active = before & ACTIVE_MASK;
+    uint64_t group = before >> GROUP_SHIFT << GROUP_SHIFT;
+    uint64_t started = (before + STARTED_ONE) & STARTED_MASK;
+    if (active == 0) {
+      group += UINT64_C(1) << GROUP_SHIFT;
+    }
+    after = group | started | (active == ACTIVE_MASK ? active : active + 1);
+  } while (!__atomic_compare_exchange_n(&direction->calls, &before, after, true,
+                                        __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
+  call->overlapped = (before & ACTIVE_MASK) != 0;
   call->calls = after;
-  thread_state.key = key;
+  thread_state.frame = (struct kq_frame){key, 0};
   /* Last: from here on a cancelled thread has something to undo. */
   call->direction = direction;
 }
 
 /* Leaves the direction. Returns whether the call was alone on it. */
-static inline bool leave(struct kq_call *call) {
+static inline bool leave(struct kq_call *call, uint64_t moved) {
   struct kq_direction *direction = call->direction;
-  uint64_t before = __atomic_load_n(&direction->calls, __ATOMIC_RELAXED);
-  while (!__atomic_compare_exchange_n(&direction->calls, &before,
-                                      before & ACTIVE_MASK ? before - 1 : before, true,
-                                      __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
-  }
   call->direction = NULL;
-  thread_state.key = call->outer;
+  if (KQ_UNLIKELY(thread_state.undone != call->undone)) {
+    /* Undone already: the thread jumped, and yet came back here. */
+    return false;
+  }
+  uint64_t before = step_out(direction);
+  if (KQ_UNLIKELY(call->outer.key == call->key)) {
+    call->outer.inner += moved;
+  }
+  thread_state.frame = call->outer;
   return !call->overlapped && ((before ^ call->calls) & STARTED_MASK) == 0;
 }
 
-void kq_call_abandon(struct kq_call *call) {
-  if (thread_state.key == call->key) {
-    leave(call);
-  } else {
-    call->direction = NULL;
-  }
-}
+void kq_call_abandon(struct kq_call *call) { leave(call, 0); }
 
 void kq_end(struct kq_call *call, int64_t moved, const struct kq_tag *tag) {
   struct kq_direction *direction = call->direction;
   if (KQ_UNLIKELY(direction == NULL)) {
     return;
   }
-  bool taken = KQ_UNLIKELY(thread_state.key != call->key);
   if (moved <= 0) {
-    kq_call_abandon(call);
+    leave(call, 0);
+    return;
+  }
+  if (KQ_UNLIKELY(kq_real_wrapped) && thread_state.frame.inner == (uint64_t)moved &&
+      (thread_state.frame.key & ~JUMPED) == call->key) {
+    /* The wrapper's own calls have recorded these bytes. */
+    leave(call, (uint64_t)moved);
     return;
   }
   uint64_t time_ns = call->kind == KQ_KIND_OUT ? call->start_ns : kq_now_ns();
-  bool alone = false;
-  if (taken && thread_state.moved - call->moved == (uint64_t)moved) {
-    /* A wrapper's inner call has recorded these bytes. */
-    call->direction = NULL;
-    return;
-  }
   uint64_t off = __atomic_fetch_add(&direction->off, (uint64_t)moved, __ATOMIC_RELAXED);
-  if (KQ_UNLIKELY(taken)) {
-    call->direction = NULL;
-  } else {
-    alone = leave(call);
-  }
-  thread_state.moved += (uint64_t)moved;
-  uint8_t flags = alone ? 0 : KQ_SLOT_OVERLAP;
+  uint8_t flags = leave(call, (uint64_t)moved) ? 0 : KQ_SLOT_OVERLAP;
   uint16_t marks = __atomic_load_n(&kq_table_entries[kq_fd_entry(call->word)].flags,
                                    __ATOMIC_RELAXED);
   if (KQ_UNLIKELY((marks & (KQ_ENTRY_KTLS | KQ_ENTRY_URGENT)) != 0)) {

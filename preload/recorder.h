@@ -5,9 +5,13 @@
  * Whether a call was alone on its direction decides whether its offset is proven, so each begin
  * and end moves the `calls` word of the direction (see kqtime_shm.h). A call that never ends is
  * dealt with in two ways: a thread that is cancelled unwinds through KQ_CALL's cleanup, and a
- * thread that jumps out (siglongjmp) is recognised when it begins the same kind of call again.
- * The latter rule also covers a preloaded wrapper that implements one call by another: the inner
- * one takes the place of the outer one, so that the bytes are counted once.
+ * thread that jumps out (longjmp is hooked) undoes the call when it begins the same kind again.
+ *
+ * A call inside another of its own direction overlaps with it like one of another thread. It is
+ * a signal handler's, whose bytes may have left before or after the outer call's, or that of a
+ * preloaded wrapper which implements one call by another. The wrapper's bytes count once, where
+ * the kernel moved them: the outer call has no record if the calls inside it moved just as much.
+ * libc's functions do not call each other by name, so without a wrapper that is never asked.
  */
 #ifndef KQ_RECORDER_H
 #define KQ_RECORDER_H
@@ -27,14 +31,20 @@ struct kq_tag {
   uint8_t bytes[KQ_TAG_BYTES];
 };
 
+/* A call that this thread is in. */
+struct kq_frame {
+  uint64_t key;   /* entry, generation and direction; 0: none */
+  uint64_t inner; /* bytes moved by calls of the same key inside it */
+};
+
 struct kq_call {
   struct kq_direction *direction; /* NULL: this call is not measured */
   uint64_t calls;                 /* the word as this call left it at its begin */
   uint64_t start_ns;
   uint64_t key;
-  uint64_t outer;  /* key of the call that this one interrupts on this thread */
-  uint64_t moved;  /* the thread's counter at the begin */
+  struct kq_frame outer; /* the call that this one is inside of on this thread */
   uint64_t word;
+  uint32_t undone;       /* the thread's counter at the begin */
   int fd;
   uint8_t kind;    /* KQ_KIND_OUT or KQ_KIND_IN */
   bool overlapped; /* another call was active at the begin */
@@ -50,6 +60,9 @@ static inline void kq_call_close(struct kq_call *call) {
 }
 
 #define KQ_CALL(name) struct kq_call name __attribute__((cleanup(kq_call_close)))
+
+/* The thread is about to leave stack frames without unwinding them, maybe those of a call. */
+void kq_jumped(void);
 
 /* `word` is what kq_fd_look(fd) gave, `asked` what the call asks for in bytes, 0 if unknown. */
 void kq_begin(struct kq_call *call, int fd, uint64_t word, enum kq_kind kind, uint64_t asked);

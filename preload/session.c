@@ -41,7 +41,7 @@ struct kq_ring *kq_ring;
 struct kq_header *kq_table_header;
 struct kq_entry *kq_table_entries;
 struct kq_identity *kq_identity;
-bool kq_sandboxed;
+uint32_t kq_sandboxed;
 
 /* Two, because a forked child still uses the inherited one while it makes its own. */
 static struct kq_ring rings[2];
@@ -288,19 +288,29 @@ void kq_session_after_fork(void) {
   __atomic_store_n(&kq_identity->state, KQ_RING_READY, __ATOMIC_RELEASE);
 }
 
-void kq_session_before_sandbox(void) {
-  if (kq_ring == NULL || kq_sandboxed || kq_session_foreign()) {
-    return;
+bool kq_session_sandbox_begin(void) {
+  if (kq_ring == NULL || (!kq_sandboxed && kq_session_foreign())) {
+    return false;
   }
-  if (__atomic_load_n(&kq_identity->state, __ATOMIC_ACQUIRE) == KQ_RING_INHERITED) {
-    kq_session_after_fork();
+  if (!kq_sandboxed) {
+    if (__atomic_load_n(&kq_identity->state, __ATOMIC_ACQUIRE) == KQ_RING_INHERITED) {
+      kq_session_after_fork();
+    }
+    uint64_t ring_bytes = KQ_HEADER_BYTES + ((uint64_t)kq_ring->mask + 1) * KQ_SLOT_BYTES;
+    if (kq_session_reserve(kq_ring->header, ring_bytes)) {
+      __atomic_store_n(&kq_ring->ready, kq_ring->mask + 1, __ATOMIC_RELAXED);
+    }
+    kq_table_reserve_all();
   }
-  uint64_t ring_bytes = KQ_HEADER_BYTES + ((uint64_t)kq_ring->mask + 1) * KQ_SLOT_BYTES;
-  if (kq_session_reserve(kq_ring->header, ring_bytes)) {
-    __atomic_store_n(&kq_ring->ready, kq_ring->mask + 1, __ATOMIC_RELAXED);
+  /* Before the filter is there: with SECCOMP_FILTER_FLAG_TSYNC it closes around all threads. */
+  __atomic_fetch_add(&kq_sandboxed, 1, __ATOMIC_ACQ_REL);
+  return true;
+}
+
+void kq_session_sandbox_end(bool begun, bool installed) {
+  if (begun && !installed) {
+    __atomic_fetch_sub(&kq_sandboxed, 1, __ATOMIC_ACQ_REL);
   }
-  kq_table_reserve_all();
-  kq_sandboxed = true;
 }
 
 static bool read_environment(void) {
@@ -365,6 +375,7 @@ __attribute__((constructor)) static void kq_constructor(void) {
   int saved = errno;
   kq_real_resolve();
   if (kq_ring == NULL && read_environment()) {
+    kq_real_find_wrappers();
     start_session();
   }
   errno = saved;

@@ -192,9 +192,15 @@ void kq_listen_hook(int fd, int backlog) {
   announce_listener(fd, word, backlog);
 }
 
-void kq_accept_begin(struct kq_accept *a, int fd) {
+void kq_accept_begin(struct kq_accept *a, int fd, const void *address, const socklen_t *length) {
   a->measuring = kq_fd_limit != 0 && !kq_session_foreign();
   a->listener = kq_fd_look(fd);
+  a->own = address == NULL;
+  a->room = a->own ? sizeof(struct sockaddr_storage) : 0;
+  if (a->measuring && !kq_fd_ignored(a->listener) && !a->own && length != NULL &&
+      !kq_socket_copy(&a->room, length, sizeof a->room)) {
+    a->room = 0;
+  }
   if (!a->measuring || kq_fd_ignored(a->listener) ||
       kq_fd_kind(a->listener) == KQ_FD_TCP_LISTEN || kq_sandboxed) {
     return;
@@ -225,8 +231,7 @@ static void accept_unmeasured(const struct kq_accept *a, int fd) {
   }
 }
 
-void kq_accept_end(struct kq_accept *a, int fd, const struct sockaddr *peer, socklen_t length,
-                   bool own) {
+void kq_accept_end(struct kq_accept *a, int fd, const struct sockaddr *peer, socklen_t length) {
   if (fd < 0 || !a->measuring) {
     return;
   }
@@ -240,12 +245,13 @@ void kq_accept_end(struct kq_accept *a, int fd, const struct sockaddr *peer, soc
     return;
   }
   struct kq_address remote;
-  /* A buffer of the caller may have been too short, and only the caller knows how long it is.
-     A peer that has reset already has no name, a sandbox may deny it: then it must do. */
-  bool known = !own && !kq_sandboxed && kq_address_peer(&remote, fd);
+  /* A buffer of the caller may have been too short. A peer that has reset already has no name,
+     a sandbox may deny it: then it must do. */
+  bool known = !a->own && !kq_sandboxed && kq_address_peer(&remote, fd);
   if (!known && peer != NULL) {
     struct sockaddr_storage copy;
     memset(&copy, 0, sizeof copy);
+    length = length < a->room ? length : a->room;
     memcpy(&copy, peer, length < sizeof copy ? length : sizeof copy);
     known = kq_address_read(&remote, &copy, length);
   }

@@ -34,15 +34,20 @@ void kq_connect_begin(struct kq_connect *c, int fd, const void *address, socklen
 /* sendto or sendmsg with MSG_FASTOPEN and an address: a connect that may carry data. */
 void kq_fastopen_begin(struct kq_connect *c, int fd, const void *address, socklen_t length);
 void kq_connect_end(struct kq_connect *c, long result, int error);
+/* A socket that connect() left in progress is used: a library behind this one, or a BPF program,
+   may have sent it elsewhere. Returns its word from now on. */
+uint64_t kq_connect_confirm(int fd, uint64_t word);
 
 struct kq_accept {
   uint64_t listener;
   bool measuring;
+  bool own;       /* the caller asked for no address: the kernel is given a buffer of ours */
+  socklen_t room; /* of the buffer for the address */
 };
-void kq_accept_begin(struct kq_accept *a, int fd);
-/* `peer` is where the kernel has put the address; `own` tells that it was a buffer of ours. */
-void kq_accept_end(struct kq_accept *a, int fd, const struct sockaddr *peer, socklen_t length,
-                   bool own);
+/* `address` and `length` are the caller's. */
+void kq_accept_begin(struct kq_accept *a, int fd, const void *address, const socklen_t *length);
+/* `peer` is where the kernel has put the address, and `length` how long it says that it is. */
+void kq_accept_end(struct kq_accept *a, int fd, const struct sockaddr *peer, socklen_t length);
 
 /* listen() has succeeded. */
 void kq_listen_hook(int fd, int backlog);

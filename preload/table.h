@@ -29,6 +29,7 @@ enum kq_fd_kind {
 #define KQ_FD_KIND_MASK 15u
 #define KQ_FD_IGNORED 8u      /* bit of the kinds that are not measured */
 #define KQ_FD_IN_PROGRESS 16u /* connect() has not reported success yet */
+#define KQ_FD_UNCONFIRMED 32u /* nor has the kernel told who the peer is */
 
 /* Descriptors below this are in the map; 0 while nothing is measured. */
 extern uint32_t kq_fd_limit;

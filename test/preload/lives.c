@@ -320,6 +320,41 @@ static void v6(void) {
   CHECK(accept(listener, (struct sockaddr *)&peer, &length) >= 0);
 }
 
+/* To "any address", which is this host, without waiting for the end of it. */
+static void connect_any(void) {
+  struct sockaddr_in four;
+  int listener = make_listener(&four);
+  four.sin_addr.s_addr = htonl(INADDR_ANY);
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+  CHECK(connect(fd, (struct sockaddr *)&four, sizeof four) == -1 && errno == EINPROGRESS);
+  CHECK(accept(listener, NULL, NULL) >= 0);
+  CHECK(send(fd, text, 4, 0) == 4);
+  listener = socket(AF_INET6, SOCK_STREAM, 0);
+  struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_ANY_INIT};
+  socklen_t length = sizeof six;
+  CHECK(bind(listener, (struct sockaddr *)&six, sizeof six) == 0 && listen(listener, 4) == 0);
+  CHECK(getsockname(listener, (struct sockaddr *)&six, &length) == 0);
+  fd = socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK, 0);
+  CHECK(connect(fd, (struct sockaddr *)&six, sizeof six) == -1 && errno == EINPROGRESS);
+  CHECK(accept(listener, NULL, NULL) >= 0);
+  CHECK(send(fd, text, 6, 0) == 6);
+}
+
+/* With redirect.so: connect sends it to the next port. */
+static void redirected(void) {
+  struct sockaddr_in address;
+  int listener = make_listener(&address);
+  address.sin_port = htons(ntohs(address.sin_port) - 1);
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+  CHECK(connect(fd, (struct sockaddr *)&address, sizeof address) == -1 && errno == EINPROGRESS);
+  int server = accept(listener, NULL, NULL);
+  CHECK(send(fd, text, 4, 0) == 4);
+  CHECK(connect(fd, (struct sockaddr *)&address, sizeof address) == 0);
+  CHECK(send(fd, text, 5, 0) == 5);
+  take(server, 9);
+  close(fd);
+}
+
 int main(int count, char **arguments) {
   static const struct {
     const char *name;
@@ -328,7 +363,8 @@ int main(int count, char **arguments) {
                    {"fork-close", fork_close}, {"fork-jailed", fork_jailed},
                    {"vforks", vforks}, {"reuse", reuse}, {"deaths", deaths},
                    {"rights", rights}, {"inherit", inherit}, {"connects", connects},
-                   {"fastopen", fastopen}, {"v6", v6}};
+                   {"fastopen", fastopen}, {"v6", v6}, {"connect-any", connect_any},
+                   {"redirected", redirected}};
   if (count > 2 && strcmp(arguments[1], "inherited") == 0) {
     inherited(atoi(arguments[2]));
     return 0;

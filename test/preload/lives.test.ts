@@ -14,11 +14,12 @@ describe.skipIf(!canCompile)("the life of sockets", () => {
     bench = new Bench();
     bench.compile("ringdump");
     bench.compile("lives");
+    bench.compile("redirect", "redirect.so", "-shared", "-fPIC");
   });
   afterAll(() => bench.remove());
 
-  const scenario = (name: string) => {
-    const run = bench.run([], ["./lives", name]);
+  const scenario = (name: string, env: Record<string, string> = {}) => {
+    const run = bench.run([], ["./lives", name], env);
     expect(run.stderr).toBe("");
     expect(run.code).toBe(0);
     return run;
@@ -171,6 +172,28 @@ describe.skipIf(!canCompile)("the life of sockets", () => {
     expect(ofKind(run, "OUT").map((record) => [record.bytes, record.off])).toEqual([
       [3, 0], [4, 3], [5, 0], [3, 0], [4, 3], [5, 0],
     ]);
+  });
+
+  test("a connection in progress to any address has the one that the kernel takes", () => {
+    const run = scenario("connect-any");
+    expect(run.entries.map((entry) => [entry.laddr, entry.raddr])).toEqual([
+      [LOOPBACK, LOOPBACK], [LOOPBACK, LOOPBACK], [LOOPBACK6, LOOPBACK6], [LOOPBACK6, LOOPBACK6],
+    ]);
+  });
+
+  test("a connection in progress to somewhere else is corrected at its first use", () => {
+    const run = scenario("redirected", { RINGDUMP_PRELOAD: `${bench.folder}/redirect.so` });
+    const [asked, server, client] = run.entries;
+    expect(run.entries).toHaveLength(3);
+    expect(asked!.rport).toBe(server!.lport - 1);
+    expect(client).toMatchObject({
+      flags: ENTRY.connected, state: STATE.open, inode: asked!.inode,
+      lport: server!.rport, rport: server!.lport, raddr: LOOPBACK,
+    });
+    const unbinds = ofKind(run, "UNBIND").map((record) => [record.entry, record.flags]);
+    expect(unbinds).toEqual([[asked!.entry, SLOT.refused], [client!.entry, 0]]);
+    const out = ofKind(run, "OUT").map((record) => [record.entry, record.bytes, record.off]);
+    expect(out).toEqual([[client!.entry, 4, 0], [client!.entry, 5, 4]]);
   });
 
   test("IPv6, and IPv4 in IPv6", () => {

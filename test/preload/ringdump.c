@@ -3,10 +3,12 @@
  * takes its rings, and prints every record, every table entry and the loss counters as one JSON
  * object a line.
  *
- *     ringdump [--slots N] [--hold] [--quiet] [--late MS] LIBRARY OUTPUT command [argument…]
+ *     ringdump [option…] LIBRARY OUTPUT command [argument…]
  *
+ * --slots  sets the size of the rings
  * --hold   reads nothing before the command has ended, so that a small ring gets full
  * --quiet  counts the records instead of printing them, to keep up with a benchmark
+ * --forget frees every entry as soon as it is born
  * --late   waits so long after the command's end for the processes that it left behind
  */
 #define _GNU_SOURCE
@@ -35,6 +37,7 @@ static struct kq_header *rings[RINGS_MAX];
 static int ring_count;
 static FILE *output;
 static bool quiet_records;
+static bool forget;
 static uint64_t counted;
 
 static void die(const char *what) {
@@ -101,6 +104,14 @@ static void print_slot(int ring, const struct kq_slot *slot) {
   fprintf(output, "\"}\n");
 }
 
+static void free_entry(struct kq_header *ring, const struct kq_slot *slot) {
+  struct kq_entry *entries =
+      (struct kq_entry *)((char *)ring + KQ_HEADER_BYTES +
+                          (size_t)ring->slot_count * KQ_SLOT_BYTES);
+  __atomic_store_n(&entries[slot->entry].state, slot->gen << KQ_STATE_BITS | KQ_STATE_FREE,
+                   __ATOMIC_RELEASE);
+}
+
 static bool drain(int index) {
   struct kq_header *ring = rings[index];
   const struct kq_slot *slots = (const struct kq_slot *)((char *)ring + KQ_HEADER_BYTES);
@@ -116,6 +127,9 @@ static bool drain(int index) {
       counted++;
     } else {
       print_slot(index, slot);
+    }
+    if (forget && slot->kind == KQ_KIND_BIRTH) {
+      free_entry(ring, slot);
     }
     __atomic_store_n(&ring->tail, ++tail, __ATOMIC_RELEASE);
     any = true;
@@ -149,7 +163,7 @@ static void print_tables(void) {
     uint32_t end = ring->entry_count != 0 ? ring->entry_high : 0;
     for (uint32_t number = 0; number < end; number++) {
       const struct kq_entry *entry = &entries[number];
-      if (entry->state == 0) {
+      if ((entry->state & 7) == KQ_STATE_FREE) {
         continue;
       }
       fprintf(output,
@@ -204,6 +218,8 @@ int main(int count, char **arguments) {
       hold = true;
     } else if (strcmp(arguments[at], "--quiet") == 0) {
       quiet_records = true;
+    } else if (strcmp(arguments[at], "--forget") == 0) {
+      forget = true;
     } else if (at + 1 < count && strcmp(arguments[at], "--slots") == 0) {
       slots = arguments[++at];
     } else if (at + 1 < count && strcmp(arguments[at], "--late") == 0) {

@@ -123,6 +123,97 @@ static void handler(void) {
   take(second.server, 9);
 }
 
+static ssize_t sent_inside;
+static void send_same(int number) {
+  char buffer[65536];
+  while (recv(shared.server, buffer, sizeof buffer, MSG_DONTWAIT) > 0) {
+  }
+  sent_inside = send(shared.client, text, 10, 0);
+  (void)number;
+}
+
+/* A handler sends on the socket whose buffer the interrupted call has filled. */
+static void reentry(void) {
+  shared = make_pair();
+  struct sigaction action = {.sa_handler = send_same};
+  sigaction(SIGALRM, &action, NULL);
+  size_t room = 64u << 20;
+  char *big = calloc(1, room);
+  ualarm(100000, 0);
+  ssize_t sent = send(shared.client, big, room, 0);
+  CHECK(sent > 0 && sent < (ssize_t)room && sent_inside == 10);
+  char buffer[65536];
+  while (recv(shared.server, buffer, sizeof buffer, MSG_DONTWAIT) > 0) {
+  }
+  CHECK(send(shared.client, text, 5, 0) == 5);
+  TELL("%zd 10 %zd 5\n", sent + 15, sent);
+}
+
+static void receive_same(int number) {
+  char buffer[16];
+  CHECK(send(shared.client, text, 10, 0) == 10);
+  CHECK(recv(shared.server, buffer, 10, 0) == 10);
+  (void)number;
+}
+
+/* A handler takes just as many bytes as the call that it interrupts. */
+static void same_size(void) {
+  shared = make_pair();
+  struct sigaction action = {.sa_handler = receive_same};
+  sigaction(SIGALRM, &action, NULL);
+  CHECK(send(shared.client, text, 10, 0) == 10);
+  char buffer[32];
+  ualarm(50000, 0);
+  CHECK(recv(shared.server, buffer, 20, MSG_WAITALL) == 10);
+  CHECK(send(shared.client, text, 5, 0) == 5);
+  take(shared.server, 5);
+}
+
+/* The descriptor is older than the program: finding out about it takes calls of our own. */
+static void probe(void) {
+  shared = make_pair();
+  char number[16];
+  snprintf(number, sizeof number, "%d", shared.client);
+  execl("/proc/self/exe", "stress", "probed", number, (char *)NULL);
+}
+
+static void probed(int fd) {
+  void *bad = (void *)16;
+  unsigned action = SECCOMP_RET_ALLOW;
+  CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, NULL) == -1);
+  CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, bad) == -1);
+  CHECK(prctl(PR_SET_SECCOMP, 77, bad) == -1);
+  CHECK(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, NULL) == -1);
+  CHECK(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, bad) == -1);
+  syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action);
+  CHECK(send(fd, text, 4, 0) == 4);
+}
+
+/* In a sandbox the only source of the peer's address is the caller's buffer. */
+static void short_accept(void) {
+  shared = make_pair();
+  CHECK(send(shared.client, text, 3, 0) == 3);
+  int client = socket(AF_INET, SOCK_STREAM, 0);
+  struct sock_filter code[] = {BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+  struct sock_fprog program = {1, code};
+  CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+  CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+  CHECK(connect(client, (struct sockaddr *)&shared.address, sizeof shared.address) == 0);
+  struct sockaddr_in peer = {.sin_port = htons(1), .sin_addr.s_addr = htonl(0x01020304)};
+  socklen_t length = 4;
+  int server = accept(shared.listener, (struct sockaddr *)&peer, &length);
+  CHECK(server >= 0 && length == sizeof peer);
+  CHECK(send(server, text, 4, 0) == 4);
+}
+
+/* The collector frees the entries in the pause. */
+static void stale(void) {
+  shared = make_pair();
+  usleep(100000);
+  CHECK(send(shared.client, text, 4, 0) == 4);
+  take(shared.server, 4);
+}
+
 #define ALLOW(number)                                                                          \
   BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (number), 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
 
@@ -217,7 +308,13 @@ int main(int count, char **arguments) {
   } scenarios[] = {{"threads", threads}, {"overlap", overlap}, {"cancel", cancel},
                    {"jump", jump}, {"handler", handler}, {"sandbox", sandbox},
                    {"table", table}, {"churns", churns}, {"fsize", fsize},
-                   {"fsize-outer", fsize_outer}};
+                   {"fsize-outer", fsize_outer}, {"reentry", reentry},
+                   {"same-size", same_size}, {"probe", probe},
+                   {"short-accept", short_accept}, {"stale", stale}};
+  if (count > 2 && strcmp(arguments[1], "probed") == 0) {
+    probed(atoi(arguments[2]));
+    return 0;
+  }
   for (size_t index = 0; index < sizeof scenarios / sizeof *scenarios; index++) {
     if (count > 1 && strcmp(scenarios[index].name, arguments[1]) == 0) {
       scenarios[index].run();
