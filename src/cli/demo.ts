@@ -8,6 +8,7 @@ import { join, resolve } from "node:path";
 import { ExitCode, KQTimeError } from "../errors.ts";
 import { ROOT } from "../session/paths.ts";
 import { makePrivateFolder } from "../session/private-file.ts";
+import { tell } from "./stderr.ts";
 
 const ADDRESS = { sender: "198.18.0.1", receiver: "198.18.0.2" } as const;
 const PORT = 18443;
@@ -22,6 +23,32 @@ export interface DemoOptions {
   readonly folder: string;
 }
 
+/** What makes the namespaces and the link, and the package that it comes in. */
+const TOOLS: Record<string, string> = {
+  ip: "iproute2",
+  tc: "iproute2",
+  unshare: "util-linux",
+  nsenter: "util-linux",
+};
+const UNSHARE = {
+  namespaces: ["unshare", "--net", "--mount", "--"],
+  "user namespace": ["unshare", "--user", "--map-root-user", "--net", "--mount", "--"],
+} as const;
+
+const BEHIND_THE_LINK = [
+  "",
+  "The sender's bytes wait, outbound, in its send buffer and in the queue of the 20 Mbit/s link: the",
+  "program writes faster than the link sends. The receiver's wait, inbound, because it naps for",
+  "20 ms now and then. Where that queue overflowed, bytes were lost in front of the sender's tap: what",
+  "it sees of them is their second transmission, so that none is counted as retransmitted, while the",
+  "receiver shows bytes \"waiting for missing bytes\".",
+];
+const ON_LOOPBACK = [
+  "",
+  "On loopback there is no device to wait for: outbound times are those of the send buffer. The",
+  "receiver's bytes wait, inbound, because it naps for 20 ms now and then.",
+];
+
 type Where = "namespaces" | "user namespace" | "loopback";
 
 /** Returns the exit code. */
@@ -30,22 +57,20 @@ export async function demo(options: DemoOptions): Promise<number> {
   // Debian's users have ip and tc, but not on their PATH.
   process.env.PATH = `${process.env.PATH ?? ""}:/usr/sbin:/sbin`;
   makePrivateFolder(folder);
-  const where = choose();
+  const { where, why } = choose();
+  const link = RATE.replace("mbit", " Mbit/s");
   say(
     where === "namespaces"
-      ? `a sender and a receiver in two network namespaces behind ${RATE.replace("mbit", " Mbit/s")}`
+      ? `a sender and a receiver in two network namespaces behind ${link}`
       : where === "user namespace"
-        ? "no privilege for network namespaces here: they are made inside a user namespace"
-        : "no namespaces can be had (try sudo): sender and receiver on loopback, without a shaped link",
+        ? `a sender and a receiver behind ${link}, in network namespaces inside a user namespace`
+        : `sender and receiver on loopback, without a shaped link: ${why}`,
   );
   const traffic = join(import.meta.dir, "demo-traffic.ts");
   const self = join(ROOT, "bin", "kqtime");
   const script = where === "loopback" ? LOOPBACK : NAMESPACES;
-  const unshare =
-    where === "namespaces"
-      ? ["unshare", "--net", "--mount", "--"]
-      : ["unshare", "--user", "--map-root-user", "--net", "--mount", "--"];
-  const argv = [...(where === "loopback" ? [] : unshare), "sh", "-euc", script, "demo"];
+  const unshare = where === "loopback" ? [] : UNSHARE[where];
+  const argv = [...unshare, "sh", "-euc", script, "demo"];
   const child = Bun.spawn(argv, {
     env: {
       ...process.env,
@@ -72,27 +97,36 @@ export async function demo(options: DemoOptions): Promise<number> {
       code === ExitCode.Own ? ExitCode.Own : code,
     );
   }
+  for (const sentence of where === "loopback" ? ON_LOOPBACK : BEHIND_THE_LINK) tell(`${sentence}\n`);
+  tell("\n");
   say(`logs: ${join(folder, "sender.log.gz")}, ${join(folder, "receiver.log.gz")}`);
   return ExitCode.Ok;
 }
 
 function say(text: string): void {
-  process.stderr.write(`kqtime demo: ${text}\n`);
+  tell(`kqtime demo: ${text}\n`);
 }
 
-function choose(): Where {
+/** Where the two can be, and why not in namespaces. */
+function choose(): { where: Where; why: string } {
+  const missing = Object.keys(TOOLS).filter((tool) => Bun.which(tool) === null);
+  if (missing.length > 0) {
+    const packages = [...new Set(missing.map((tool) => TOOLS[tool]!))].join(" ");
+    const are = missing.length === 1 ? "is" : "are";
+    return {
+      where: "loopback",
+      why: `${missing.join(", ")} ${are} not here (apt install ${packages}; the same with dnf)`,
+    };
+  }
   const works = (argv: string[]) =>
-    Bun.which(argv[0]!) !== null &&
     Bun.spawnSync(argv, { stdout: "ignore", stderr: "ignore" }).exitCode === 0;
-  if (Bun.which("ip") === null || Bun.which("tc") === null) return "loopback";
   const shape =
     "ip link add kqt0 type veth peer name kqt1 && " +
     `tc qdisc add dev kqt0 root tbf rate ${RATE} burst ${BURST_BYTES} limit ${LIMIT_BYTES}`;
-  if (works(["unshare", "--net", "--mount", "sh", "-c", shape])) return "namespaces";
-  if (works(["unshare", "--user", "--map-root-user", "--net", "--mount", "sh", "-c", shape])) {
-    return "user namespace";
+  for (const where of ["namespaces", "user namespace"] as const) {
+    if (works([...UNSHARE[where], "sh", "-c", shape])) return { where, why: "" };
   }
-  return "loopback";
+  return { where: "loopback", why: "no network namespaces can be made here (try sudo)" };
 }
 
 /**
@@ -103,7 +137,8 @@ const NAMESPACES = `
 ip link set lo up
 unshare --net -- sh -c 'echo ready; exec sleep 3600' > "$FOLDER/.ready" &
 holder=$!
-trap 'kill $holder 2>/dev/null; rm -f "$FOLDER/.ready"' EXIT
+receiver=
+trap 'kill $holder $receiver 2>/dev/null || :; rm -f "$FOLDER/.ready"' EXIT
 until [ -s "$FOLDER/.ready" ]; do :; done
 ip link add kqt0 type veth peer name kqt1 netns "$holder"
 ip addr add "$SENDER/24" dev kqt0
@@ -112,17 +147,23 @@ nsenter --net=/proc/$holder/ns/net -- sh -euc 'ip link set lo up; ip addr add "$
 tc qdisc add dev kqt0 root tbf rate "$RATE" burst "$BURST" limit "$LIMIT"
 nsenter --net=/proc/$holder/ns/net -- "$KQ" run --log "$FOLDER/receiver.log.gz" --json "$FOLDER/receiver.json" -- "$BUN" "$TRAFFIC" receive "$RECEIVER" "$PORT" 2> "$FOLDER/.receiver" &
 receiver=$!
+printf '\\n— sender —\\n' >&2
 "$KQ" run --log "$FOLDER/sender.log.gz" --json "$FOLDER/sender.json" -- "$BUN" "$TRAFFIC" send "$RECEIVER" "$PORT" "$SECONDS_TO_SEND"
-wait $receiver || { cat "$FOLDER/.receiver" >&2; exit 125; }
+wait "$receiver" || { cat "$FOLDER/.receiver" >&2; exit 125; }
+printf '\\n— receiver —\\n' >&2
 cat "$FOLDER/.receiver" >&2
 rm -f "$FOLDER/.receiver"
 `;
 
 const LOOPBACK = `
+receiver=
+trap 'kill $receiver 2>/dev/null || :' EXIT
 "$KQ" run --log "$FOLDER/receiver.log.gz" --json "$FOLDER/receiver.json" -- "$BUN" "$TRAFFIC" receive "$RECEIVER" "$PORT" 2> "$FOLDER/.receiver" &
 receiver=$!
+printf '\\n— sender —\\n' >&2
 "$KQ" run --log "$FOLDER/sender.log.gz" --json "$FOLDER/sender.json" -- "$BUN" "$TRAFFIC" send "$RECEIVER" "$PORT" "$SECONDS_TO_SEND"
-wait $receiver || { cat "$FOLDER/.receiver" >&2; exit 125; }
+wait "$receiver" || { cat "$FOLDER/.receiver" >&2; exit 125; }
+printf '\\n— receiver —\\n' >&2
 cat "$FOLDER/.receiver" >&2
 rm -f "$FOLDER/.receiver"
 `;

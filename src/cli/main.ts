@@ -1,23 +1,81 @@
 // The command line: parses, then loads the command's module, so that --help stays fast.
 
-import { cac } from "cac";
+import { cac, type CAC, type Command } from "cac";
 import { ExitCode, KQTimeError } from "../errors.ts";
 import { LABEL_MODES } from "../match/label-modes.ts";
 import { VERSION } from "../version.ts";
-import { choice, number, text } from "./options.ts";
+import { printHelp } from "./help.ts";
+import { Given, usage } from "./options.ts";
+import { warn } from "./stderr.ts";
 
 const DEFAULT_FILTER = "tcp and not port 22";
 const DEFAULT_BUFFER_MIB = 64;
 const DEFAULT_SLOTS = 65536;
 const DEFAULT_DRAIN_SECONDS = 5;
+const DEFAULT_DEMO_SECONDS = 3;
+const DEFAULT_DEMO_FOLDER = "kqtime-demo";
 const MIB = 2 ** 20;
+
+type Action = (given: Given) => Promise<number>;
 
 /** Runs kqtime with these arguments (without the program's name); returns the exit code. */
 export async function main(argv: string[]): Promise<number> {
+  try {
+    return await dispatch(argv);
+  } catch (error) {
+    return report(error, argv[0] === "run");
+  }
+}
+
+async function dispatch(argv: string[]): Promise<number> {
   const cli = cac("kqtime");
+  const actions = declare(cli);
+  const [name, ...words] = argv;
+  const find = (wanted: string | undefined): Command | null =>
+    cli.commands.find((command) => command.name === wanted) ?? null;
+  const noCommand = (wanted: string) =>
+    usage(`there is no command "${wanted}": ${[...actions.keys()].join(", ")} (see kqtime --help)`);
+  if (name === undefined) {
+    printHelp(cli, null);
+    return ExitCode.Usage;
+  }
+  if (name === "--help" || name === "-h" || name === "help") {
+    const wanted = words[0];
+    if (wanted !== undefined && find(wanted) === null) throw noCommand(wanted);
+    printHelp(cli, find(wanted));
+    return ExitCode.Ok;
+  }
+  if (name === "--version" || name === "-v" || name === "version") {
+    console.log(`kqtime ${VERSION}`);
+    return ExitCode.Ok;
+  }
+  const command = find(name);
+  if (command === null) throw noCommand(name);
+  const end = words.indexOf("--");
+  const own = end < 0 ? words : words.slice(0, end);
+  if (own.includes("--help") || own.includes("-h")) {
+    printHelp(cli, command);
+    return ExitCode.Ok;
+  }
+  const given = new Given(words, command.options, name);
+  const extra = given.words[command.args.length];
+  if (extra !== undefined) {
+    throw usage(`unexpected "${extra}"${name === "run" ? ": the command comes after `--`" : ""}`);
+  }
+  if (given.words.length < command.args.length) {
+    throw usage(`${name} needs a value for <${command.args[given.words.length]!.value}>`);
+  }
+  return actions.get(name)!(given);
+}
+
+/** Declares the commands; returns what each does. */
+function declare(cli: CAC): Map<string, Action> {
+  const actions = new Map<string, Action>();
+  cli.version(VERSION);
 
   cli
-    .command("run", "Measure a command: kqtime run [options] -- command [args…]")
+    .command("run", "Measure a command")
+    .usage("run [options] -- command [args…]")
     .option("--log <file>", "Write a line for each call; .gz compresses")
     .option("--json <file>", "Write the summary as JSON (docs/summary.schema.json)")
     .option("--record <dir>", "Keep raw records and headers for `kqtime replay`")
@@ -42,87 +100,67 @@ export async function main(argv: string[]): Promise<number> {
     .option("--anyway", "Run the command even if it cannot be measured")
     .option("--quiet", "No summary on stderr, only errors")
     .example("  sudo kqtime run --log kqtime.log.gz -- curl -s -o /dev/null http://example.net/")
-    .example("  sudo kqtime run --user debian-tor --log relay.log.gz -- tor -f torrc")
-    .action(async (options: Record<string, unknown>) => {
-      const command = (options["--"] as string[] | undefined) ?? [];
-      if (command.length === 0) {
-        throw usage("run needs a command after `--`: kqtime run [options] -- command [args…]");
-      }
-      const { runCommand } = await import("./run.ts");
-      return runCommand(
-        {
-          command,
-          log: text(options, "log"),
-          json: text(options, "json"),
-          record: text(options, "record"),
-          interface: text(options, "interface") ?? "any",
-          filter: text(options, "filter") ?? DEFAULT_FILTER,
-          direction: choice(options, "direction", ["in", "out", "both"]),
-          label: choice(options, "label", LABEL_MODES),
-          user: text(options, "user"),
-          drainMs: number(options, "drain", 0, 86400) * 1000,
-          bufferBytes: number(options, "buffer", 0.0625, 2047) * MIB,
-          slots: powerOfTwo(number(options, "ring", 64, 1 << 24)),
-          anyway: options.anyway === true,
-        },
-        options.quiet === true,
-      );
-    });
+    .example("  sudo kqtime run --user debian-tor --log relay.log.gz -- tor -f torrc");
+  actions.set("run", async (given) => {
+    if (given.command.length === 0) {
+      throw usage("run needs a command after `--`: kqtime run [options] -- command [args…]");
+    }
+    const { runCommand } = await import("./run.ts");
+    return runCommand(
+      {
+        command: given.command,
+        log: given.path("log"),
+        json: given.path("json"),
+        record: given.path("record"),
+        interface: given.text("interface") ?? "any",
+        filter: given.text("filter") ?? DEFAULT_FILTER,
+        direction: given.choice("direction", "both", ["in", "out", "both"]),
+        label: given.choice("label", "port", LABEL_MODES),
+        user: given.text("user"),
+        drainMs: given.number("drain", DEFAULT_DRAIN_SECONDS, 0, 86400) * 1000,
+        bufferBytes: given.number("buffer", DEFAULT_BUFFER_MIB, 0.0625, 2047) * MIB,
+        slots: powerOfTwo(given.number("ring", DEFAULT_SLOTS, 64, 1 << 24)),
+        anyway: given.flag("anyway"),
+      },
+      given.flag("quiet"),
+    );
+  });
 
   cli
     .command("replay <dir>", "Join a recording of `run --record` again")
+    .usage("replay [options] <dir>")
     .option("--log <file>", "Write a line for each call; .gz compresses")
     .option("--json <file>", "Write the summary as JSON")
-    .option("--quiet", "No summary on stderr, only errors")
-    .action(async (folder: string, options: Record<string, unknown>) => {
-      const { replayCommand } = await import("./replay.ts");
-      return replayCommand({
-        folder: String(folder),
-        log: text(options, "log"),
-        json: text(options, "json"),
-        quiet: options.quiet === true,
-      });
+    .option("--quiet", "No summary on stderr, only errors");
+  actions.set("replay", async (given) => {
+    const { replayCommand } = await import("./replay.ts");
+    return replayCommand({
+      folder: given.words[0]!,
+      log: given.path("log"),
+      json: given.path("json"),
+      quiet: given.flag("quiet"),
     });
+  });
 
   cli
     .command("demo", "Measure a sender and a receiver behind a 20 Mbit/s link")
-    .option("--seconds <n>", "How long they send", { default: 3 })
-    .option("--log <dir>", "Folder for the logs of both sides", { default: "kqtime-demo" })
-    .action(async (options: Record<string, unknown>) => {
-      const { demo } = await import("./demo.ts");
-      return demo({ seconds: number(options, "seconds", 0.1, 3600), folder: text(options, "log")! });
+    .usage("demo [options]")
+    .option("--seconds <n>", "How long they send", { default: DEFAULT_DEMO_SECONDS })
+    .option("--log <dir>", "Folder for the logs of both sides", { default: DEFAULT_DEMO_FOLDER });
+  actions.set("demo", async (given) => {
+    const { demo } = await import("./demo.ts");
+    return demo({
+      seconds: given.number("seconds", DEFAULT_DEMO_SECONDS, 0.1, 3600),
+      folder: given.path("log") ?? DEFAULT_DEMO_FOLDER,
     });
+  });
 
-  cli
-    .command("doctor", "Tell what is missing on this machine, and how to get it")
-    .action(async () => {
-      const { doctor } = await import("./doctor.ts");
-      return doctor({});
-    });
-
-  cli.help();
-  cli.version(VERSION);
-
-  const isRun = argv[0] === "run";
-  try {
-    cli.parse(["", "kqtime", ...argv], { run: false });
-    if (cli.matchedCommand === undefined) {
-      if (cli.options.help === true || cli.options.version === true) return ExitCode.Ok;
-      if (argv.length === 0) {
-        cli.outputHelp();
-        return ExitCode.Usage;
-      }
-      throw usage(`there is no command "${argv[0]}": run, replay, demo or doctor (see --help)`);
-    }
-    if (cli.options.help === true || cli.options.version === true) return ExitCode.Ok;
-    const extra = cli.args.slice(cli.matchedCommand.args.length);
-    if (extra.length > 0) {
-      throw usage(`unexpected "${extra[0]}"${isRun ? ": the command comes after `--`" : ""}`);
-    }
-    return (await cli.runMatchedCommand()) as number;
-  } catch (error) {
-    return report(error, isRun);
-  }
+  cli.command("doctor", "Tell what is missing on this machine, and how to get it");
+  actions.set("doctor", async () => {
+    const { doctor } = await import("./doctor.ts");
+    return doctor({});
+  });
+  return actions;
 }
 
 function powerOfTwo(value: number): number {
@@ -130,18 +168,11 @@ function powerOfTwo(value: number): number {
   throw usage(`--ring takes a power of two, for example ${2 ** Math.ceil(Math.log2(value))}`);
 }
 
-function usage(message: string): KQTimeError {
-  return new KQTimeError("E_USAGE", "arguments", message, ExitCode.Usage);
-}
-
 /** One line for an error; the stack only under DEBUG. */
 function report(error: unknown, isRun: boolean): number {
-  const known = error instanceof KQTimeError;
-  const fromParser = error instanceof Error && error.name === "CACError";
-  const message = error instanceof Error ? error.message : String(error);
-  process.stderr.write(`kqtime: ${message.replaceAll("\n", " ")}\n`);
-  if (process.env.DEBUG && error instanceof Error) process.stderr.write(`${error.stack}\n`);
-  if (known && error.exitCode !== ExitCode.Usage) return error.exitCode;
+  warn(error instanceof Error ? error.message : String(error));
+  if (process.env.DEBUG && error instanceof Error) warn(`${error.stack}`);
+  if (!(error instanceof KQTimeError)) return ExitCode.Own;
   // The exit codes of `run` below 125 are the command's own.
-  return isRun ? ExitCode.Own : known || fromParser ? ExitCode.Usage : ExitCode.Own;
+  return isRun && error.exitCode === ExitCode.Usage ? ExitCode.Own : error.exitCode;
 }

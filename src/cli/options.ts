@@ -1,47 +1,91 @@
-// Values of command-line options, checked. cac turns what looks like a number into one.
+// Options of the command line, checked. The words are read here and not by cac, which turns what
+// looks like a number into one: `--log 007` is a file of that name.
 
 import { ExitCode, KQTimeError } from "../errors.ts";
 
-type Options = Record<string, unknown>;
+/** What an option's declaration says of it: `--log <file>` requires a value. */
+export interface Declared {
+  readonly name: string;
+  readonly required?: boolean | undefined;
+}
 
-function wrong(message: string): KQTimeError {
+export function usage(message: string): KQTimeError {
   return new KQTimeError("E_USAGE", "arguments", message, ExitCode.Usage);
 }
 
-function one(options: Options, name: string): unknown {
-  const value = options[name];
-  if (Array.isArray(value)) throw wrong(`--${name} was given more than once`);
-  return value;
-}
+/** The words behind a command's name, in their kinds. */
+export class Given {
+  /** Those that are no options. */
+  readonly words: string[] = [];
+  /** Those behind `--`. */
+  readonly command: string[] = [];
+  readonly #values = new Map<string, string>();
+  readonly #flags = new Set<string>();
 
-/** Text, or null if the option is not there. */
-export function text(options: Options, name: string): string | null {
-  const value = one(options, name);
-  if (value === undefined) return null;
-  if (value === true || value === "") throw wrong(`--${name} needs a value`);
-  return String(value);
-}
-
-/** A number within [least, most]. */
-export function number(options: Options, name: string, least: number, most: number): number {
-  const value = one(options, name);
-  const found = typeof value === "number" ? value : Number.NaN;
-  if (!(found >= least && found <= most)) {
-    throw wrong(`--${name} takes a number from ${least} to ${most}, not "${String(value)}"`);
+  /** @throws KQTimeError `E_USAGE` */
+  constructor(argv: readonly string[], declared: readonly Declared[], command: string) {
+    for (let i = 0; i < argv.length; i++) {
+      const word = argv[i]!;
+      if (word === "--") {
+        this.command.push(...argv.slice(i + 1));
+        return;
+      }
+      if (!word.startsWith("-") || word === "-") {
+        this.words.push(word);
+        continue;
+      }
+      const equals = word.indexOf("=");
+      const typed = equals < 0 ? word : word.slice(0, equals);
+      const option = declared.find(({ name }) => `--${name}` === typed);
+      if (option === undefined) {
+        throw usage(`unknown option ${typed} (\`kqtime ${command} --help\` lists them)`);
+      }
+      if (option.required !== true) {
+        if (equals >= 0) throw usage(`${typed} takes no value`);
+        this.#flags.add(option.name);
+        continue;
+      }
+      const value = equals >= 0 ? word.slice(equals + 1) : argv[i + 1];
+      if (value === undefined || value === "" || (equals < 0 && value.startsWith("--"))) {
+        throw usage(`${typed} needs a value`);
+      }
+      if (equals < 0) i++;
+      if (this.#values.has(option.name)) throw usage(`${typed} was given more than once`);
+      this.#values.set(option.name, value);
+    }
   }
-  return found;
-}
 
-/** One of a few words. */
-export function choice<const T extends string>(
-  options: Options,
-  name: string,
-  choices: readonly T[],
-): T {
-  const value = one(options, name);
-  const found = choices.find((one) => one === value);
-  if (found === undefined) {
-    throw wrong(`--${name} takes ${choices.join(", ")}, not "${String(value)}"`);
+  flag(name: string): boolean {
+    return this.#flags.has(name);
   }
-  return found;
+
+  /** Text as it was typed, or null if the option is not there. */
+  text(name: string): string | null {
+    return this.#values.get(name) ?? null;
+  }
+
+  /** Path of a file or folder to write. */
+  path(name: string): string | null {
+    const value = this.text(name);
+    if (value !== "-") return value;
+    throw usage(`--${name} does not take "-": standard output is /dev/stdout`);
+  }
+
+  /** A number within [least, most]. */
+  number(name: string, otherwise: number, least: number, most: number): number {
+    const value = this.text(name);
+    if (value === null) return otherwise;
+    const found = /^[\d.]+(e\d+)?$/i.test(value) ? Number(value) : Number.NaN;
+    if (found >= least && found <= most) return found;
+    throw usage(`--${name} takes a number from ${least} to ${most}, not "${value}"`);
+  }
+
+  /** One of a few words. */
+  choice<const T extends string>(name: string, otherwise: T, choices: readonly T[]): T {
+    const value = this.text(name);
+    if (value === null) return otherwise;
+    const found = choices.find((one) => one === value);
+    if (found !== undefined) return found;
+    throw usage(`--${name} takes ${choices.join(", ")}, not "${value}"`);
+  }
 }

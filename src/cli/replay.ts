@@ -1,9 +1,10 @@
 // `kqtime replay`.
 
-import { PrivateFile } from "../session/private-file.ts";
+import { JSON_SUMMARY, PrivateFile } from "../session/private-file.ts";
 import { replay } from "../session/replay.ts";
 import { ExitCode } from "../errors.ts";
-import { printSummary, warn } from "./run.ts";
+import { printSummary } from "./run.ts";
+import { warn } from "./stderr.ts";
 
 export interface ReplayCommand {
   readonly folder: string;
@@ -14,8 +15,9 @@ export interface ReplayCommand {
 
 /** Returns the exit code. @throws KQTimeError */
 export function replayCommand(options: ReplayCommand): number {
-  const json = options.json === null ? null : new PrivateFile(options.json);
-  const summary = replay({ folder: options.folder, log: options.log, onWarning: warn });
+  const { folder, log } = options;
+  const json = options.json === null ? null : new PrivateFile(options.json, JSON_SUMMARY);
+  const summary = replay({ folder, log, json: json?.identity ?? null, onWarning: warn });
   json?.write(`${JSON.stringify(summary, null, 2)}\n`);
   if (!options.quiet) printSummary(summary);
   return ExitCode.Ok;

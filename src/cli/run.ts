@@ -3,6 +3,7 @@
 import { renderSummary } from "../output/table.ts";
 import type { Summary } from "../output/summary.ts";
 import { run, type RunOptions } from "../session/run.ts";
+import { tell, warn } from "./stderr.ts";
 
 const COLUMNS = 100;
 
@@ -16,13 +17,9 @@ export async function runCommand(
   return exitCode;
 }
 
-export function warn(message: string): void {
-  process.stderr.write(`kqtime: ${message}\n`);
-}
-
 export function printSummary(summary: Summary): void {
-  const { stderr } = process;
-  const columns = stderr.isTTY === true ? Math.max(80, Math.min(stderr.columns, 160)) : COLUMNS;
-  const color = stderr.isTTY === true && !process.env.NO_COLOR;
-  stderr.write(`\n${renderSummary(summary, { columns, color })}`);
+  const { isTTY, columns: wide } = process.stderr;
+  const columns = isTTY === true ? Math.max(80, Math.min(wide, 160)) : COLUMNS;
+  const color = isTTY === true && !process.env.NO_COLOR;
+  tell(`\n${renderSummary(summary, { columns, color })}`);
 }

@@ -294,7 +294,7 @@ export class Log {
     const sink = this.#sink;
     const text = this.#text;
     const encoder = this.#encoder;
-    if (sink.blocked || text.length === 0 || this.#closed) return;
+    if (sink.blocked || this.#lines === 0 || this.#closed) return;
     if (encoder === null) {
       sink.write(text.bytes, text.length, this.#lines);
     } else {

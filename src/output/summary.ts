@@ -32,6 +32,8 @@ export interface Losses {
   descriptorSockets: number;
   /** Sockets whose addresses could not be learnt. */
   addressSockets: number;
+  /** Calls on sockets that the collector had let go of: they are not measured. */
+  staleCalls: number;
   /** Forked processes that went on in an inherited ring. */
   inheritedRings: number;
   /** IP fragments of TCP segments: they cannot be joined. */
@@ -60,12 +62,16 @@ export interface SocketInput {
   in: DirectionStats;
 }
 
+export type Direction = "in" | "out" | "both";
+
 export interface SummaryInput {
   version: string;
   command: string[];
   exitCode: number | null;
   signal: string | null;
   pids: number[];
+  /** What was measured; the other direction has no figures. */
+  direction?: Direction;
   /** Unix seconds that the times are relative to. */
   baseSec: number;
   startNs: number;
@@ -131,6 +137,8 @@ export interface SocketSummary extends BothSummary {
 export interface Summary {
   version: string;
   target: { command: string[]; exitCode: number | null; signal: string | null; pids: number[] };
+  /** What was measured: what stands under the other direction says nothing. */
+  direction: Direction;
   /** Decimal: more digits than a JSON number keeps. */
   startUnixNs: string;
   durationNs: number;
@@ -246,6 +254,7 @@ export function buildSummary(input: SummaryInput): Summary {
       signal: input.signal,
       pids: [...input.pids],
     },
+    direction: input.direction ?? "both",
     startUnixNs: String(BigInt(input.baseSec) * 1000000000n + BigInt(startNs)),
     durationNs: Math.round(input.endNs) - startNs,
     booksBalance: imbalances.length === 0,
@@ -269,6 +278,7 @@ export function buildSummary(input: SummaryInput): Summary {
       tableSockets: 0,
       descriptorSockets: 0,
       addressSockets: 0,
+      staleCalls: 0,
       inheritedRings: 0,
       fragments: 0,
       ...input.losses,

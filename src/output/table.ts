@@ -22,7 +22,7 @@ const FIGURES = 79;
 const WIDE = 100;
 /** Labels shown; the rest is in the JSON. */
 const LABELS_SHOWN = 30;
-const PIDS_SHOWN = 8;
+const PIDS_SHOWN = 3;
 const HEADS = ["p50", "p90", "p99", "p99.9", "max"];
 
 const LOSS_TEXT: Record<keyof Losses, string> = {
@@ -37,6 +37,7 @@ const LOSS_TEXT: Record<keyof Losses, string> = {
   tableSockets: "sockets not measured, the table was full",
   descriptorSockets: "sockets not measured, descriptor too high",
   addressSockets: "sockets without known addresses",
+  staleCalls: "calls on sockets that were taken for ended",
   inheritedRings: "processes in an inherited ring",
 };
 
@@ -52,6 +53,12 @@ function fit(text: string, width: number): string {
     used += columns;
   }
   return `${kept}…`;
+}
+
+/** An argument as a shell takes it. */
+function quoted(argument: string): string {
+  if (/^[\w@%+=:,./-]+$/.test(argument)) return argument;
+  return `'${argument.replaceAll("'", "'\\''")}'`;
 }
 
 function padEnd(text: string, width: number): string {
@@ -86,19 +93,26 @@ class Table {
   }
 
   render(summary: Summary): string {
-    const labels = summary.labels.slice(0, LABELS_SHOWN);
+    const labels = shownLabels(summary);
     if (this.#columns >= WIDE) {
       const widths = labels.map((entry) => Bun.stringWidth(entry.label));
       const most = this.#columns - FIGURES - 1;
       this.#labelColumns = Math.min(most, Math.max("all labels".length, ...widths)) + 1;
     }
     this.#head(summary);
+    if (isEmpty(summary)) {
+      this.#push("");
+      this.#sentence(nothingSeen(summary));
+      this.#datagrams(summary);
+      return `${this.lines.join("\n")}\n`;
+    }
+    this.#legend(labels);
     const out = "Outbound: from the call to the network device";
-    this.#directionTable(out, summary, labels, (entry) => entry.out);
+    this.#directionTable(out, "out", summary, labels, (entry) => entry.out);
     const inbound = "Inbound: from the network device to the return of the call";
-    this.#directionTable(inbound, summary, labels, (entry) => entry.in);
+    this.#directionTable(inbound, "in", summary, labels, (entry) => entry.in);
     this.#books(summary);
-    this.#losses(summary.losses);
+    this.#losses(summary);
     return `${this.lines.join("\n")}\n`;
   }
 
@@ -118,7 +132,7 @@ class Table {
     }
     if (summary.warnings.length > 0) this.#push("");
     const { command, exitCode, signal, pids } = summary.target;
-    const name = printable(command.join(" "));
+    const name = command.map((word) => quoted(printable(word))).join(" ");
     this.#push(fit(`kqtime ${printable(summary.version)}: ${name}`, this.#columns), "1");
     const end = signal !== null ? `ended by ${signal}` : exitCode !== null ? `exit ${exitCode}` : "";
     const more = pids.length > PIDS_SHOWN ? ` and ${pids.length - PIDS_SHOWN} more` : "";
@@ -128,14 +142,32 @@ class Table {
     for (const line of wrap(facts.join(", "), this.#columns, "")) this.#push(line);
   }
 
+  #sentence(text: string, code = ""): void {
+    for (const line of wrap(text, this.#columns, "  ")) this.#push(line, code);
+  }
+
+  /** What the columns mean that do not say it themselves. */
+  #legend(labels: readonly ShownLabel[]): void {
+    const ports = labels.some(({ label }) => /^(out|in):/.test(label));
+    const label = "label: out:PORT = the program connected to PORT, in:PORT = it accepted on PORT; ";
+    const weight = "by call / by byte: how the percentiles are weighted";
+    this.#push("");
+    this.#sentence((ports ? label : "") + weight, "2");
+  }
+
   #directionTable<Side extends OutSummary | InSummary>(
     title: string,
+    direction: "out" | "in",
     summary: Summary,
-    labels: readonly ({ label: string } & BothSummary)[],
+    labels: readonly ShownLabel[],
     side: (entry: BothSummary) => Side,
   ): void {
     this.#push("");
     this.#push(title, "1");
+    if (!isMeasured(summary, direction)) {
+      this.#push(`not measured (--direction ${summary.direction})`);
+      return;
+    }
     const total = side(summary.directions);
     const active = labels.filter((entry) => hasTraffic(side(entry)));
     if (!hasTraffic(total)) {
@@ -180,7 +212,9 @@ class Table {
     this.#push("");
     this.#push(bookRow("Books, in bytes", "outbound", "inbound"), "1");
     const row = (text: string, left: number | null, right: number | null): void => {
-      this.#push(bookRow(text, exact(left), exact(right)));
+      const cell = (value: number | null, direction: "out" | "in") =>
+        value === null ? "" : isMeasured(summary, direction) ? formatExact(value) : "–";
+      this.#push(bookRow(text, cell(left, "out"), cell(right, "in")));
     };
     row("called", out.bytesCalled, inbound.bytesCalled);
     row("  matched", out.bytesMatched, inbound.bytesMatched);
@@ -197,33 +231,74 @@ class Table {
     row("not called, on the wire: unread", null, inbound.bytesUnread);
     row("not called, on the wire: unexplained", out.bytesUnexplained, inbound.bytesUnexplained);
     row("retransmitted", out.bytesRetransmitted, inbound.bytesRetransmitted);
+    this.#datagrams(summary);
+  }
+
+  #datagrams(summary: Summary): void {
     const { sockets, calls, bytes } = summary.datagram;
     if (sockets > 0 || calls > 0) {
-      const text =
+      this.#sentence(
         `not measured: datagram sockets (${formatCount(sockets)} sockets, ` +
-        `${formatCount(calls)} calls, ${formatBytes(bytes)})`;
-      for (const line of wrap(text, this.#columns, "  ")) this.#push(line);
+          `${formatCount(calls)} calls, ${formatBytes(bytes)})`,
+      );
     }
   }
 
-  #losses(losses: Losses): void {
-    const keys = (Object.keys(LOSS_TEXT) as (keyof Losses)[]).filter((key) => losses[key] > 0);
+  #losses(summary: Summary): void {
+    const { losses } = summary;
+    const keys = lossesOf(losses);
     this.#push("");
-    this.#push(keys.length === 0 ? "Losses: none" : "Losses", "1");
+    if (keys.length === 0) {
+      const { out, in: inbound } = summary.directions;
+      const all = [out, inbound].every(({ bytesUnmatched }) => Object.keys(bytesUnmatched).length === 0);
+      this.#push(all ? "Losses: none" : "Losses: none; bytes are unmatched for the reasons above", "1");
+      return;
+    }
+    this.#push("Losses", "1");
     for (const key of keys) {
       this.#push(`${formatExact(losses[key]).padStart(15)} ${LOSS_TEXT[key]}`, "33");
     }
   }
 }
 
+type ShownLabel = { label: string } & BothSummary;
+
+/** The labels that have rows of their own. The log's word for no label means nothing to a reader. */
+function shownLabels(summary: Summary): ShownLabel[] {
+  const none = summary.labels.length === 1 ? "all" : "no label";
+  return summary.labels
+    .slice(0, LABELS_SHOWN)
+    .map((entry) => (entry.label === "NULL" ? { ...entry, label: none } : entry));
+}
+
+function isMeasured(summary: Summary, direction: "out" | "in"): boolean {
+  return summary.direction === "both" || summary.direction === direction;
+}
+
+function lossesOf(losses: Losses): (keyof Losses)[] {
+  return (Object.keys(LOSS_TEXT) as (keyof Losses)[]).filter((key) => losses[key] > 0);
+}
+
+/** Nothing moved and nothing was lost: there is nothing to tabulate. */
+function isEmpty(summary: Summary): boolean {
+  const { out, in: inbound } = summary.directions;
+  return !hasTraffic(out) && !hasTraffic(inbound) && lossesOf(summary.losses).length === 0;
+}
+
+const MOVED = { both: "exchanged", out: "sent", in: "received" } as const;
+
+function nothingSeen({ direction, target }: Summary): string {
+  const processes = target.pids.length === 1 ? "1 process" : `${target.pids.length} processes`;
+  return (
+    `no TCP bytes were ${MOVED[direction]} by the processes that loaded the preload library ` +
+    `(${processes}); programs that clear their environment, are static or setuid are not seen`
+  );
+}
+
 function times(kind: string, distribution: Distribution): string {
   const { p50, p90, p99, p999, max } = distribution;
   const cells = [p50, p90, p99, p999, max].map((ns) => formatTime(ns).padStart(8)).join("");
   return `  ${kind}${cells}`;
-}
-
-function exact(value: number | null): string {
-  return value === null ? "" : formatExact(value);
 }
 
 function bookRow(text: string, left: string, right: string): string {

@@ -104,6 +104,7 @@ export class Join {
     return buildSummary({
       version: setup.version,
       command: setup.command,
+      direction: setup.direction,
       exitCode: end.exitCode,
       signal: end.signal,
       pids: end.pids,

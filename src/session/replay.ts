@@ -1,5 +1,6 @@
 // `kqtime replay`: feeds a recording to the join again, for the identical log and summary.
 
+import { statSync } from "node:fs";
 import { join } from "node:path";
 import { PacketBatch } from "../capture/packets.ts";
 import { PacketSource } from "../capture/source.ts";
@@ -8,96 +9,178 @@ import { Capture } from "../ffi/libpcap.ts";
 import { Log } from "../output/log.ts";
 import type { Summary } from "../output/summary.ts";
 import { Join, type JoinEnd, type JoinSetup } from "./join.ts";
-import { Frame, HEADERS_FILE, readTape } from "./tape.ts";
+import { expectDifferent } from "./private-file.ts";
+import { damaged, EVENTS_FILE, Frame, HEADERS_FILE, readTape, type TapeFrame } from "./tape.ts";
 
 export interface ReplayOptions {
   readonly folder: string;
   readonly log: string | null;
+  /** Which file the summary goes to, as in `OpenedFile`. */
+  readonly json: string | null;
   readonly onWarning: (message: string) => void;
 }
 
 /** @throws KQTimeError `E_RECORD`, `E_PCAP_FILE`, `E_LOG` */
 export function replay(options: ReplayOptions): Summary {
+  const events = join(options.folder, EVENTS_FILE);
+  const headers = join(options.folder, HEADERS_FILE);
+  const outputs = [
+    { option: "--log", identity: options.log === null ? null : identityOf(options.log) },
+    { option: "--json", identity: options.json },
+  ];
+  expectDifferent(outputs[0]!, outputs[1]!);
+  for (const output of outputs) {
+    for (const path of [events, headers]) {
+      expectDifferent(output, { option: "the recording", identity: identityOf(path) });
+    }
+  }
   const frames = readTape(options.folder);
   const first = frames.next();
-  if (first.done === true || first.value.type !== Frame.Setup) throw broken(options.folder);
+  if (first.done === true) throw damaged(events, "it is empty");
+  if (first.value.type !== Frame.Setup) throw damaged(events, "its first frame is not the set-up");
   const setup = first.value.text() as JoinSetup;
-  const { baseSec } = setup;
-  const capture = Capture.savefile(join(options.folder, HEADERS_FILE));
+  const capture = Capture.savefile(headers);
+  let log: Log | null = null;
   try {
-    const log =
-      options.log === null
-        ? null
-        : Log.open(options.log, { baseSec, onError: options.onWarning });
-    const target = new Join(setup, log);
-    const { engine } = target;
-    const source = new PacketSource(capture, baseSec);
-    const batch = new PacketBatch(4096);
-    const numbers = new Float64Array(2);
-    const numberWords = new Uint32Array(numbers.buffer);
-    const { drops } = engine.instances;
-    let end: JoinEnd | null = null;
-    for (const { type, words, text } of frames) {
-      switch (type) {
-        case Frame.Table:
-          engine.addTable();
-          break;
-        case Frame.EndTable:
-          engine.endTable(words[0]!);
-          break;
-        case Frame.Entry:
-          engine.entry(words[0]!, words[1]!, words.subarray(2));
-          break;
-        case Frame.Record:
-          engine.record(words[0]!, words.subarray(1));
-          break;
-        case Frame.Packets:
-          numberWords.set(words.subarray(1, 5));
-          drops.now = numbers[0]!;
-          drops.drained = numbers[1]!;
-          if (source.read(batch, words[0]!) < words[0]!) throw broken(options.folder);
-          engine.packets(batch);
-          break;
-        case Frame.Tick:
-          numberWords.set(words.subarray(0, 4));
-          engine.ringRecords = numbers[1]!;
-          engine.tick(numbers[0]!);
-          break;
-        case Frame.Queued:
-          numberWords.set(words.subarray(0, 4));
-          engine.queued(numbers[0]!, numbers[1]!);
-          break;
-        case Frame.Inner:
-          engine.innerDevices.clear();
-          for (const index of words) engine.innerDevices.add(index);
-          break;
-        case Frame.Flush:
-          engine.flush();
-          break;
-        case Frame.End:
-          end = text() as JoinEnd;
-          break;
-        default:
-          throw broken(options.folder);
-      }
+    if (options.log !== null) {
+      log = Log.open(options.log, { baseSec: setup.baseSec, onError: options.onWarning });
     }
-    if (end === null) {
-      throw new KQTimeError(
-        "E_RECORD",
-        "read",
-        `the recording in ${options.folder} is cut off: kqtime was killed before it wrote the end`,
-      );
+    const player = new Player(options.folder, setup, capture, log);
+    try {
+      for (const frame of frames) player.play(frame);
+    } catch (error) {
+      if (error instanceof KQTimeError) throw error;
+      throw damaged(events, error instanceof Error ? error.message : String(error));
     }
-    return target.finish(end);
+    return player.finish();
   } finally {
+    log?.close();
     capture.close();
   }
 }
 
-function broken(folder: string): KQTimeError {
-  return new KQTimeError(
-    "E_RECORD",
-    "read",
-    `the recording in ${folder} is damaged: its files do not belong together, or hold unknown frames`,
-  );
+/** Which file a path names, as in `OpenedFile`; null if there is none. */
+function identityOf(path: string): string | null {
+  const stat = statSync(path, { throwIfNoEntry: false });
+  return stat === undefined || stat.isCharacterDevice() ? null : `${stat.dev}:${stat.ino}`;
+}
+
+/** Gives frames to a join. */
+class Player {
+  readonly #setup: JoinSetup;
+  readonly #target: Join;
+  readonly #source: PacketSource;
+  readonly #batch = new PacketBatch(4096);
+  readonly #numbers = new Float64Array(new ArrayBuffer(16));
+  readonly #numberWords = new Uint32Array(this.#numbers.buffer);
+  readonly #events: string;
+  readonly #headers: string;
+  #tables = 0;
+  #tickNs: number;
+  #end: JoinEnd | null = null;
+  /** The savefile ended before the events did. */
+  #short = false;
+
+  constructor(folder: string, setup: JoinSetup, capture: Capture, log: Log | null) {
+    this.#events = join(folder, EVENTS_FILE);
+    this.#headers = join(folder, HEADERS_FILE);
+    this.#setup = setup;
+    this.#tickNs = setup.startNs;
+    this.#target = new Join(setup, log);
+    this.#source = new PacketSource(capture, setup.baseSec);
+  }
+
+  play({ type, words, text }: TapeFrame): void {
+    // What follows the cut is not joined: but an end would tell that it is no cut.
+    if (this.#short && type !== Frame.End) return;
+    const { engine } = this.#target;
+    const { drops } = engine.instances;
+    const numbers = this.#numbers;
+    switch (type) {
+      case Frame.Table:
+        engine.addTable();
+        this.#tables++;
+        break;
+      case Frame.EndTable:
+        engine.endTable(this.#table(words));
+        break;
+      case Frame.Entry:
+        engine.entry(this.#table(words), words[1]!, words.subarray(2));
+        break;
+      case Frame.Record:
+        engine.record(this.#table(words), words.subarray(1));
+        break;
+      case Frame.Packets: {
+        const count = words[0]!;
+        this.#numberWords.set(words.subarray(1, 5));
+        drops.now = numbers[0]!;
+        drops.drained = numbers[1]!;
+        if (count > this.#batch.capacity) throw damaged(this.#events, "a batch of packets is too large");
+        this.#short = this.#source.read(this.#batch, count) < count;
+        if (!this.#short) engine.packets(this.#batch);
+        break;
+      }
+      case Frame.Tick:
+        this.#numberWords.set(words.subarray(0, 4));
+        engine.ringRecords = numbers[1]!;
+        engine.tick(numbers[0]!);
+        if (numbers[0]! > this.#tickNs) this.#tickNs = numbers[0]!;
+        break;
+      case Frame.Queued:
+        this.#numberWords.set(words.subarray(0, 4));
+        engine.queued(numbers[0]!, numbers[1]!);
+        break;
+      case Frame.Inner:
+        engine.innerDevices.clear();
+        for (const index of words) engine.innerDevices.add(index);
+        break;
+      case Frame.Flush:
+        engine.flush();
+        break;
+      case Frame.End:
+        if (this.#short) throw damaged(this.#headers, "packets are missing");
+        this.#end = text() as JoinEnd;
+        break;
+      default:
+        throw damaged(this.#events, `a frame is of the unknown type ${type}`);
+    }
+  }
+
+  finish(): Summary {
+    return this.#target.finish(this.#end ?? this.#cutOff());
+  }
+
+  #table(words: Uint32Array): number {
+    if (words[0]! < this.#tables) return words[0]!;
+    throw damaged(this.#events, `there is no table ${words[0]}`);
+  }
+
+  /** What is known of a session that did not write its end. */
+  #cutOff(): JoinEnd {
+    const { engine } = this.#target;
+    return {
+      endNs: Math.max(this.#tickNs, this.#setup.startNs),
+      exitCode: null,
+      signal: null,
+      pids: [],
+      losses: {
+        ringRecords: engine.ringRecords,
+        capturePackets: engine.instances.drops.now,
+        interfacePackets: 0,
+        badPackets: this.#source.badPackets,
+        memoryRecords: 0,
+        tableSockets: 0,
+        descriptorSockets: 0,
+        addressSockets: 0,
+      staleCalls: 0,
+        inheritedRings: 0,
+        fragments: this.#source.fragments,
+      },
+      badRecords: 0,
+      warnings: [
+        "the recording is cut off, for kqtime was killed or the disk was full: these figures are " +
+          "those up to the cut, and losses are known only in part",
+      ],
+    };
+  }
 }

@@ -60,7 +60,8 @@ export async function run(options: RunOptions): Promise<RunResult> {
   const program = findCommand(options.command[0]!, path);
   const uid = user?.uid ?? process.geteuid?.() ?? 0;
   const gid = user?.gid ?? process.getegid?.() ?? 0;
-  refuse(options, "E_UNMEASURABLE", whyUnmeasurable(program, { uid, gid, path }), "and measures what it starts");
+  const why = whyUnmeasurable(program, { uid, gid, path });
+  refuse(options, "E_UNMEASURABLE", why, "and measures what it starts");
   refuse(options, "E_ENCODING", whyAltered(), "with other bytes in their place");
   let session: Session;
   try {
@@ -257,6 +258,7 @@ class Session {
       tableSockets: rings.losses(Loss.TableFull),
       descriptorSockets: rings.losses(Loss.FdRange),
       addressSockets: rings.losses(Loss.NoAddress),
+      staleCalls: rings.losses(Loss.Stale),
       inheritedRings: rings.losses(Loss.NoRing),
       fragments: source.fragments,
     };

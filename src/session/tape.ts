@@ -5,20 +5,27 @@
 // No payload is kept: packets end with their TCP header, and the tags of records are hashed with a
 // salt that is thrown away.
 //
-// events.kqt: the line "kqtime tape 1\n", then frames of two u32 (type, bytes of body) and a body
-// that is padded to a multiple of four. Little-endian.
+// events.kqt: the line "kqtime tape 2\n", then chunks. A chunk is three u32 (its length in bytes and
+// the complement of that, the CRC-32 of what follows) and whole frames; a frame is two u32 (type,
+// bytes of body) and a body that is padded to a multiple of four. Little-endian. A kqtime that is
+// killed leaves an incomplete chunk.
 
-import { closeSync, constants, openSync, readSync, writeSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readSync, unlinkSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { KQTimeError } from "../errors.ts";
+import { errnoOf, openPrivate, reasonOf } from "../output/open-file.ts";
 import { SlotWord } from "../ring/layout.ts";
 import { ENTRY_WORDS, SLOT_WORDS } from "../ring/ring.ts";
 
 export const EVENTS_FILE = "events.kqt";
 export const HEADERS_FILE = "headers.pcap";
 
-const MAGIC = "kqtime tape 1\n\0\0";
+const MAGIC = "kqtime tape 2\n\0\0";
 const BUFFER_WORDS = 1 << 16;
+/** Length, complement of the length, and CRC of a chunk. */
+const HEAD_WORDS = 3;
+/** What a kill may cost. */
+const FLUSH_EVERY_MS = 1000;
 
 export const Frame = {
   /** JSON text: how the session was set up. First. */
@@ -44,16 +51,19 @@ export const Frame = {
 } as const;
 
 export class TapeWriter {
+  /** Called before events reach the file: no event may speak of a packet that is not there. */
+  beforeFlush: () => void = () => {};
   readonly #fd: number;
+  readonly #path: string;
   readonly #words = new Uint32Array(new ArrayBuffer(BUFFER_WORDS * 4));
-  readonly #bytes = new Uint8Array(this.#words.buffer);
   readonly #float = new Float64Array(new ArrayBuffer(16));
   readonly #floatWords = new Uint32Array(this.#float.buffer);
   readonly #salt = crypto.getRandomValues(new Uint8Array(16));
   readonly #tag = new Uint8Array(new ArrayBuffer(32));
   readonly #tagWords = new Uint32Array(this.#tag.buffer);
   readonly #onError: (message: string) => void;
-  #used = 0;
+  #used = HEAD_WORDS;
+  #flushedMs = performance.now();
   #failed = false;
 
   /** @throws KQTimeError `E_RECORD` */
@@ -61,31 +71,20 @@ export class TapeWriter {
     const path = join(folder, EVENTS_FILE);
     this.#onError = onError;
     this.#tag.set(this.#salt, 16);
-    const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants;
-    try {
-      this.#fd = openSync(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
-    } catch (error) {
-      throw new KQTimeError(
-        "E_RECORD",
-        "open",
-        `cannot record into ${path} (${(error as NodeJS.ErrnoException).code}): ` +
-          "--record needs a folder without an earlier recording, and the right to write there",
-      );
-    }
-    this.#bytes.set(new TextEncoder().encode(MAGIC));
-    this.#used = MAGIC.length / 4;
+    this.#path = path;
+    this.#fd = makeFile(path);
+    this.#write(new TextEncoder().encode(MAGIC));
   }
 
   text(type: number, value: unknown): void {
     const text = new TextEncoder().encode(JSON.stringify(value));
     const words = (text.length + 3) >> 2;
     this.#flush();
-    const frame = new Uint8Array(8 + words * 4);
-    const header = new Uint32Array(frame.buffer, 0, 2);
-    header[0] = type;
-    header[1] = text.length;
-    frame.set(text, 8);
-    this.#write(frame);
+    const chunk = new Uint32Array(new ArrayBuffer((HEAD_WORDS + 2 + words) * 4));
+    chunk[HEAD_WORDS] = type;
+    chunk[HEAD_WORDS + 1] = text.length;
+    new Uint8Array(chunk.buffer).set(text, (HEAD_WORDS + 2) * 4);
+    this.#chunk(chunk, chunk.length);
   }
 
   plain(type: number): void {
@@ -122,6 +121,7 @@ export class TapeWriter {
     this.#float[0] = a;
     this.#float[1] = b;
     this.#words.set(this.#floatWords, at);
+    if (type === Frame.Tick && performance.now() - this.#flushedMs >= FLUSH_EVERY_MS) this.#flush();
   }
 
   packets(count: number, dropsNow: number, dropsDrained: number): void {
@@ -143,6 +143,12 @@ export class TapeWriter {
     closeSync(this.#fd);
   }
 
+  /** Takes the file away again: nothing was recorded. */
+  abandon(): void {
+    closeSync(this.#fd);
+    unlinkSync(this.#path);
+  }
+
   #begin(type: number, words: number): number {
     if (this.#used + 2 + words > BUFFER_WORDS) this.#flush();
     this.#words[this.#used] = type;
@@ -153,8 +159,24 @@ export class TapeWriter {
   }
 
   #flush(): void {
-    this.#write(this.#bytes.subarray(0, this.#used * 4));
-    this.#used = 0;
+    this.#flushedMs = performance.now();
+    if (this.#used === HEAD_WORDS) return;
+    try {
+      this.beforeFlush();
+    } catch (error) {
+      this.#fail(error instanceof Error ? error.message : String(error));
+    }
+    this.#chunk(this.#words, this.#used);
+    this.#used = HEAD_WORDS;
+  }
+
+  /** Writes the first `used` words of a buffer, whose head it fills in. */
+  #chunk(buffer: Uint32Array, used: number): void {
+    const bytes = new Uint8Array(buffer.buffer, 0, used * 4);
+    buffer[0] = (used - HEAD_WORDS) * 4;
+    buffer[1] = ~buffer[0]!;
+    buffer[2] = Bun.hash.crc32(bytes.subarray(HEAD_WORDS * 4));
+    this.#write(bytes);
   }
 
   #write(bytes: Uint8Array): void {
@@ -162,11 +184,40 @@ export class TapeWriter {
     try {
       for (let at = 0; at < bytes.length; ) at += writeSync(this.#fd, bytes, at);
     } catch (error) {
-      this.#failed = true;
-      const code = (error as NodeJS.ErrnoException).code ?? String(error);
-      this.#onError(`the recording is incomplete: writing ${EVENTS_FILE} failed (${code})`);
+      this.#fail(`writing ${EVENTS_FILE} failed: ${reasonOf(error)}`);
     }
   }
+
+  #fail(why: string): void {
+    if (this.#failed) return;
+    this.#failed = true;
+    this.#onError(`the recording is incomplete: ${why}`);
+  }
+}
+
+/** Makes the savefile of a recording, empty, and returns its path. @throws KQTimeError `E_RECORD` */
+export function makeHeadersFile(folder: string): string {
+  const path = join(folder, HEADERS_FILE);
+  closeSync(makeFile(path));
+  return path;
+}
+
+function makeFile(path: string): number {
+  try {
+    return openPrivate(path, { exclusive: true }).fd;
+  } catch (error) {
+    throw new KQTimeError(
+      "E_RECORD",
+      "open",
+      `cannot record into "${path}": ${reasonOf(error)}; ` +
+        "--record needs a folder without an earlier recording, and the right to write there",
+    );
+  }
+}
+
+/** A recording whose bytes are not those that were written. */
+export function damaged(path: string, what: string): KQTimeError {
+  return new KQTimeError("E_RECORD", "read", `the recording is damaged: ${path}: ${what}`);
 }
 
 export interface TapeFrame {
@@ -176,57 +227,72 @@ export interface TapeFrame {
   text(): unknown;
 }
 
-const READ_BYTES = 1 << 20;
-/** The largest frame that is believed: longer ones are texts of a damaged file. */
-const FRAME_BYTES_MAX = 1 << 26;
-
-/** Frames of a recording, in order; each is valid until the next. A cut-off end is the end. */
+/**
+ * Frames of a recording, in order; each is valid until the next. A cut-off end is the end.
+ * @throws KQTimeError `E_RECORD`
+ */
 export function* readTape(folder: string): Generator<TapeFrame> {
   const path = join(folder, EVENTS_FILE);
   let fd: number;
   try {
     fd = openSync(path, constants.O_RDONLY);
   } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code ?? String(error);
-    throw new KQTimeError("E_RECORD", "read", `${folder} holds no recording: ${EVENTS_FILE} (${code})`);
+    const why = `${folder} holds no recording: ${EVENTS_FILE} (${errnoOf(error)})`;
+    throw new KQTimeError("E_RECORD", "read", why);
   }
-  const decoder = new TextDecoder();
-  let bytes = new Uint8Array(new ArrayBuffer(READ_BYTES));
-  let start = 0;
-  let end = 0;
-  /** Has `needed` bytes at `start`, a multiple of four, or says that the file has no more. */
-  const fill = (needed: number): boolean => {
-    if (end - start >= needed) return true;
-    const room = needed > bytes.length ? new Uint8Array(new ArrayBuffer(needed + READ_BYTES)) : bytes;
-    room.set(bytes.subarray(start, end));
-    end -= start;
-    start = 0;
-    bytes = room;
-    while (end < needed) {
-      const length = readSync(fd, bytes, end, bytes.length - end, null);
-      if (length === 0) return false;
-      end += length;
-    }
-    return true;
-  };
   try {
-    if (!fill(MAGIC.length) || decoder.decode(bytes.subarray(0, MAGIC.length)) !== MAGIC) {
+    const magic = readWhole(fd, MAGIC.length);
+    if (magic === null || new TextDecoder().decode(magic) !== MAGIC) {
       throw new KQTimeError("E_RECORD", "read", `${path} is no recording of this version of kqtime`);
     }
-    start = MAGIC.length;
-    while (fill(8)) {
-      const [type, length] = new Uint32Array(bytes.buffer, start, 2) as unknown as [number, number];
-      const padded = ((length + 3) >>> 2) * 4;
-      if (length > FRAME_BYTES_MAX || !fill(8 + padded)) return;
-      const body = start + 8;
-      yield {
-        type,
-        words: new Uint32Array(bytes.buffer, body, padded / 4),
-        text: () => JSON.parse(decoder.decode(bytes.subarray(body, body + length))) as unknown,
-      };
-      start = body + padded;
+    let left = fstatSync(fd).size - MAGIC.length;
+    for (;;) {
+      const head = readWhole(fd, HEAD_WORDS * 4);
+      if (head === null) return;
+      const [length = 0, complement = 0, crc = 0] = new Uint32Array(head.buffer);
+      left -= head.length + length;
+      if (length !== ~complement >>> 0 || length % 4 !== 0) throw damaged(path, "a chunk's length is wrong");
+      if (left < 0) return;
+      const chunk = readWhole(fd, length);
+      if (chunk === null) return;
+      if (Bun.hash.crc32(chunk) !== crc) throw damaged(path, "a chunk's checksum is wrong");
+      yield* framesOf(chunk, path);
     }
   } finally {
     closeSync(fd);
   }
+}
+
+function* framesOf(chunk: Uint8Array<ArrayBuffer>, path: string): Generator<TapeFrame> {
+  for (let at = 0; at < chunk.length; ) {
+    const [type, length] = new Uint32Array(chunk.buffer, at, 2) as unknown as [number, number];
+    const padded = ((length + 3) >>> 2) * 4;
+    const body = at + 8;
+    if (body + padded > chunk.length) throw damaged(path, "a frame's length is wrong");
+    yield {
+      type,
+      words: new Uint32Array(chunk.buffer, body, padded / 4),
+      text: () => parse(chunk.subarray(body, body + length), path),
+    };
+    at = body + padded;
+  }
+}
+
+function parse(bytes: Uint8Array, path: string): unknown {
+  try {
+    return JSON.parse(new TextDecoder().decode(bytes));
+  } catch {
+    throw damaged(path, "a text in it cannot be read");
+  }
+}
+
+/** The next bytes of a file, null if there are fewer. */
+function readWhole(fd: number, length: number): Uint8Array<ArrayBuffer> | null {
+  const bytes = new Uint8Array(new ArrayBuffer(length));
+  for (let done = 0; done < length; ) {
+    const read = readSync(fd, bytes, done, length - done, null);
+    if (read === 0) return null;
+    done += read;
+  }
+  return bytes;
 }

@@ -8,7 +8,7 @@ import { e2e } from "../lib/e2e.ts";
 import { fixture } from "../lib/fixtures.ts";
 import { BARE, flaws, kqtime, Measurement, ROOT } from "../lib/kqtime.ts";
 import { withLoopback, type Node } from "../lib/network.ts";
-import { withScope, type Exit, type Scope } from "../lib/process.ts";
+import { childrenOf, until, withScope, type Exit, type Scope } from "../lib/process.ts";
 
 function loopback(name: string, body: (node: Node, scope: Scope) => Promise<void>): void {
   if (BARE) test.skip(`${name} [skipped: it is about kqtime itself]`, () => {});
@@ -35,7 +35,29 @@ test.skipIf(BARE)("help and version need no privilege and no target", async () =
     expect(help.stdout).toMatch(/run/);
     expect(help.stdout).toMatch(/replay/);
     const version = await kqtime(scope, ["--version"]).success();
-    expect(version.stdout).toContain(JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")).version);
+    const written = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")).version as string;
+    expect(version.stdout).toBe(`kqtime ${written}\n`);
+    const run = await kqtime(scope, ["run", "--help"]).success();
+    expect(run.stdout).toContain("$ kqtime run [options] -- command [args…]");
+    expect(run.stdout).toContain("Exit codes:");
+    expect((await kqtime(scope, ["help", "run"]).success()).stdout).toBe(run.stdout);
+    expect((await kqtime(scope, ["help"]).success()).stdout).toBe(help.stdout);
+  });
+});
+
+test.skipIf(BARE)("a command line that is not understood is 2, but for run", async () => {
+  await withScope(async (scope) => {
+    const cases: [string[], RegExp][] = [
+      [["no-such-command"], /no command "no-such-command"/],
+      [["replay"], /<dir>/],
+      [["replay", "a", "b"], /"b"/],
+      [["demo", "--Such-Option"], /unknown option --Such-Option /],
+      [["demo", "--seconds", "many"], /not "many"/],
+      [["doctor", "-x"], /unknown option -x /],
+    ];
+    for (const [words, pattern] of cases) {
+      expectError(await kqtime(scope, words).exit(), 2, pattern);
+    }
   });
 });
 
@@ -171,6 +193,83 @@ loopback("a Ctrl-C of the terminal reaches the target once", async (node, scope)
   expect(exit.stdout).toContain("exit 5");
 });
 
+// Types Ctrl-C once kqtime says that processes run on.
+const LATE = TERMINAL.replace('b"ready" in said', 'b"Ctrl-C ends" in said');
+
+loopback("a Ctrl-C after the command's end ends the measurement, not its daemons", async (node, scope) => {
+  const pidFile = scope.path("pid");
+  const daemon = `setsid sh -c 'echo $$ > ${pidFile}; exec sleep 50' > /dev/null 2>&1 & sleep 0.2; exit 3`;
+  const started = performance.now();
+  const exit = await scope.start([
+    "python3", "-c", LATE, join(ROOT, "bin", "kqtime"), "run", "--quiet", "--drain", "0", "--",
+    "sh", "-c", daemon,
+  ], { prefix: node.prefix }).success();
+  const pid = Number(readFileSync(pidFile, "utf8"));
+  scope.finally(() => void process.kill(pid, "SIGKILL"));
+  expect(exit.stdout).toContain("exit 3");
+  expect(exit.stdout).toContain(`(pid ${pid}) runs on`);
+  expect(performance.now() - started).toBeLessThan(10_000);
+  expect(readFileSync(`/proc/${pid}/comm`, "utf8")).toBe("sleep\n");
+});
+
+loopback("the exit code is the command's, whatever becomes of kqtime's own words", async (node, scope) => {
+  const kq = join(ROOT, "bin", "kqtime");
+  const words = `${kq} run -- sh -c 'exit 7'`;
+  for (const command of [`${words} 2>/dev/full`, `(${words}; echo $? >&3) 2>&1 3>code | true; exit $(cat code)`]) {
+    const exit = await scope.start(["bash", "-c", command], { prefix: node.prefix }).exit();
+    expect(exit.code).toBe(7);
+  }
+});
+
+loopback("values are taken as they are typed, flags any number of times", async (node, scope) => {
+  for (const name of ["007", "1e3", "0x10"]) {
+    const bin = [join(ROOT, "bin", "kqtime"), "run", "--quiet", "--quiet"];
+    const words = ["--log", name, `--json=${name}.0`, "--", "true"];
+    const exit = await scope.start([...bin, ...words], { prefix: node.prefix }).success();
+    expect(exit.stderr).toBe("");
+    expect(readFileSync(scope.path(name), "utf8")).toBe("");
+    expect(JSON.parse(readFileSync(scope.path(`${name}.0`), "utf8")).target.exitCode).toBe(0);
+  }
+});
+
+loopback("outputs go into pipes, and behind what a file holds", async (node, scope) => {
+  const flow = `${await fixture("flow")} pair --address ${node.v4} --port 7023 --conns 3 --total 60000 --size 300 --both`;
+  const kq = `${join(ROOT, "bin", "kqtime")} run --quiet`;
+  const script = `${kq} --log >(sleep 0.3; cat > log; echo > done) --json >(cat > json; echo > done2) -- ${flow} > /dev/null
+    until [ -e done ] && [ -e done2 ]; do sleep 0.05; done`;
+  const exit = await scope.start(["bash", "-c", script], { prefix: node.prefix }).success();
+  expect(exit.stderr).toBe("");
+  const summary = JSON.parse(readFileSync(scope.path("json"), "utf8"));
+  expect(summary.losses.logLines).toBe(0);
+  const calls = readFileSync(scope.path("log"), "utf8").split("\n").filter((line) => /^KQTIME-(OUT|IN)/.test(line));
+  expect(calls).toHaveLength(summary.directions.out.calls + summary.directions.in.calls);
+  await scope.start(
+    ["bash", "-c", `${kq} --json /dev/stdout -- echo first > both`], { prefix: node.prefix },
+  ).success();
+  const both = readFileSync(scope.path("both"), "utf8");
+  expect(both).toStartWith("first\n{");
+  expect(both).toEndWith("}\n");
+});
+
+loopback("what cannot be written is named", async (node, scope) => {
+  const exit = await run(scope, node, ["--json", "/dev/full", "--", "sh", "-c", "exit 4"]);
+  expect(exit.code).toBe(4);
+  expect(exit.stderr).toContain('the JSON summary "/dev/full" is incomplete: no space left');
+});
+
+loopback("under sudo, new files are the caller's, and old ones stay whose they were", async (node, scope) => {
+  const [record, old] = [scope.path("deep/record"), scope.path("old.json")];
+  writeFileSync(old, "{}");
+  await kqtime(scope, ["run", "--quiet", "--record", record, "--json", old, "--", "true"], {
+    prefix: node.prefix, env: { ...process.env, SUDO_UID: "1234", SUDO_GID: "5678" },
+  }).success();
+  for (const path of [scope.path("deep"), record, join(record, "events.kqt"), join(record, "headers.pcap")]) {
+    const { uid, gid, mode } = statSync(path);
+    expect([path, uid, gid, mode & 0o077]).toEqual([path, 1234, 5678, 0]);
+  }
+  expect(statSync(old).uid).toBe(0);
+});
+
 loopback("the target finds what it would have found without kqtime", async (node, scope) => {
   const look = `ulimit -Sn; ulimit -Hn; ls /proc/self/fd | wc -l
     grep -E '^(Sig(Blk|Ign|Cgt)|Groups|Uid|Cap)' /proc/self/status`;
@@ -233,6 +332,52 @@ loopback("a replayed record gives the same output", async (node, scope) => {
   const again = JSON.parse(readFileSync(json, "utf8"));
   const { directions, labels, sockets, losses, booksBalance } = measurement.summary();
   expect(again).toMatchObject({ directions, labels, sockets, losses, booksBalance });
+});
+
+loopback("a record that a kill cut off is replayed up to the cut", async (node, scope) => {
+  const folder = scope.path("record");
+  const running = kqtime(scope, [
+    "run", "--quiet", "--record", folder, "--", await fixture("flow"), "pair", "--address", node.v4,
+    "--port", "7024", "--total", "30000000", "--size", "3000", "--both",
+  ], { prefix: node.prefix });
+  const bytes = () => statSync(join(folder, "events.kqt"), { throwIfNoEntry: false })?.size ?? 0;
+  await until("some of a recording", () => bytes() > 600_000);
+  const [target] = childrenOf(running.pid);
+  running.kill("SIGKILL");
+  await running.exit();
+  scope.finally(() => {
+    try {
+      process.kill(target!, "SIGKILL");
+    } catch {
+      // It has ended by itself.
+    }
+  });
+  const json = scope.path("cut.json");
+  await kqtime(scope, ["replay", "--quiet", folder, "--json", json]).success();
+  const summary = JSON.parse(readFileSync(json, "utf8"));
+  expect(summary.warnings.join("\n")).toMatch(/recording is cut off/);
+  expect(summary.directions.out.bytesMatched).toBeGreaterThan(100_000);
+  expect(summary.booksBalance).toBe(true);
+});
+
+loopback("a damaged record is refused, not replayed", async (node, scope) => {
+  const folder = scope.path("record");
+  await pairOf(node, scope, ["--record", folder]);
+  const path = join(folder, "events.kqt");
+  const whole = readFileSync(path);
+  for (let n = 0; n < 12; n++) {
+    const bytes = Buffer.from(whole);
+    const at = 16 + Math.floor(((n + 0.5) / 12) * (bytes.length - 16));
+    bytes[at] = bytes[at]! ^ 0x41;
+    writeFileSync(path, bytes);
+    const log = scope.path(`damaged-${n}.log`);
+    const exit = await kqtime(scope, ["replay", "--quiet", folder, "--log", log]).exit();
+    expectError(exit, 125, /damaged/, /events\.kqt/);
+  }
+  writeFileSync(path, whole);
+  const onto = await kqtime(scope, ["replay", "--quiet", folder, "--log", path]).exit();
+  expectError(onto, 125, /same file/);
+  expect(readFileSync(path).equals(whole)).toBe(true);
 });
 
 loopback("the log is private, and appended to", async (node, scope) => {

@@ -2,7 +2,7 @@
 // shows only later is warned of in the summary.
 
 import { expect, test } from "bun:test";
-import { chmodSync, chownSync, copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { e2e } from "../lib/e2e.ts";
 import { BARE, kqtime, ROOT, type Summary } from "../lib/kqtime.ts";
@@ -72,6 +72,80 @@ refusal("a setuid program", async (node, scope) => {
   chownSync(program, NOBODY, NOBODY);
   chmodSync(program, 0o4755);
   expectRefusal(await run(scope, node, ["--", program]), /setuid/, /owner/);
+});
+
+refusal("a setuid program of the user that the command runs as is none to that user", async (node, scope) => {
+  chmodSync(scope.folder, 0o755);
+  const program = await compile(scope, "setuid", []);
+  chownSync(program, NOBODY, NOBODY);
+  chmodSync(program, 0o4755);
+  expect(await run(scope, node, ["--user", "nobody", "--", program])).toMatchObject({ code: 7 });
+  chownSync(program, 0, 0);
+  chmodSync(program, 0o4755);
+  expectRefusal(await run(scope, node, ["--user", "nobody", "--", program]), /setuid/);
+  expect((await run(scope, node, ["--", program])).code).toBe(7);
+});
+
+refusal("a program with file capabilities, unless it runs as root", async (node, scope) => {
+  chmodSync(scope.folder, 0o755);
+  const program = await compile(scope, "capable", []);
+  const set = `import os, struct, sys
+os.setxattr(sys.argv[1], "security.capability", struct.pack("<5I", 0x02000001, 1 << 13, 0, 0, 0))`;
+  await scope.run(["python3", "-c", set, program]);
+  expectRefusal(await run(scope, node, ["--user", "nobody", "--", program]), /file capabilities/);
+  expect((await run(scope, node, ["--", program])).code).toBe(7);
+});
+
+refusal("an interpreter behind env -S", async (node, scope) => {
+  const program = await compile(scope, "behind-env", ["-static"]);
+  const script = scope.path("script");
+  for (const words of [`-S A=1 ${program} -x`, `-S${program} -x`, `-S -u A ${program}`, program]) {
+    writeFileSync(script, `#!/usr/bin/env ${words}\n`);
+    chmodSync(script, 0o755);
+    expectRefusal(await run(scope, node, ["--", script]), /statically linked/);
+  }
+});
+
+refusal("a command or an environment that is not UTF-8", async (node, scope) => {
+  const bun = join(ROOT, "node_modules", ".bin", "bun");
+  const start = (words: string) =>
+    scope.start(["bash", "-c", `${words} -- printf started`], {
+      prefix: node.prefix, env: { ...process.env, KQ: `${bun} ${join(ROOT, "kqtime.ts")} run --quiet` },
+    }).exit();
+  expectRefusal(await start("X=$'\\xff' $KQ"), /environment is not UTF-8/, /--anyway/);
+  expect((await start("X=$'\\xff' $KQ --anyway")).stdout).toBe("started");
+  expectRefusal(await start("$KQ --json /dev/null --log $'/tmp/\\xff'"), /command line is not UTF-8/);
+  expect((await start("X=$'\\u00fc' $KQ"))).toMatchObject({ code: 0, stdout: "started" });
+});
+
+refusal("outputs that are one file", async (node, scope) => {
+  const path = scope.path("one");
+  const other = `${scope.folder}/./one`;
+  writeFileSync(path, "precious");
+  const twice = await run(scope, node, ["--log", path, "--json", other, "--", "echo", "started"]);
+  expectRefusal(twice, /--log and --json name the same file/);
+  expect(readFileSync(path, "utf8")).toBe("precious");
+  const record = scope.path("record");
+  for (const name of ["events.kqt", "headers.pcap"]) {
+    mkdirSync(record);
+    const words = ["--record", record, "--log", join(record, name), "--", "echo", "started"];
+    expectRefusal(await run(scope, node, words), /it is there already/);
+    rmSync(record, { recursive: true });
+  }
+  expect((await run(scope, node, ["--log", "/dev/null", "--json", "/dev/null", "--", "true"])).code).toBe(0);
+});
+
+refusal("a log that is no gzip file, and outputs that nobody reads", async (node, scope) => {
+  const path = scope.path("text.gz");
+  writeFileSync(path, "text\n");
+  expectRefusal(await run(scope, node, ["--log", path, "--", "echo", "started"]), /no gzip file/);
+  expect(readFileSync(path, "utf8")).toBe("text\n");
+  const pipe = scope.path("pipe");
+  await scope.run(["mkfifo", pipe]);
+  for (const option of ["--log", "--json"]) {
+    expectRefusal(await run(scope, node, [option, pipe, "--", "echo", "started"]), /nobody reads/);
+    expectRefusal(await run(scope, node, [option, "-", "--", "echo", "started"]), /\/dev\/stdout/);
+  }
 });
 
 refusal("a program for musl, and one for another architecture", async (node, scope) => {

@@ -71,13 +71,21 @@ describe("groups of calls that overlapped", () => {
   test("of two that moved bytes neither has a time", () => {
     const calls = new Calls();
     add(calls, 0, 10, 1);
+    expect([calls.held, calls.known, calls.edge]).toEqual([1, 10, 0]);
     add(calls, 10, 10, 1);
-    expect([calls.held, calls.known, calls.edge]).toEqual([2, 20, 0]);
-    add(calls, 20, 5);
+    // The second decides: what follows of the group does not wait for its end.
+    expect([calls.held, calls.known, calls.edge]).toEqual([0, 20, 20]);
+    expect(calls.open).toBe(true);
+    add(calls, 20, 10, 1);
+    add(calls, 30, 10, 2);
+    add(calls, 40, 5);
+    expect(calls.open).toBe(false);
     expect(booked(calls)).toEqual([
       [10, Reason.concurrent],
       [20, Reason.concurrent],
-      [25, MATCHABLE],
+      [30, Reason.concurrent],
+      [40, MATCHABLE],
+      [45, MATCHABLE],
     ]);
   });
 

@@ -408,7 +408,9 @@ function measured(
     return wrong() ? base + random.below(3 * MS) : Math.max(synNs, base - random.below(5 * MS));
   });
   out.cut = cut;
-  out.cutNs = synAckNs + random.below(MS);
+  const last = out.calls[out.calls.length - 1];
+  // Begun later than a group's end, it would be a matter of when the entry was read.
+  out.cutNs = last?.overlap === true ? last.beginNs : synAckNs + random.below(MS);
   // What was read had arrived, without a gap, whatever the capture saw of it.
   let read = inStream.sent;
   if (random.chance(0.4)) read = random.below(read + 1);

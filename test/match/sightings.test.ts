@@ -161,6 +161,17 @@ describe("resets", () => {
 });
 
 describe("bounds", () => {
+  test("of thousands of open holes the first is given up, and the books stay whole", () => {
+    const { seen, drops } = make();
+    for (let i = 0; i < 5000; i++) seen.segment(at(10 + i * 10), 5, i, 1, drops);
+    expect(seen.holes).toBeLessThanOrEqual(4096);
+    expect(queued(seen)[0]).toEqual([10, 0, 0, Reason.overflow]);
+    seen.bookMissed(seen.high, drops);
+    const ends = queued(seen).map(([end]) => end!);
+    expect(ends).toEqual([...ends].sort((a, b) => a - b));
+    expect([seen.edge, seen.high, seen.holes]).toEqual([50_005, 50_005, 0]);
+  });
+
   test("times that no call fetches are given up, the older half first", () => {
     const { seen, drops } = make();
     for (let i = 0; i <= MAX_RANGES; i++) seen.segment(at(i * 2), 2, i, 1, drops);

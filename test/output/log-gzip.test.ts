@@ -128,12 +128,14 @@ testUnless(why, "what is not kqtime's at the end of a file is left as it is", ()
     const lines = readLines(path);
     expect(lines.filter((line) => line === "foreign").length).toBe(3);
     expect(offsets(lines.filter((line) => line !== "foreign"))).toEqual([0, 1, 2, 3]);
-    // Text under a .gz name, and a cut file of another program: kept.
-    for (const other of [Buffer.from("text\n"), gzipSync("foreign\n").subarray(0, 25)]) {
-      writeFileSync(path, other);
-      openLog(path).close();
-      expect(readFileSync(path)).toEqual(other);
-    }
+    // A cut file of another program: kept. Text under a .gz name: refused, and kept.
+    const cut = gzipSync("foreign\n").subarray(0, 25);
+    writeFileSync(path, cut);
+    openLog(path).close();
+    expect(readFileSync(path)).toEqual(cut);
+    writeFileSync(path, "text");
+    expect(() => openLog(path)).toThrow(/is no gzip file/);
+    expect(readFileSync(path, "utf8")).toBe("text");
   }),
 );
 

@@ -13,6 +13,7 @@ export type Schema = {
   minimum?: number;
   maximum?: number;
   pattern?: string;
+  enum?: unknown[];
   description?: string;
 };
 
@@ -31,6 +32,7 @@ const KNOWN = new Set([
   "minimum",
   "maximum",
   "pattern",
+  "enum",
 ]);
 
 function typeOf(value: unknown): string {
@@ -59,6 +61,9 @@ export function schemaErrors(root: Schema, value: unknown): string[] {
     if (types.length > 0 && !types.some((type) => hasType(each, type))) {
       errors.push(`${place}: ${typeOf(each)} instead of ${types.join(" or ")}`);
       return;
+    }
+    if (schema.enum !== undefined && !schema.enum.includes(each)) {
+      errors.push(`${place}: none of ${schema.enum.join(", ")}`);
     }
     if (typeof each === "number") {
       if (!Number.isFinite(each)) errors.push(`${place}: not in JSON`);

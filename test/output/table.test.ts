@@ -30,6 +30,33 @@ test("no traffic", () => {
   expect(table(summaryInput(), 100)).toMatchSnapshot();
 });
 
+test("a direction that was not measured is not called empty", () => {
+  const text = table({ ...busyInput(), direction: "out" }, 100);
+  expect(text).toContain("not measured (--direction out)");
+  expect(text).toMatch(/^called +[\d,]+ +–$/m);
+  expect(text).not.toContain("no bytes");
+});
+
+test("a reader is told what columns and labels mean", () => {
+  const text = table(busyInput(), 120);
+  expect(text).toContain("out:PORT = the program connected to PORT, in:PORT = it accepted on PORT");
+  expect(text).toContain("pids 4321, 4322, 4323 and 9 more");
+  const alone = { label: "NULL", out: traffic(3, 10), in: traffic(0, 0) };
+  expect(table(summaryInput({ labels: [alone] }), 100)).toMatch(/^all +3 /m);
+  const named = { label: "relay", out: traffic(5, 10), in: traffic(0, 0) };
+  expect(table(summaryInput({ labels: [alone, named] }), 100)).toMatch(/^no label +3 /m);
+});
+
+test("arguments are quoted as a shell takes them", () => {
+  const command = ["sh", "-c", "it's; $HOME", "", "--a=b/c"];
+  expect(table(summaryInput({ command }), 100)).toContain("sh -c 'it'\\''s; $HOME' '' --a=b/c");
+});
+
+test("no losses, and yet unmatched bytes: why is said above", () => {
+  const labels = [{ label: "out:443", out: missed(traffic(1, 1), Reason.filtered, 9), in: traffic(0, 0) }];
+  expect(table(summaryInput({ labels }), 100)).toContain("Losses: none; bytes are unmatched for");
+});
+
 function hugeInput(): SummaryInput {
   const out = new DirectionStats();
   out.sockets = 1234567;

@@ -1,0 +1,28 @@
+// kqtime's own words to the user. Where they go may be full or closed (`2>&1 | true`): that must
+// change neither the measurement nor the exit code, which is the command's.
+
+import { writeSync } from "node:fs";
+import { errnoOf } from "../output/open-file.ts";
+
+const STDERR = 2;
+const SLOW_READER_MS = 1000;
+const SLOW_READER_STEP_MS = 2;
+
+export function tell(text: string): void {
+  const bytes = new TextEncoder().encode(text);
+  const deadline = performance.now() + SLOW_READER_MS;
+  for (let at = 0; at < bytes.length; ) {
+    try {
+      at += writeSync(STDERR, bytes, at);
+    } catch (error) {
+      // A pipe that the command has made non-blocking.
+      if (errnoOf(error) !== "EAGAIN" || performance.now() >= deadline) return;
+      Bun.sleepSync(SLOW_READER_STEP_MS);
+    }
+  }
+}
+
+/** One line for the user. */
+export function warn(message: string): void {
+  tell(`kqtime: ${message.replaceAll("\n", " ")}\n`);
+}
