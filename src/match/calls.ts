@@ -101,6 +101,9 @@ export class Calls {
       ahead.splice(i, 0, waiting);
       return true;
     }
+    // Reaching into a record that waits, it would leave that one waiting for ever.
+    const { length } = this.#ahead;
+    if (length > 0 && off + bytes > this.#ahead[0]!.off) return false;
     this.#place(waiting);
     this.#catchUp();
     return true;

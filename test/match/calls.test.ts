@@ -1,6 +1,7 @@
 // The calls of one direction, put into order: gaps, groups, and what is made of lost neighbours.
 
 import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
 import { Call, Calls, MATCHABLE } from "../../src/match/calls.ts";
 import { Reason } from "../../src/output/reasons.ts";
 
@@ -40,6 +41,38 @@ describe("order", () => {
     expect(add(calls, 15, 5)).toBe(true);
     expect(add(calls, 10, 5)).toBe(true);
     expect(calls.edge).toBe(30);
+  });
+
+  test("also where it is next, and reaches into one that waits", () => {
+    const calls = new Calls();
+    add(calls, 10, 5);
+    expect(add(calls, 0, 11)).toBe(false);
+    expect(add(calls, 0, 12, 1)).toBe(false);
+    expect(add(calls, 0, 10)).toBe(true);
+    expect([calls.edge, calls.waiting]).toEqual([15, 0]);
+  });
+
+  test("whatever records claim, the gaps between them come to an end", () => {
+    const record = fc.tuple(fc.nat(40), fc.integer({ min: 1, max: 12 }), fc.integer({ min: 0, max: 2 }));
+    fc.assert(
+      fc.property(fc.array(record, { maxLength: 30 }), (records) => {
+        const calls = new Calls();
+        let bytes = 0;
+        for (const [off, length, group] of records) if (add(calls, off, length, group)) bytes += length;
+        for (let n = 0; calls.waiting > 0; n++) {
+          expect(n).toBeLessThanOrEqual(records.length);
+          calls.skipGap(Reason.ringDrop);
+        }
+        calls.release();
+        const lost = booked(calls).reduce(
+          (sum, [end, reason], i, all) =>
+            sum + (reason === Reason.ringDrop ? end - (all[i - 1]?.[0] ?? 0) : 0),
+          0,
+        );
+        expect([calls.edge, calls.bytes]).toEqual([bytes + lost, bytes + lost]);
+      }),
+      { seed: 3, numRuns: 500 },
+    );
   });
 
   test("the time of the oldest record that waits", () => {

@@ -205,6 +205,8 @@ function transmit(
   for (let first = 0; first < stream.sent; ) {
     const last = Math.min(stream.sent, first < bulk ? first + 1 : first + random.within(1, 3));
     timeNs += random.within(first < bulk ? 10 : 0, 4 * MS);
+    // Long enough for what was before on the same addresses to be settled meanwhile.
+    if (features.reuse && random.chance(0.05)) timeNs += 600 * MS;
     const lateNs = timeNs + random.within(1, 40 * MS);
     // A repetition may begin and end anywhere in what was sent before.
     const from = random.within(Math.max(bulk, first - 3), Math.max(first, bulk));

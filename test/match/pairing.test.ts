@@ -120,6 +120,23 @@ describe("a four-tuple that comes back", () => {
     expect(bench.out(first)).toEqual({ matched: 10, [Reason.closedUnsent]: 100 });
   });
 
+  test("goes on when the socket that had it before is settled", () => {
+    const bench = new Bench();
+    const first = bench.connected(1 * MS - 500);
+    bench.handshake(1 * MS);
+    bench.reset(2 * MS, true, 0);
+    bench.close(first, 3 * MS);
+    bench.renew(77, 88);
+    const second = bench.connected(4 * MS - 500);
+    bench.handshake(4 * MS);
+    bench.engine.tick(1000 * MS);
+    expect(bench.settled.map(({ entry }) => entry)).toEqual([first]);
+    bench.send(second, 1000 * MS, 0, 10);
+    bench.packet(1001 * MS, true, 0, 10);
+    bench.finish();
+    expect(bench.out(second)).toEqual({ matched: 10 });
+  });
+
   test("a SYN-ACK that comes again begins nothing", () => {
     const bench = new Bench();
     const client = bench.connected(1 * MS - 500);

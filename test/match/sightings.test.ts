@@ -90,9 +90,9 @@ describe("holes", () => {
     const { seen, drops } = make();
     seen.segment(at(10), 10, 1, 1, drops);
     seen.segment(at(30), 10, 2, 1, drops);
-    seen.acknowledge(at(5), drops);
+    seen.acknowledge(at(9), drops);
     expect(seen.edge).toBe(0);
-    seen.acknowledge(at(20), drops);
+    seen.acknowledge(at(10), drops);
     expect(queued(seen)).toEqual([[10, 0, 0, Reason.unseen], [20, 1, 1, MATCHABLE]]);
     drops.now = 2;
     seen.acknowledge(at(40), drops);

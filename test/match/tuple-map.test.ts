@@ -11,11 +11,14 @@ interface Key {
   rport: number;
 }
 
-/** Few values for each word, so that keys differ in any one of them alone. */
-const word = fc.constantFrom(0, 1, 0xffff, 0xffffffff, 0x0a000001);
-const port = fc.constantFrom(0, 1, 80, 443, 65535);
-const address = fc.array(word, { minLength: 4, maxLength: 4 });
-const key = fc.record({ local: address, lport: port, remote: address, rport: port });
+/** Keys that differ from one another in one or two of their ten parts, whichever they are. */
+const change = fc.tuple(fc.nat(9), fc.constantFrom(1, 2, 80, 443, 65535));
+const key = fc.tuple(change, change).map((changes): Key => {
+  const parts = new Array<number>(10).fill(0);
+  for (const [part, value] of changes) parts[part] = value;
+  const [lport, rport] = parts as [number, number];
+  return { local: parts.slice(2, 6), remote: parts.slice(6), lport, rport };
+});
 
 /** Keys stand anywhere in a larger array, as in a batch of packets. */
 function at(words: readonly number[], offset: number): Uint32Array {
@@ -81,4 +84,16 @@ test("many connections of one server, made and let go of in turn", () => {
     if (i % 3 !== 0) steps.push([i >> 1, false]);
   }
   check(1024, keys, steps);
+});
+
+test.each([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])("keys that differ in part %p alone", (part) => {
+  const keys = Array.from({ length: 500 }, (_, i) => {
+    const parts = new Array<number>(10).fill(7);
+    parts[part] = i;
+    const [lport, rport] = parts as [number, number];
+    return { local: parts.slice(2, 6), remote: parts.slice(6), lport, rport };
+  });
+  check(1024, keys, keys.map((_, i) => [i, true]));
+  // Every other one is missing: found is what is there, and nothing else.
+  check(1024, keys, keys.map((_, i) => [i, i % 2 === 0]));
 });
