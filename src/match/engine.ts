@@ -345,6 +345,7 @@ export class Engine implements Books {
     // has arrived may still be read. Closing the last one with unread bytes sends a reset.
     const read =
       instance.resetOut ||
+      inbound.lost ||
       inbound.position >= instance.in.edge ||
       (connection.unreadAtClose === 0 && instance.in.lastDataNs <= connection.unboundNs);
     if (read && active + connection.inProgress.active === 0) this.settle(connection, -1);
@@ -434,6 +435,9 @@ export class Engine implements Books {
     connection.fd = identity.fd;
     readDirection(words, EntryWord.out, this.#baseSec, connection.outProgress);
     readDirection(words, EntryWord.in, this.#baseSec, connection.inProgress);
+    // A direction that is not asked for gets no calls that the reason would be booked for.
+    if (!this.out) connection.out.lose(Reason.filtered);
+    if (!this.in) connection.in.lose(Reason.filtered);
     this.#table(table).add(connection);
     this.live.add(connection);
     connection.inode = identity.inode;

@@ -92,6 +92,8 @@ export class Side {
     const sightings = this.sightings;
     if (this.lostReason !== MATCHABLE) {
       this.book(this.calls.edge, this.lostReason, identity, sink);
+      // Nobody will ask for these times.
+      sightings?.queue.clear();
       return;
     }
     if (sightings === null) return;

@@ -6,7 +6,15 @@ import type { Connection } from "../../src/match/connection.ts";
 import { Engine, type EngineOptions } from "../../src/match/engine.ts";
 import { EntryFlag, Kind, SlotFlag, State } from "../../src/ring/layout.ts";
 import { LineSink } from "./sink.ts";
-import { BASE_SEC, type EntryFields, entryWords, ipv4, putRow, type SlotFields, slotWords } from "./words.ts";
+import {
+  BASE_SEC,
+  type EntryFields,
+  entryWords,
+  ipv4,
+  putRow,
+  type SlotFields,
+  slotWords,
+} from "./words.ts";
 
 export const CLIENT = ipv4(10, 0, 0, 1);
 export const SERVER = ipv4(10, 0, 0, 2);
@@ -27,7 +35,8 @@ export class Bench {
 
   constructor(options: Partial<EngineOptions> = {}) {
     const { sink } = this;
-    this.engine = new Engine({ baseSec: BASE_SEC, out: true, in: true, label: "port", sink, ...options });
+    const all = { baseSec: BASE_SEC, out: true, in: true, label: "port", sink } as const;
+    this.engine = new Engine({ ...all, ...options });
     this.engine.onSettled = (connection) => this.settled.push(connection);
     this.engine.onFree = (_table, entry) => this.freed.push(entry);
     this.table = this.engine.addTable();
@@ -83,15 +92,27 @@ export class Bench {
   }
 
   record(kind: number, entry: number, timeNs: number, fields: Partial<SlotFields> = {}): void {
-    const words = slotWords({ kind, entry, generation: 1, timeNs, fd: entry + 3, pid: 100, ...fields });
-    this.engine.record(this.table, words);
+    const about = { entry, generation: 1, fd: entry + 3, pid: 100 };
+    this.engine.record(this.table, slotWords({ kind, timeNs, ...about, ...fields }));
   }
 
-  send(entry: number, timeNs: number, off: number, bytes: number, fields: Partial<SlotFields> = {}): void {
+  send(
+    entry: number,
+    timeNs: number,
+    off: number,
+    bytes: number,
+    fields: Partial<SlotFields> = {},
+  ): void {
     this.record(Kind.Out, entry, timeNs, { off, bytes, ...fields });
   }
 
-  receive(entry: number, timeNs: number, off: number, bytes: number, fields: Partial<SlotFields> = {}): void {
+  receive(
+    entry: number,
+    timeNs: number,
+    off: number,
+    bytes: number,
+    fields: Partial<SlotFields> = {},
+  ): void {
     this.record(Kind.In, entry, timeNs, { off, bytes, ...fields });
   }
 

@@ -204,7 +204,10 @@ describe("what cannot be joined", () => {
     bench.packet(3 * MS, true, 0, 10);
     bench.engine.flush();
     bench.send(client, 4 * MS, 10, 10, { flags: SlotFlag.Ktls });
-    bench.packet(5 * MS, true, 10, 32);
+    for (let i = 0; i < 100; i++) bench.packet(5 * MS + i, true, 10 + i, 1);
+    bench.engine.flush();
+    const [connection] = bench.engine.live;
+    expect(connection!.out.sightings!.queue.length).toBe(0);
     bench.finish();
     expect(bench.out(client)).toEqual({ matched: 10, [Reason.ktls]: 10 });
   });
@@ -246,6 +249,20 @@ describe("what cannot be joined", () => {
     bench.finish();
     expect(bench.of(client).out.stats.bytesCalled).toBe(0);
     expect(bench.in(client)).toEqual({ matched: 7 });
+  });
+
+  test("nor does the socket wait for its bytes to be read, or keep their times", () => {
+    const bench = new Bench({ in: false });
+    const client = bench.connected(1 * MS - 500);
+    bench.handshake(1 * MS);
+    for (let i = 0; i < 100; i++) bench.packet(2 * MS + i, false, i, 1);
+    bench.engine.flush();
+    const [connection] = bench.engine.live;
+    expect(connection!.in.sightings!.queue.length).toBe(0);
+    bench.close(client, 3 * MS, 0xffffffff);
+    bench.reset(4 * MS, false, 100);
+    bench.engine.tick(1000 * MS);
+    expect(bench.settled.length).toBe(1);
   });
 });
 

@@ -1,4 +1,4 @@
-// The join as its definition says it, one cell an atom, no merging, no queues: slow and obvious.
+// The join as its definition says it: each call's atoms against what was sighted of them.
 
 import { Reason } from "../../src/output/reasons.ts";
 import { Histogram } from "../../src/output/histogram.ts";
@@ -9,147 +9,14 @@ import {
   type SideSpec,
   type SocketSpec,
   type Stream,
-} from "./history.ts";
+} from "./history-types.ts";
 import { fdOf, type Outcome, pidOf } from "./schedule.ts";
+import { type Cell, Sighted, TIMED } from "./sighted.ts";
 import { LineSink } from "./sink.ts";
 import { TcpFlag } from "./words.ts";
 
 /** Stands for every reason of a socket that was not found on the wire. */
 export const UNFOUND = 99;
-const WINDOW = 2 ** 30;
-const TIMED = -1;
-
-interface Cell {
-  /** When it was first sighted, NaN if never. */
-  seenNs: number;
-  inorderNs: number;
-  /** TIMED, a reason, or null while it is open. */
-  reason: number | null;
-  /** Which packet showed it first, and the drops that were known before that packet. */
-  packet: number;
-  dropsBefore: number;
-}
-
-/** What the capture showed of one direction, atom by atom. */
-export class Sighted {
-  readonly cells: Cell[];
-  readonly stream: Stream;
-  retransmitted = 0;
-  acknowledged = 0;
-  finAt = -1;
-  #device = -1;
-  #dropsAtLast: number;
-  #packets = 0;
-
-  constructor(stream: Stream, drained: number) {
-    this.stream = stream;
-    this.#dropsAtLast = drained;
-    this.cells = stream.sizes.map(() => (
-      { seenNs: NaN, inorderNs: NaN, reason: null, packet: Infinity, dropsBefore: 0 }
-    ));
-  }
-
-  /** Atoms below are all decided. */
-  get edge(): number {
-    let edge = 0;
-    while (edge < this.cells.length && this.cells[edge]!.reason !== null) edge++;
-    return edge;
-  }
-
-  /** One past the last atom that was sighted or decided. */
-  get high(): number {
-    let high = this.cells.length;
-    while (high > 0 && this.cells[high - 1]!.reason === null) high--;
-    return high;
-  }
-
-  device(device: number): void {
-    if (this.#device < 0) this.#device = device;
-  }
-
-  data(first: number, last: number, timeNs: number, device: number, now: number, drained: number): void {
-    const { sizes, starts } = this.stream;
-    const edge = this.edge;
-    if (starts[last]! < starts[edge]! - WINDOW) return;
-    this.device(device);
-    // What was acknowledged has passed before, unseen.
-    for (let a = 0; a < last; a++) {
-      const acked = starts[a + 1]! <= this.acknowledged;
-      if (acked && this.cells[a]!.reason === null) this.miss(a, now);
-    }
-    this.#packets++;
-    for (let a = first; a < last; a++) {
-      const cell = this.cells[a]!;
-      if (cell.reason !== null) {
-        if (device === this.#device) this.retransmitted += sizes[a]!;
-        continue;
-      }
-      const late = this.cells.slice(a + 1).some((beyond) => beyond.packet < this.#packets);
-      cell.reason = late && now > this.#dropsBeforeHole(a) ? Reason.captureDrop : TIMED;
-      cell.seenNs = timeNs;
-      cell.packet = this.#packets;
-      cell.dropsBefore = this.#dropsAtLast;
-    }
-    this.#dropsAtLast = drained;
-    // This packet filled the hole in front of everything that is contiguous now.
-    const now2 = this.edge;
-    for (let a = 0; a < now2; a++) {
-      const cell = this.cells[a]!;
-      if (Number.isNaN(cell.inorderNs)) cell.inorderNs = Math.max(cell.seenNs, timeNs);
-    }
-    this.#closeAcknowledged(now);
-  }
-
-  acknowledge(offset: number, now: number): void {
-    this.acknowledged = Math.max(this.acknowledged, offset);
-    this.#closeAcknowledged(now);
-  }
-
-  /** Everything below `end` was transmitted, sighted or not. */
-  giveUp(end: number, now: number): void {
-    for (let a = 0; a < end; a++) if (this.cells[a]!.reason === null) this.miss(a, now);
-    this.#settleOrder();
-  }
-
-  /** Everything so far was passed over. */
-  unborn(): void {
-    const high = this.high;
-    for (let a = 0; a < high; a++) this.cells[a]!.reason = Reason.unborn;
-  }
-
-  miss(a: number, now: number): void {
-    this.cells[a]!.reason = now > this.#dropsBeforeHole(a) ? Reason.captureDrop : Reason.unseen;
-  }
-
-  /** The drops known before the first packet that showed something beyond atom `a`. */
-  #dropsBeforeHole(a: number): number {
-    let first: Cell | null = null;
-    for (const cell of this.cells.slice(a + 1)) {
-      if (cell.packet < (first?.packet ?? Infinity)) first = cell;
-    }
-    return first === null ? this.#dropsAtLast : first.dropsBefore;
-  }
-
-  /** A hole that is acknowledged as a whole, with something sighted behind it, was missed. */
-  #closeAcknowledged(now: number): void {
-    for (;;) {
-      const edge = this.edge;
-      let seen = edge;
-      while (seen < this.cells.length && this.cells[seen]!.reason === null) seen++;
-      if (seen >= this.cells.length || this.acknowledged < this.stream.starts[seen]!) break;
-      for (let a = edge; a < seen; a++) this.miss(a, now);
-      this.#settleOrder();
-    }
-  }
-
-  #settleOrder(): void {
-    const edge = this.edge;
-    for (let a = 0; a < edge; a++) {
-      const cell = this.cells[a]!;
-      if (Number.isNaN(cell.inorderNs)) cell.inorderNs = cell.seenNs;
-    }
-  }
-}
 
 export class SideBooks {
   calls = 0;
@@ -200,7 +67,8 @@ function bookedCalls(side: SideSpec, fd: number, pid: number): Booked[] {
       }
       return;
     }
-    const shared = call.overlap && (company(calls[i - 1], call.group) || company(calls[i + 1], call.group));
+    const beside = [calls[i - 1], calls[i + 1]];
+    const shared = call.overlap && beside.some((other) => company(other, call.group));
     const cut = call.overlap && i === calls.length - 1 && side.cut > 0;
     list.push({ first: call.first, last: call.last, timeNs: call.timeNs, fd, pid,
       reason: shared || cut ? Reason.concurrent : TIMED, counts: true });
@@ -259,14 +127,16 @@ class SideModel {
       }
       let reason = sighted === null ? UNFOUND : (cell!.reason ?? open!);
       if (call.reason !== TIMED) reason = call.reason;
-      const delayNs = cell === null ? NaN : out ? cell.seenNs - call.timeNs : call.timeNs - cell.seenNs;
+      const seenNs = cell?.seenNs ?? NaN;
+      const delayNs = out ? seenNs - call.timeNs : call.timeNs - seenNs;
       if (reason === TIMED && delayNs < 0) reason = Reason.clock;
       if (reason === TIMED) {
         writeMiss();
         timed.push(cell!);
         matched += sizes[a]!;
         books.byteNs.record(delayNs, sizes[a]!);
-        if (!out) books.reassemblyNs.record(Math.max(0, cell!.inorderNs - cell!.seenNs), sizes[a]!);
+        const waitedNs = Math.max(0, cell!.inorderNs - cell!.seenNs);
+        if (!out) books.reassemblyNs.record(waitedNs, sizes[a]!);
         if (cell!.seenNs !== stream.firstNs[a]) this.wrong.push(`${socket.index} atom ${a}`);
         continue;
       }
@@ -295,7 +165,6 @@ function sight(history: History, socket: SocketSpec, bornAt: number) {
   const inStream = client ? wire.down : wire.up;
   let found: { out: Sighted; in: Sighted } | null = null;
   let kept = client || wire.listened;
-  let passed = false;
   let resetOut = false;
   history.packets.forEach((packet, index) => {
     if (packet.wire !== wire || packet.device === INNER_DEVICE) return;
@@ -325,7 +194,6 @@ function sight(history: History, socket: SocketSpec, bornAt: number) {
     } else if (packet.last > packet.first) {
       if (kept) mine.data(packet.first, packet.last, timeNs, packet.device, now, drained);
       else {
-        passed = true;
         // Only how far it got is remembered.
         for (let a = 0; a < packet.last; a++) mine.cells[a]!.reason ??= Reason.unborn;
       }
@@ -333,7 +201,6 @@ function sight(history: History, socket: SocketSpec, bornAt: number) {
     if ((flags & TcpFlag.FIN) !== 0) mine.finAt = packet.off;
     if (packet.ack >= 0) theirs.acknowledge(packet.ack, now);
   });
-  void passed;
   return found === null ? null : { ...(found as { out: Sighted; in: Sighted }), resetOut };
 }
 
@@ -367,7 +234,13 @@ function settleOut(model: SideModel, sighted: Sighted, now: number): void {
   books.unexplained = Math.max(0, stream.starts[sighted.edge]! - stream.starts[end]!);
 }
 
-function settleIn(model: SideModel, sighted: Sighted, finOut: boolean, resetOut: boolean, now: number): void {
+function settleIn(
+  model: SideModel,
+  sighted: Sighted,
+  finOut: boolean,
+  resetOut: boolean,
+  now: number,
+): void {
   const { socket, stream, books, calls } = model;
   const read = calls.length === 0 ? 0 : calls[calls.length - 1]!.last;
   sighted.giveUp(read, now);
@@ -425,7 +298,11 @@ export function expected(history: History, outcome: Outcome): ModelResult {
 }
 
 /** Whether the birth was known before the last packet. */
-function bornBefore(history: History, socket: SocketSpec, bornAt: ReadonlyMap<number, number>): boolean {
+function bornBefore(
+  history: History,
+  socket: SocketSpec,
+  bornAt: ReadonlyMap<number, number>,
+): boolean {
   return (
     socket.client || socket.wire.listened ||
     (bornAt.get(socket.index) ?? Infinity) < history.packets.length

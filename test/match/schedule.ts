@@ -6,7 +6,14 @@ import { PacketBatch, Sight } from "../../src/capture/packets.ts";
 import type { Connection } from "../../src/match/connection.ts";
 import { Engine } from "../../src/match/engine.ts";
 import { Constant, EntryFlag, EntryWord, Kind, SlotFlag, State } from "../../src/ring/layout.ts";
-import { type History, INNER_DEVICE, type Packet, RINGS, type SideSpec, type SocketSpec } from "./history.ts";
+import {
+  type History,
+  INNER_DEVICE,
+  type Packet,
+  RINGS,
+  type SideSpec,
+  type SocketSpec,
+} from "./history-types.ts";
 import { Random } from "./random.ts";
 import { LineSink } from "./sink.ts";
 import { BASE_SEC, type DirectionState, entryWords, ipv4, putRow, slotWords } from "./words.ts";
