@@ -200,7 +200,10 @@ export class Engine implements Books {
       this.#touch(owner);
     } else if (kind === Kind.Unbind) {
       this.#connected(table, entry);
-      if (connection === null) this.#datagramEnded(table, entry, words[SlotWord.gen]!);
+      const generation = words[SlotWord.gen]!;
+      if (this.#table(table).removeDatagram(entry, generation)) {
+        this.onFree(table, entry, generation);
+      }
       if (connection === null || connection.settled) return;
       const owner = connection.continues?.connection ?? connection;
       owner.unboundNs = timeNs;
@@ -406,13 +409,6 @@ export class Engine implements Books {
     }
     this.datagram.calls++;
     this.datagram.bytes += bytes;
-  }
-
-  #datagramEnded(table: number, entry: number, generation: number): void {
-    const sockets = this.#table(table);
-    if (!sockets.isDatagram(entry, generation)) return;
-    sockets.removeDatagram(entry);
-    this.onFree(table, entry, generation);
   }
 
   #born(table: number, entry: number, generation: number, words: Uint32Array): void {

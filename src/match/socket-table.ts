@@ -66,8 +66,9 @@ export class SocketTable {
     return this.#datagrams.get(entry) === generation;
   }
 
-  removeDatagram(entry: number): void {
-    this.#datagrams.delete(entry);
+  /** Returns true if it was there. */
+  removeDatagram(entry: number, generation: number): boolean {
+    return this.isDatagram(entry, generation) && this.#datagrams.delete(entry);
   }
 
   /** Returns true if it was not connecting before. */

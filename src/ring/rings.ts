@@ -93,12 +93,15 @@ export class Rings {
     }
   }
 
-  /** Reads up to `most` records; returns how many there were. */
-  drain(most: number): number {
-    const share = Math.max(64, Math.ceil(most / Math.max(1, this.#rings.length)));
+  /**
+   * Reads every record that was claimed before it was called, of whichever ring, and no more than
+   * each ring holds. Returns how many there were.
+   */
+  drain(): number {
     let total = 0;
-    for (let i = 0; i < this.#rings.length && total < most; i++) {
-      total += this.#read(this.#rings[i]!, share);
+    for (let i = 0; i < this.#rings.length; i++) {
+      const ring = this.#rings[i]!;
+      total += this.#read(ring, Math.min(ring.backlog(), ring.slotCount));
     }
     return total;
   }

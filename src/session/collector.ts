@@ -15,7 +15,6 @@ import type { MessageListener } from "../ffi/libc.ts";
 import { Frame, type TapeWriter } from "./tape.ts";
 
 const BATCH_PACKETS = 4096;
-const BATCH_RECORDS = 1 << 16;
 /** The kernel hands over a block that is not full after this long. */
 export const CAPTURE_TIMEOUT_MS = 4;
 /** A packet captured this long ago has been handed over, if the capture is empty now. */
@@ -185,11 +184,7 @@ export class Collector implements RecordFeed {
     }
     // Every record that was written before one of these packets left is read before it is judged.
     rings.accept();
-    let records = 0;
-    for (let n = BATCH_RECORDS; n >= BATCH_RECORDS; ) {
-      n = rings.drain(BATCH_RECORDS);
-      records += n;
-    }
+    const records = rings.drain();
     if (packets > 0) {
       this.#tape?.packets(packets, drops.now, drops.drained);
       engine.packets(this.#batch);
