@@ -243,6 +243,8 @@ export class Log {
   close(): void {
     if (this.#closed) return;
     this.sync();
+    // A slow reader that has caught up has yet to get what came meanwhile.
+    if (this.#lines > 0 && this.#sink.drain()) this.sync();
     this.#closed = true;
     this.linesLost += this.#lines + this.#sink.close();
     this.#lines = 0;

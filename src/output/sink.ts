@@ -130,12 +130,20 @@ export class FileSink {
     this.#onError(message);
   }
 
+  /** Waits for a slow reader to take what is left over; true if nothing is left. */
+  drain(): boolean {
+    const deadline = performance.now() + SLOW_READER_MS;
+    let done = this.retry();
+    while (!done && this.slow && performance.now() < deadline) {
+      Bun.sleepSync(SLOW_READER_STEP_MS);
+      done = this.retry();
+    }
+    return done;
+  }
+
   /** Closes and returns how many lines were given to it and never written. */
   close(): number {
-    const deadline = performance.now() + SLOW_READER_MS;
-    while (!this.retry() && this.slow && performance.now() < deadline) {
-      Bun.sleepSync(SLOW_READER_STEP_MS);
-    }
+    this.drain();
     try {
       closeSync(this.#fd);
     } catch (error) {
