@@ -125,8 +125,3 @@ function unreadBytes(connection: Connection, rest: number): number {
   }
   return Math.min(rest, unreadAtClose + late);
 }
-
-/** Bytes of a side that were called but neither sighted nor booked. */
-export function unsentBytes(side: Side): number {
-  return side.calls.known - side.position;
-}

@@ -57,13 +57,10 @@ export class Sightings {
   high = 0;
   /** Payload bytes sighted again on the same device. */
   retransmitted = 0;
-  /** Payload bytes on the wire, each once. */
-  wireBytes = 0;
   /** Offset after the last byte before FIN; -1 before a FIN was sighted. */
   finAt = -1;
   /** Everything below was acknowledged by the receiver. */
   acknowledged = 0;
-  packets = 0;
   /** Time of the last segment with payload, ns. */
   lastDataNs = -Infinity;
 
@@ -120,7 +117,6 @@ export class Sightings {
     let start = this.high + ((sequence - this.#sequenceOfHigh) | 0);
     const end = start + bytes;
     if (start > this.high + MAX_WINDOW_BYTES || end < edge - MAX_WINDOW_BYTES) return false;
-    this.packets++;
     if (timeNs > this.lastDataNs) this.lastDataNs = timeNs;
     if (this.#device < 0) this.#device = device;
     // Keep-alive probes repeat the byte before the window, which may be the SYN itself.
@@ -288,7 +284,6 @@ export class Sightings {
 
   #append(end: number, timeNs: number, inorderNs: number, reason: number): void {
     const queue = this.queue;
-    if (reason === MATCHABLE) this.wireBytes += end - this.edge;
     this.edge = end;
     if (queue.length >= MAX_RANGES) this.#shed();
     const i = queue.push();

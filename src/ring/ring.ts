@@ -17,8 +17,6 @@ export class Ring {
   readonly id: bigint;
   readonly tableId: bigint;
   readonly namespaceInode: bigint;
-  /** Pid as the process itself sees it. */
-  readonly ownPid: number;
   readonly command: string;
   readonly slotCount: number;
   readonly entryCount: number;
@@ -73,7 +71,6 @@ export class Ring {
     this.id = view.getBigUint64(Header.ringId, true);
     this.tableId = view.getBigUint64(Header.tableId, true);
     this.namespaceInode = view.getBigUint64(Header.netnsIno, true);
-    this.ownPid = words[HeaderWord.pid]!;
     const name = new Uint8Array(mapping.buffer, Header.comm, 16).slice();
     const end = name.indexOf(0);
     this.command = new TextDecoder()
