@@ -23,7 +23,7 @@
 #include <stdint.h>
 
 #define KQ_MAGIC 0x4d51544bu /* "KTQM" in memory order */
-#define KQ_VERSION 1u
+#define KQ_VERSION 2u
 #define KQ_HEADER_BYTES 4096u
 #define KQ_SLOT_BYTES 64u
 #define KQ_ENTRY_BYTES 256u
@@ -31,7 +31,7 @@
 
 /* Environment of a measured process. */
 #define KQ_ENV_SOCKET "KQTIME_SESSION" /* path of the collector's SOCK_SEQPACKET socket */
-#define KQ_ENV_TOKEN "KQTIME_TOKEN"    /* 32 hex digits, sent back in kq_hello */
+#define KQ_ENV_TOKEN "KQTIME_TOKEN"    /* 32 hex digits, sent back in kq_message */
 #define KQ_ENV_SLOTS "KQTIME_SLOTS"    /* slots of each ring, a power of two */
 
 #define KQ_SLOTS_DEFAULT 65536u
@@ -78,6 +78,10 @@ struct kq_header {
   uint32_t heartbeat; /* bumped by the collector on every poll */
   /* Counted by producers, never reset. */
   _Alignas(128) uint32_t losses[KQ_LOSS_COUNT];
+  /* Which session the ring belongs to, for a collector that goes on after another's death:
+     what KQ_ENV_SOCKET and KQ_ENV_TOKEN were. */
+  uint8_t session_socket[108];
+  uint8_t session_token[32];
 };
 
 enum kq_kind {
@@ -87,10 +91,18 @@ enum kq_kind {
   KQ_KIND_BIRTH = 4,   /* the entry is complete: both addresses are valid */
   KQ_KIND_LISTEN = 5,  /* off = local port; bytes = backlog */
   KQ_KIND_FORK = 7,    /* a child of fork lives on the inherited memory: pid is the child's */
-  KQ_KIND_UNBIND = 6   /* a descriptor of the socket died in this process;
+  KQ_KIND_UNBIND = 6,  /* a descriptor of the socket died in this process;
                           bytes = unread bytes in the receive queue, KQ_UNREAD_UNKNOWN if denied */
+  KQ_KIND_NAME = 8,    /* up to KQ_TAG_BYTES of a name, in `tag`: group = serial number of the
+                          REGISTER that follows, off = where in the name, bytes = its length */
+  KQ_KIND_REGISTER = 9,   /* calls of this socket recorded from here on are measured for the handle
+                             `off`; group = serial number, bytes = length of the name */
+  KQ_KIND_DEREGISTER = 10 /* … no longer */
 };
 #define KQ_UNREAD_UNKNOWN 0xffffffffu
+#define KQ_NO_NAME 0xffffffffu /* REGISTER: bytes */
+/* Longer names are cut. */
+#define KQ_NAME_MAX 255u
 
 enum kq_slot_flag {
   KQ_SLOT_OVERLAP = 1,    /* another call was under way on this direction of the socket */
@@ -172,14 +184,51 @@ struct kq_entry {
   struct kq_direction in;
 };
 
-/* Sent with the memfd (SCM_RIGHTS) over KQ_ENV_SOCKET, one message a ring; without one by a
-   process that got no memory. */
-struct kq_hello {
+/*
+ * What a process says to the collector: one message a connection to KQ_ENV_SOCKET, answered (but
+ * for KQ_MESSAGE_RING) by one kq_reply on the same connection.
+ */
+enum kq_message_type {
+  KQ_MESSAGE_RING = 0,     /* with the memfd; without one by a process that got no memory */
+  KQ_MESSAGE_OPEN = 1,     /* with the log, open for appending, or without; flags: kq_open_flag;
+                              text: the log's path, for messages; answered by the new handle */
+  KQ_MESSAGE_FREE = 2,     /* answered when the handle's log is complete and closed */
+  KQ_MESSAGE_SNAPSHOT = 3, /* with a descriptor that the handle's summary is written to, as JSON */
+  KQ_MESSAGE_RULE = 4      /* sockets to measure for the handle by address; text: "port N NAME" for
+                              a local port, "peer ADDRESS PORT NAME" for a remote one, ADDRESS as
+                              text; flags: kq_rule_flag */
+};
+enum kq_open_flag {
+  KQ_OPEN_STATS = 1,  /* lines of queue lengths */
+  KQ_OPEN_IN = 2,     /* lines of inbound calls */
+  KQ_OPEN_OUT = 4,    /* lines of outbound calls */
+  KQ_OPEN_GZIP = 8,   /* the log is compressed */
+  KQ_OPEN_PIPE = 16   /* what comes with it is a pipe to a reader in the same program */
+};
+enum kq_rule_flag { KQ_RULE_REMOVE = 1 };
+#define KQ_TEXT_MAX 512u
+
+struct kq_message {
   uint32_t magic;
   uint32_t version;
   uint8_t token[32];   /* the hex digits of KQ_ENV_TOKEN */
-  uint64_t ring_id;
+  uint64_t ring_id;    /* of the new ring, or of the one whose process asks */
+  uint32_t type;       /* kq_message_type */
+  uint32_t handle;
+  uint32_t flags;
+  uint32_t text_bytes;
+  uint8_t text[KQ_TEXT_MAX]; /* only the first text_bytes are sent */
 };
+#define KQ_MESSAGE_HEAD_BYTES 64u
+
+struct kq_reply {
+  uint32_t magic;
+  int32_t handle;      /* OPEN: the new one, > 0; else 0; -1: refused, text says why in one line */
+  uint32_t text_bytes;
+  uint32_t pad;
+  uint8_t text[KQ_TEXT_MAX];
+};
+#define KQ_REPLY_HEAD_BYTES 16u
 
 _Static_assert(offsetof(struct kq_header, head) == 128, "head");
 _Static_assert(offsetof(struct kq_header, tail) == 256, "tail");
@@ -191,6 +240,7 @@ _Static_assert(sizeof(struct kq_direction) == 64, "direction");
 _Static_assert(offsetof(struct kq_entry, out) == 128, "out");
 _Static_assert(offsetof(struct kq_entry, in) == 192, "in");
 _Static_assert(sizeof(struct kq_entry) == KQ_ENTRY_BYTES, "entry");
-_Static_assert(sizeof(struct kq_hello) == 48, "hello");
+_Static_assert(offsetof(struct kq_message, text) == KQ_MESSAGE_HEAD_BYTES, "message");
+_Static_assert(offsetof(struct kq_reply, text) == KQ_REPLY_HEAD_BYTES, "reply");
 
 #endif

@@ -46,7 +46,7 @@ uint32_t kq_sandboxed;
 /* Two, because a forked child still uses the inherited one while it makes its own. */
 static struct kq_ring rings[2];
 static struct sockaddr_un collector;
-static uint8_t token[sizeof(((struct kq_hello *)0)->token)];
+static uint8_t token[sizeof(((struct kq_message *)0)->token)];
 static uint32_t slot_count = KQ_SLOTS_DEFAULT;
 
 void kq_count_loss(enum kq_loss reason) {
@@ -148,9 +148,9 @@ static int open_collector(int tries) {
 
 /* Without memory (-1) the message says just that. */
 static bool hand_over(int to, int memory, uint64_t ring_id) {
-  struct kq_hello hello = {.magic = KQ_MAGIC, .version = KQ_VERSION, .ring_id = ring_id};
+  struct kq_message hello = {.magic = KQ_MAGIC, .version = KQ_VERSION, .ring_id = ring_id};
   memcpy(hello.token, token, sizeof hello.token);
-  struct iovec part = {&hello, sizeof hello};
+  struct iovec part = {&hello, KQ_MESSAGE_HEAD_BYTES};
   union {
     struct cmsghdr header;
     char bytes[CMSG_SPACE(sizeof(int))];
@@ -158,7 +158,7 @@ static bool hand_over(int to, int memory, uint64_t ring_id) {
   memset(&control, 0, sizeof control);
   struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
   if (memory < 0) {
-    return KQ_SYS(SYS_sendmsg, to, &message, MSG_NOSIGNAL) == (long)sizeof hello;
+    return KQ_SYS(SYS_sendmsg, to, &message, MSG_NOSIGNAL) == (long)KQ_MESSAGE_HEAD_BYTES;
   }
   message.msg_control = &control;
   message.msg_controllen = sizeof control.bytes;
@@ -167,7 +167,7 @@ static bool hand_over(int to, int memory, uint64_t ring_id) {
   rights->cmsg_type = SCM_RIGHTS;
   rights->cmsg_len = CMSG_LEN(sizeof memory);
   memcpy(CMSG_DATA(rights), &memory, sizeof memory);
-  return KQ_SYS(SYS_sendmsg, to, &message, MSG_NOSIGNAL) == (long)sizeof hello;
+  return KQ_SYS(SYS_sendmsg, to, &message, MSG_NOSIGNAL) == (long)KQ_MESSAGE_HEAD_BYTES;
 }
 
 static uint32_t table_size(void) {
@@ -194,6 +194,8 @@ static void fill_header(struct kq_header *header, uint32_t entries, uint64_t tab
   if (KQ_SYS(SYS_newfstatat, AT_FDCWD, "/proc/self/ns/net", &netns, 0) == 0) {
     header->netns_ino = netns.st_ino;
   }
+  memcpy(header->session_socket, collector.sun_path, sizeof header->session_socket);
+  memcpy(header->session_token, token, sizeof header->session_token);
   KQ_SYS(SYS_prctl, PR_GET_NAME, header->comm);
   header->comm[sizeof header->comm - 1] = 0;
   __atomic_store_n(&header->magic, KQ_MAGIC, __ATOMIC_RELEASE);

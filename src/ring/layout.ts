@@ -4,7 +4,7 @@
 /** The numbers of the header: `KQ_SLOT_BYTES` is `slotBytes`. */
 export const Constant = {
   magic: 1297175627,
-  version: 1,
+  version: 2,
   headerBytes: 4096,
   slotBytes: 64,
   entryBytes: 256,
@@ -15,7 +15,12 @@ export const Constant = {
   entriesMin: 64,
   entriesMax: 262144,
   unreadUnknown: 4294967295,
+  noName: 4294967295,
+  nameMax: 255,
   stateBits: 3,
+  textMax: 512,
+  messageHeadBytes: 64,
+  replyHeadBytes: 16,
 } as const;
 
 /** Environment variables of a measured process. */
@@ -46,6 +51,9 @@ export const Kind = {
   Listen: 5,
   Fork: 7,
   Unbind: 6,
+  Name: 8,
+  Register: 9,
+  Deregister: 10,
 } as const;
 
 /** enum kq_slot_flag */
@@ -81,6 +89,29 @@ export const EntryFlag = {
   ZerocopyIn: 32,
 } as const;
 
+/** enum kq_message_type */
+export const MessageType = {
+  Ring: 0,
+  Open: 1,
+  Free: 2,
+  Snapshot: 3,
+  Rule: 4,
+} as const;
+
+/** enum kq_open_flag */
+export const OpenFlag = {
+  Stats: 1,
+  In: 2,
+  Out: 4,
+  Gzip: 8,
+  Pipe: 16,
+} as const;
+
+/** enum kq_rule_flag */
+export const RuleFlag = {
+  Remove: 1,
+} as const;
+
 /** struct kq_header: offset of each field in bytes. */
 export const Header = {
   magic: 0,
@@ -102,6 +133,8 @@ export const Header = {
   tail: 256,
   heartbeat: 260,
   losses: 384,
+  sessionSocket: 416,
+  sessionToken: 524,
 } as const;
 
 /** struct kq_header: index of the u32 at which a field starts; a u64's upper half follows. */
@@ -125,6 +158,8 @@ export const HeaderWord = {
   tail: 64,
   heartbeat: 65,
   losses: 96,
+  sessionSocket: 104,
+  sessionToken: 131,
 } as const;
 
 /** struct kq_header: size of each field, and of the whole, in bytes. */
@@ -148,7 +183,9 @@ export const HeaderBytes = {
   tail: 4,
   heartbeat: 4,
   losses: 32,
-  total: 512,
+  sessionSocket: 108,
+  sessionToken: 32,
+  total: 640,
 } as const;
 
 /** struct kq_slot: offset of each field in bytes. */
@@ -282,27 +319,67 @@ export const EntryBytes = {
   total: 256,
 } as const;
 
-/** struct kq_hello: offset of each field in bytes. */
-export const Hello = {
+/** struct kq_message: offset of each field in bytes. */
+export const Message = {
   magic: 0,
   version: 4,
   token: 8,
   ringId: 40,
+  type: 48,
+  handle: 52,
+  flags: 56,
+  textBytes: 60,
+  text: 64,
 } as const;
 
-/** struct kq_hello: index of the u32 at which a field starts; a u64's upper half follows. */
-export const HelloWord = {
+/** struct kq_message: index of the u32 at which a field starts; a u64's upper half follows. */
+export const MessageWord = {
   magic: 0,
   version: 1,
   token: 2,
   ringId: 10,
+  type: 12,
+  handle: 13,
+  flags: 14,
+  textBytes: 15,
+  text: 16,
 } as const;
 
-/** struct kq_hello: size of each field, and of the whole, in bytes. */
-export const HelloBytes = {
+/** struct kq_message: size of each field, and of the whole, in bytes. */
+export const MessageBytes = {
   magic: 4,
   version: 4,
   token: 32,
   ringId: 8,
-  total: 48,
+  type: 4,
+  handle: 4,
+  flags: 4,
+  textBytes: 4,
+  text: 512,
+  total: 576,
+} as const;
+
+/** struct kq_reply: offset of each field in bytes. */
+export const Reply = {
+  magic: 0,
+  handle: 4,
+  textBytes: 8,
+  text: 16,
+} as const;
+
+/** struct kq_reply: index of the u32 at which a field starts; a u64's upper half follows. */
+export const ReplyWord = {
+  magic: 0,
+  handle: 1,
+  textBytes: 2,
+  text: 4,
+} as const;
+
+/** struct kq_reply: size of each field, and of the whole, in bytes. */
+export const ReplyBytes = {
+  magic: 4,
+  handle: 4,
+  textBytes: 4,
+  text: 512,
+  total: 528,
 } as const;

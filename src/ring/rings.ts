@@ -4,7 +4,7 @@
 import { closeSync } from "node:fs";
 import { KQTimeError } from "../errors.ts";
 import { Mapping, type MessageListener, type Received } from "../ffi/libc.ts";
-import { Constant, HelloBytes, Hello, Kind, Loss, SlotFlag, SlotWord } from "./layout.ts";
+import { Constant, Kind, Loss, Message, MessageBytes, SlotFlag, SlotWord } from "./layout.ts";
 import { Processes } from "./processes.ts";
 import { ENTRY_WORDS, Ring, SLOT_WORDS } from "./ring.ts";
 
@@ -229,7 +229,7 @@ export class Rings {
 
   #attach(received: Received): void {
     const { message, fd, pid } = received;
-    if (!this.#isHello(message)) {
+    if (!this.#isOurs(message)) {
       if (fd >= 0) closeSync(fd);
       this.#reject("a message without the session's token");
       return;
@@ -281,14 +281,14 @@ export class Rings {
     return this.#rings.some((ring) => ring.pid === pid && ring.table === table);
   }
 
-  #isHello(message: Uint8Array): boolean {
-    if (message.length !== HelloBytes.total) return false;
+  #isOurs(message: Uint8Array): boolean {
+    if (message.length < Constant.messageHeadBytes) return false;
     const view = new DataView(message.buffer, message.byteOffset, message.length);
-    if (view.getUint32(Hello.magic, true) !== Constant.magic) return false;
-    if (view.getUint32(Hello.version, true) !== Constant.version) return false;
+    if (view.getUint32(Message.magic, true) !== Constant.magic) return false;
+    if (view.getUint32(Message.version, true) !== Constant.version) return false;
     let difference = 0;
-    for (let i = 0; i < HelloBytes.token; i++) {
-      difference |= message[Hello.token + i]! ^ this.#token[i]!;
+    for (let i = 0; i < MessageBytes.token; i++) {
+      difference |= message[Message.token + i]! ^ this.#token[i]!;
     }
     return difference === 0;
   }

@@ -54,7 +54,7 @@ static void print_hex(const uint8_t *bytes, size_t length) {
 static void take_rings(int listener) {
   int from;
   while ((from = accept4(listener, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
-    struct kq_hello hello;
+    struct kq_message hello;
     struct iovec part = {&hello, sizeof hello};
     char control[CMSG_SPACE(sizeof(int))];
     struct msghdr message = {.msg_iov = &part,
@@ -63,7 +63,7 @@ static void take_rings(int listener) {
                              .msg_controllen = sizeof control};
     ssize_t length = recvmsg(from, &message, MSG_CMSG_CLOEXEC);
     struct cmsghdr *rights = length > 0 ? CMSG_FIRSTHDR(&message) : NULL;
-    if (length != sizeof hello || rights == NULL || hello.magic != KQ_MAGIC ||
+    if (length != (ssize_t)KQ_MESSAGE_HEAD_BYTES || rights == NULL || hello.magic != KQ_MAGIC ||
         memcmp(hello.token, TOKEN, 32) != 0) {
       fprintf(output, "{\"what\":\"badhello\",\"length\":%zd}\n", length);
       close(from);
