@@ -155,6 +155,30 @@ function declare(cli: CAC): Map<string, Action> {
     });
   });
 
+  cli
+    .command("collect", "Measure for a program that asks for it itself (started by libkqtime)")
+    .usage("collect [options], status on descriptor 3")
+    .option("--interface <dev>", "Network interface to capture on", { default: "any" })
+    .option("--filter <bpf>", "Which packets to capture, see pcap-filter(7)", {
+      default: DEFAULT_FILTER,
+    })
+    .option("--buffer <mib>", "Size of the kernel's capture buffer, MiB", {
+      default: DEFAULT_BUFFER_MIB,
+    })
+    .option("--ring <slots>", "Records a process's ring holds, 64 bytes each; a power of two", {
+      default: DEFAULT_SLOTS,
+    });
+  actions.set("collect", async (given) => {
+    const { collect } = await import("../session/collect.ts");
+    await collect({
+      interface: given.text("interface") ?? "any",
+      filter: given.text("filter") ?? DEFAULT_FILTER,
+      bufferBytes: given.number("buffer", DEFAULT_BUFFER_MIB, 0.0625, 2047) * MIB,
+      slots: powerOfTwo(given.number("ring", DEFAULT_SLOTS, 64, 1 << 24)),
+    });
+    return ExitCode.Ok;
+  });
+
   cli.command("doctor", "Tell what is missing on this machine, and how to get it");
   actions.set("doctor", async () => {
     const { doctor } = await import("./doctor.ts");

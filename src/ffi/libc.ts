@@ -14,6 +14,7 @@ const SOCK_NONBLOCK_CLOEXEC = 0o4000 | 0o2000000;
 const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
 const SCM_RIGHTS = 1;
+const MSG_NOSIGNAL_DONTWAIT = 0x4040;
 const MSG_CMSG_CLOEXEC = 0x40000000;
 const PROT_READ_WRITE = 3;
 const MAP_SHARED = 1;
@@ -35,7 +36,9 @@ const symbols = {
   listen: { args: ["i32", "i32"], returns: "i32" },
   /** int fd, struct sockaddr *addr, socklen_t *length, int flags → int */
   accept4: { args: ["i32", "ptr", "ptr", "i32"], returns: "i32" },
-  /** int fd, struct msghdr *message, int flags → ssize_t, of at most 256 here */
+  /** int fd, const void *bytes, size_t length, int flags → ssize_t */
+  send: { args: ["i32", "buffer", "u64", "i32"], returns: "i32" },
+  /** int fd, struct msghdr *message, int flags → ssize_t, of at most 1024 here */
   recvmsg: { args: ["i32", "buffer", "i32"], returns: "i32" },
   /** int fd, int level, int name, void *value, socklen_t *length → int */
   getsockopt: { args: ["i32", "i32", "i32", "buffer", "buffer"], returns: "i32" },
@@ -138,6 +141,8 @@ export interface Received {
   /** Credentials that the kernel vouches for, in the receiver's pid namespace. */
   readonly pid: number;
   readonly uid: number;
+  /** Where it came from, for `reply` or `hangUp`. */
+  readonly connection: number;
 }
 
 /** A listening `SOCK_SEQPACKET` socket at a path, from which messages with a descriptor are read. */
@@ -146,14 +151,14 @@ export class MessageListener {
   #closed = false;
 
   // msghdr (56 bytes) points to iovec, data and control: all in one block that does not move.
-  readonly #block = new ArrayBuffer(512);
+  readonly #block = new ArrayBuffer(2048);
   readonly #view = new DataView(this.#block);
   readonly #bytes = new Uint8Array(this.#block);
   static readonly #iovecAt = 64;
   static readonly #controlAt = 96;
   static readonly #controlBytes = 64;
   static readonly #dataAt = 256;
-  static readonly #dataBytes = 256;
+  static readonly #dataBytes = 1024;
   readonly #credentials = new Int32Array(new ArrayBuffer(12));
   readonly #length = new Uint32Array(new ArrayBuffer(8));
 
@@ -192,6 +197,17 @@ export class MessageListener {
       if (this.#silent.length > SILENT_MOST) closeSync(this.#silent.shift()!);
     }
     return null;
+  }
+
+  /** Answers a message; nothing more can be said on its connection. */
+  reply(connection: number, bytes: Uint8Array): void {
+    // Who does not listen any more gets no answer.
+    libc().send(connection, bytes, bytes.length, MSG_NOSIGNAL_DONTWAIT);
+    closeSync(connection);
+  }
+
+  hangUp(connection: number): void {
+    closeSync(connection);
   }
 
   close(): void {
@@ -241,15 +257,28 @@ export class MessageListener {
       new Uint8Array(this.#credentials.buffer),
       new Uint8Array(this.#length.buffer),
     );
-    closeSync(connection);
-    if (bytes <= 0) return null;
+    if (bytes <= 0) {
+      closeSync(connection);
+      return null;
+    }
     return {
       message: this.#bytes.slice(L.#dataAt, L.#dataAt + bytes),
       fd: received,
       pid: known === 0 ? this.#credentials[0]! : 0,
       uid: known === 0 ? this.#credentials[1]! : -1,
+      connection,
     };
   }
+}
+
+const F_GETFL = 3;
+const O_ACCMODE = 3;
+
+/** How a descriptor was opened (open(2)); null if it is none. */
+export function openFlags(fd: number): { writable: boolean; nonBlocking: boolean } | null {
+  const flags = libc().fcntl(fd, F_GETFL, 0);
+  if (flags < 0) return null;
+  return { writable: (flags & O_ACCMODE) !== 0, nonBlocking: (flags & 0o4000) !== 0 };
 }
 
 /** Whether a process exists (a zombie does). */

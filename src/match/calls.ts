@@ -6,10 +6,11 @@
 // complete, and booked as `concurrent` if more than one of them moved bytes.
 
 import { Reason } from "../output/reasons.ts";
+import { DirectionStats } from "../output/stats.ts";
 import { RangeQueue } from "./ranges.ts";
 
 /** Numbers of a range of calls: see `Calls.queue`. */
-export const Call = { end: 0, timeNs: 1, fd: 2, pid: 3, reason: 4, stride: 5 } as const;
+export const Call = { end: 0, timeNs: 1, fd: 2, pid: 3, reason: 4, naming: 5, stride: 6 } as const;
 
 /** `Call.reason` and `Seen.reason` of what can be matched. */
 export const MATCHABLE = -1;
@@ -22,6 +23,7 @@ interface Waiting {
   pid: number;
   overlap: boolean;
   group: number;
+  naming: number;
 }
 
 export class Calls {
@@ -34,6 +36,8 @@ export class Calls {
   bytes = 0;
   /** Time of the last call that was added, ns. */
   lastNs = 0;
+  /** Which of `accounts` the calls that come now belong to. */
+  naming = 0;
 
   #ahead: Waiting[] = [];
   /** The one call of the latest group that moved bytes so far. */
@@ -44,6 +48,9 @@ export class Calls {
   #afterGap = false;
   /** A record of the held calls' group may be lost. */
   #heldDoubtful = false;
+
+  /** The books of each naming (see measurement.ts). */
+  constructor(readonly accounts: DirectionStats[] = [new DirectionStats()]) {}
 
   /** Offset up to which records are known, held ones included. */
   get known(): number {
@@ -87,11 +94,11 @@ export class Calls {
     if (!overlap && this.#held.length === 0 && this.#ahead.length === 0 && off === this.edge) {
       this.#afterGap = false;
       this.#concurrentGroup = -1;
-      this.#append(bytes, timeNs, fd, pid, MATCHABLE, 1);
+      this.#append(bytes, timeNs, fd, pid, MATCHABLE, this.naming, 1);
       return true;
     }
     if (off < this.known) return false;
-    const waiting = { off, bytes, timeNs, fd, pid, overlap, group };
+    const waiting = { off, bytes, timeNs, fd, pid, overlap, group, naming: this.naming };
     if (off > this.known) {
       const ahead = this.#ahead;
       let i = ahead.length;
@@ -117,7 +124,7 @@ export class Calls {
       // A lost record may have been of the group in front of it, or of the one behind.
       this.#heldDoubtful = true;
       this.release();
-      this.#append(end - this.edge, this.lastNs, -1, 0, reason, 0);
+      this.#append(end - this.edge, this.lastNs, -1, 0, reason, this.naming, 0);
       this.#afterGap = true;
     }
     this.#catchUp();
@@ -141,12 +148,9 @@ export class Calls {
     this.#heldDoubtful = false;
     if (held.length === 0) return;
     if (held.length === 1 && !doubtful) {
-      const only = held[0]!;
-      this.#append(only.bytes, only.timeNs, only.fd, only.pid, MATCHABLE, 1);
+      this.#appendCall(held[0]!, MATCHABLE);
     } else {
-      for (const call of held) {
-        this.#append(call.bytes, call.timeNs, call.fd, call.pid, Reason.concurrent, 1);
-      }
+      for (const call of held) this.#appendCall(call, Reason.concurrent);
     }
     held.length = 0;
   }
@@ -156,9 +160,9 @@ export class Calls {
     if (held.length > 0 && (!call.overlap || held[0]!.group !== call.group)) this.release();
     if (!call.overlap) {
       this.#concurrentGroup = -1;
-      this.#append(call.bytes, call.timeNs, call.fd, call.pid, MATCHABLE, 1);
+      this.#appendCall(call, MATCHABLE);
     } else if (call.group === this.#concurrentGroup) {
-      this.#append(call.bytes, call.timeNs, call.fd, call.pid, Reason.concurrent, 1);
+      this.#appendCall(call, Reason.concurrent);
     } else {
       if (this.#afterGap) this.#heldDoubtful = true;
       this.#concurrentGroup = -1;
@@ -179,12 +183,17 @@ export class Calls {
     if (taken > 0) ahead.splice(0, taken);
   }
 
+  #appendCall(call: Waiting, reason: number): void {
+    this.#append(call.bytes, call.timeNs, call.fd, call.pid, reason, call.naming, 1);
+  }
+
   #append(
     bytes: number,
     timeNs: number,
     fd: number,
     pid: number,
     reason: number,
+    naming: number,
     count: number,
   ): void {
     const queue = this.queue;
@@ -194,10 +203,14 @@ export class Calls {
     this.bytes += bytes;
     this.count += count;
     if (timeNs > this.lastNs) this.lastNs = timeNs;
+    const account = this.accounts[naming]!;
+    account.calls += count;
+    account.bytesCalled += bytes;
     values[i + Call.end] = this.edge;
     values[i + Call.timeNs] = timeNs;
     values[i + Call.fd] = fd;
     values[i + Call.pid] = pid;
     values[i + Call.reason] = reason;
+    values[i + Call.naming] = naming;
   }
 }

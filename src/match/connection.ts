@@ -2,10 +2,12 @@
 // the wire's view of the same connection.
 
 import { Reason } from "../output/reasons.ts";
-import { DirectionStats } from "../output/stats.ts";
+import type { DirectionStats } from "../output/stats.ts";
+import type { SocketInput } from "../output/summary.ts";
 import type { Flow, Instance } from "./instances.ts";
-import type { Label } from "./labels.ts";
-import { type CallSink, Direction, Side, type SocketIdentity } from "./merge.ts";
+import { formatAddress, type Label } from "./labels.ts";
+import type { Naming, Registration } from "./measurement.ts";
+import { Direction, Side, type SocketIdentity } from "./merge.ts";
 
 /** How many calls the kernel is working on, and what they were, when the entry was last read. */
 export interface Progress {
@@ -25,8 +27,12 @@ export interface Continued {
 }
 
 export class Connection implements SocketIdentity {
-  readonly out = new Side(Direction.Out, new DirectionStats());
-  readonly in = new Side(Direction.In, new DirectionStats());
+  /** What its calls were measured for, one after the other; the last holds. */
+  readonly namings: Naming[] = [];
+  readonly out: Side;
+  readonly in: Side;
+  /** What programs asked for. */
+  registrations: readonly Registration[] = [];
   readonly local = new Uint32Array(4);
   readonly remote = new Uint32Array(4);
   lport = 0;
@@ -64,11 +70,26 @@ export class Connection implements SocketIdentity {
     readonly table: number,
     readonly entry: number,
     readonly generation: number,
-    readonly label: Label,
-  ) {}
+    naming: Naming,
+  ) {
+    this.namings.push(naming);
+    this.out = new Side(Direction.Out, this.namings);
+    this.in = new Side(Direction.In, this.namings);
+  }
 
-  get name(): Uint8Array {
-    return this.label.encoded;
+  /** Calls that are recorded from now on are measured for `naming`. */
+  rename(naming: Naming): void {
+    this.namings.push(naming);
+    this.out.rename();
+    this.in.rename();
+  }
+
+  /** As a summary lists it. */
+  describe(label: Label, peer: boolean, out: DirectionStats, inbound: DirectionStats): SocketInput {
+    const { sock, pid, fd, lport, rport } = this;
+    const shown: SocketInput = { sock, pid, fd, lport, rport, label: label.text, out, in: inbound };
+    if (peer) shown.peer = `${formatAddress(this.remote)}:${rport}`;
+    return shown;
   }
 
   attach(instance: Instance): void {
@@ -77,9 +98,9 @@ export class Connection implements SocketIdentity {
     this.in.sightings = instance.in;
   }
 
-  merge(sink: CallSink | null): void {
+  merge(): void {
     if (this.instance !== null && this.instance.urgent) this.in.lose(Reason.urgent);
-    this.out.merge(this, sink);
-    this.in.merge(this, sink);
+    this.out.merge(this);
+    this.in.merge(this);
   }
 }

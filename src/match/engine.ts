@@ -19,9 +19,9 @@ import {
 } from "../ring/layout.ts";
 import { Connection } from "./connection.ts";
 import { Instances } from "./instances.ts";
-import type { LabelMode } from "./label-modes.ts";
-import { Labels } from "./labels.ts";
-import type { CallSink, Side } from "./merge.ts";
+import { Handles } from "./handles.ts";
+import type { Measurement } from "./measurement.ts";
+import type { Side } from "./merge.ts";
 import { readDirection, readIdentity, readInode, relativeNs } from "./entry.ts";
 import { inherit, isContested, isSameSocket } from "./heirs.ts";
 import { type Books, settle } from "./settle.ts";
@@ -40,16 +40,15 @@ export interface EngineOptions {
   baseSec: number;
   out: boolean;
   in: boolean;
-  label: LabelMode;
-  sink: CallSink | null;
+  /** What every socket is measured for; null: only those that programs register are measured. */
+  everything: Measurement | null;
 }
 
 export class Engine implements Books {
   readonly instances = new Instances();
-  readonly labels: Labels;
+  readonly handles: Handles;
   readonly out: boolean;
   readonly in: boolean;
-  readonly sink: CallSink | null;
   /** Sockets that are not settled, in the order of their birth. */
   readonly live = new Set<Connection>();
   readonly datagram = { sockets: 0, calls: 0, bytes: 0 };
@@ -80,8 +79,7 @@ export class Engine implements Books {
     this.#baseSec = options.baseSec;
     this.out = options.out;
     this.in = options.in;
-    this.sink = options.sink;
-    this.labels = new Labels(options.label);
+    this.handles = new Handles(options.everything, this.live);
     this.instances.onSighting = (connection) => this.#touch(connection);
   }
 
@@ -211,6 +209,10 @@ export class Engine implements Books {
       if ((flags & SlotFlag.Refused) !== 0) this.settle(connection, -1);
     } else if (kind === Kind.Birth) {
       this.#connected(table, entry);
+    } else if (kind === Kind.Name) {
+      if (!this.handles.addName(table, words)) this.badRecords++;
+    } else if (kind === Kind.Register || kind === Kind.Deregister) {
+      this.handles.assign(table, words, connection?.continues?.connection ?? connection);
     } else if (kind !== Kind.Connect) {
       this.badRecords++;
     }
@@ -272,7 +274,7 @@ export class Engine implements Books {
       const connection = dirty[i]!;
       connection.dirty = false;
       if (connection.settled) continue;
-      connection.merge(this.sink);
+      connection.merge();
       this.#bound(connection, connection.out);
       this.#bound(connection, connection.in);
     }
@@ -381,8 +383,8 @@ export class Engine implements Books {
     if (queue.length < MAX_RANGES) return;
     const end = queue.values[queue.at(queue.length >> 1)]!;
     side.sightings?.bookTo(end, Reason.overflow);
-    if (side.sightings !== null) side.merge(connection, this.sink);
-    else side.book(end, Reason.overflow, connection, this.sink);
+    if (side.sightings !== null) side.merge(connection);
+    else side.book(end, Reason.overflow, connection);
   }
 
   #table(table: number): SocketTable {
@@ -418,8 +420,8 @@ export class Engine implements Books {
     const connected =
       (flags & EntryFlag.Connected) !== 0 ||
       ((flags & EntryFlag.Accepted) === 0 && !this.instances.isListening(lport));
-    const label = this.labels.of(connected, lport, rport, remote);
-    const connection = new Connection(++this.#sockets, table, entry, generation, label);
+    const naming = this.handles.namingOf({ connected, lport, rport, remote }, []);
+    const connection = new Connection(++this.#sockets, table, entry, generation, naming);
     connection.local.set(identity.local);
     connection.remote.set(remote);
     connection.lport = lport;
@@ -444,6 +446,7 @@ export class Engine implements Books {
       return;
     }
     if (identity.inode !== 0) this.#byInode.set(identity.inode, connection);
+    this.handles.born(connection);
     if (connection.adopted) {
       connection.out.lose(Reason.noAnchor);
       connection.in.lose(Reason.noAnchor);

@@ -4,7 +4,6 @@ import { encodeName } from "../output/name.ts";
 import { DirectionStats } from "../output/stats.ts";
 import type { LabelMode } from "./label-modes.ts";
 
-
 /** One group of sockets and its books; those of ended sockets are merged in. */
 export class Label {
   readonly out = new DirectionStats();
@@ -13,6 +12,11 @@ export class Label {
 
   constructor(readonly name: string) {
     this.encoded = encodeName(name);
+  }
+
+  /** As it is shown. */
+  get text(): string {
+    return this.name === "" ? "NULL" : this.name;
   }
 }
 
@@ -37,6 +41,11 @@ export class Labels {
           : `in:${lport}:${formatAddress(remote)}`;
       }
     }
+    return this.named(name);
+  }
+
+  /** The label of sockets that a program gave this name. */
+  named(name: string): Label {
     let label = this.#byName.get(name);
     if (label === undefined) {
       label = new Label(name);

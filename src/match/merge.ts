@@ -4,6 +4,7 @@
 import { Reason } from "../output/reasons.ts";
 import type { DirectionStats } from "../output/stats.ts";
 import { Call, Calls, MATCHABLE } from "./calls.ts";
+import type { Naming } from "./measurement.ts";
 import { Seen, type Sightings } from "./sightings.ts";
 
 export const Direction = { Out: 0, In: 1 } as const;
@@ -47,20 +48,23 @@ export interface SocketIdentity {
   readonly sock: number;
   readonly lport: number;
   readonly rport: number;
-  readonly name: Uint8Array;
 }
 
 /** One direction of one socket: its calls, its sightings, and how far the two are merged. */
 export class Side {
   readonly direction: Direction;
-  readonly calls = new Calls();
-  readonly stats: DirectionStats;
+  readonly calls: Calls;
+  /** What its calls are measured for, by their `Call.naming`. */
+  readonly namings: readonly Naming[];
   /** The wire's view, null until the connection is found there. */
   sightings: Sightings | null = null;
   /** Everything below is merged. */
   position = 0;
   /** Why its calls cannot be joined, now or ever: they are booked as they come. */
   lostReason: number = MATCHABLE;
+
+  /** Of the sightings' retransmitted bytes, those that stand in some books. */
+  #retransmitted = 0;
 
   // The call at `position`, as far as it is merged.
   #callStart = 0;
@@ -73,9 +77,31 @@ export class Side {
   #missBytes = 0;
   #missReason: number = MATCHABLE;
 
-  constructor(direction: Direction, stats: DirectionStats) {
+  constructor(direction: Direction, namings: readonly Naming[]) {
     this.direction = direction;
-    this.stats = stats;
+    this.namings = namings;
+    const out = direction === Direction.Out;
+    this.calls = new Calls(namings.map((naming) => (out ? naming.out : naming.in)));
+  }
+
+  /** The books of the calls that come now. */
+  get stats(): DirectionStats {
+    return this.calls.accounts[this.calls.naming]!;
+  }
+
+  /** What comes from now on belongs to the latest of `namings`. */
+  rename(): void {
+    this.bookRetransmitted();
+    const latest = this.namings.length - 1;
+    const naming = this.namings[latest]!;
+    this.calls.accounts[latest] = this.direction === Direction.Out ? naming.out : naming.in;
+    this.calls.naming = latest;
+  }
+
+  bookRetransmitted(): void {
+    const bytes = this.sightings?.retransmitted ?? 0;
+    this.stats.bytesRetransmitted += bytes - this.#retransmitted;
+    this.#retransmitted = bytes;
   }
 
   /** From now on nothing of this side can be joined; the first reason stands. */
@@ -88,10 +114,10 @@ export class Side {
   }
 
   /** Merges what both lists hold. */
-  merge(identity: SocketIdentity, sink: CallSink | null): void {
+  merge(identity: SocketIdentity): void {
     const sightings = this.sightings;
     if (this.lostReason !== MATCHABLE) {
-      this.book(this.calls.edge, this.lostReason, identity, sink);
+      this.book(this.calls.edge, this.lostReason, identity);
       // Nobody will ask for these times.
       sightings?.queue.clear();
       return;
@@ -113,19 +139,19 @@ export class Side {
         seen.values[s + Seen.timeNs]!,
         seen.values[s + Seen.inorderNs]!,
         reason,
+        calls.values[c + Call.naming]!,
         identity,
-        sink,
       );
       if (end === seenEnd) seen.shift();
       if (end === callEnd) {
-        this.#finish(c, identity, sink);
+        this.#finish(c, identity);
         calls.shift();
       }
     }
   }
 
   /** Books the calls' bytes in [position, end) under `reason`, without sightings. */
-  book(end: number, reason: number, identity: SocketIdentity, sink: CallSink | null): void {
+  book(end: number, reason: number, identity: SocketIdentity): void {
     const calls = this.calls.queue;
     while (calls.length > 0 && this.position < end) {
       const c = calls.first();
@@ -137,25 +163,28 @@ export class Side {
         0,
         0,
         callReason === MATCHABLE ? reason : callReason,
+        calls.values[c + Call.naming]!,
         identity,
-        sink,
       );
       if (this.position === callEnd) {
-        this.#finish(c, identity, sink);
+        this.#finish(c, identity);
         calls.shift();
       }
     }
   }
 
   /** Leaves the calls' bytes from `position` on in flight: they are neither matched nor missed. */
-  leaveInFlight(identity: SocketIdentity, sink: CallSink | null): number {
+  leaveInFlight(identity: SocketIdentity): void {
     const calls = this.calls.queue;
-    const bytes = this.calls.edge - this.position;
-    if (bytes > 0) this.#finish(calls.first(), identity, sink);
-    calls.clear();
-    this.position = this.calls.edge;
-    this.stats.bytesInFlight += bytes;
-    return bytes;
+    if (calls.length > 0) this.#finish(calls.first(), identity);
+    while (calls.length > 0) {
+      const c = calls.first();
+      const end = calls.values[c + Call.end]!;
+      const account = this.calls.accounts[calls.values[c + Call.naming]!]!;
+      account.bytesInFlight += end - this.position;
+      this.position = end;
+      calls.shift();
+    }
   }
 
   #piece(
@@ -164,17 +193,17 @@ export class Side {
     seenNs: number,
     inorderNs: number,
     reason: number,
+    naming: number,
     identity: SocketIdentity,
-    sink: CallSink | null,
   ): void {
-    const stats = this.stats;
+    const stats = this.calls.accounts[naming]!;
     const start = this.position;
     const bytes = end - start;
     this.position = end;
     if (reason === MATCHABLE) {
       const delayNs = this.direction === Direction.Out ? seenNs - callNs : callNs - seenNs;
       if (delayNs >= 0) {
-        if (this.#missBytes > 0) this.#writeMiss(identity, sink);
+        if (this.#missBytes > 0) this.#writeMiss(identity);
         stats.bytesMatched += bytes;
         stats.byteNs.record(delayNs, bytes);
         if (this.direction === Direction.In) {
@@ -189,7 +218,7 @@ export class Side {
       reason = Reason.clock;
     }
     stats.unmatched[reason]! += bytes;
-    if (this.#missBytes > 0 && this.#missReason !== reason) this.#writeMiss(identity, sink);
+    if (this.#missBytes > 0 && this.#missReason !== reason) this.#writeMiss(identity);
     if (this.#missBytes === 0) {
       this.#missStart = start;
       this.#missReason = reason;
@@ -197,8 +226,8 @@ export class Side {
     this.#missBytes += bytes;
   }
 
-  #finish(c: number, identity: SocketIdentity, sink: CallSink | null): void {
-    if (this.#missBytes > 0) this.#writeMiss(identity, sink);
+  #finish(c: number, identity: SocketIdentity): void {
+    if (this.#missBytes > 0) this.#writeMiss(identity);
     const matched = this.#callMatched;
     if (matched > 0) {
       const values = this.calls.queue.values;
@@ -206,9 +235,12 @@ export class Side {
       const out = this.direction === Direction.Out;
       const startNs = out ? timeNs : this.#lastNs;
       const endNs = out ? this.#lastNs : timeNs;
-      this.stats.callNs.record(endNs - startNs, 1);
-      if (sink !== null) {
-        sink.call(
+      const naming = values[c + Call.naming]!;
+      this.calls.accounts[naming]!.callNs.record(endNs - startNs, 1);
+      const { recipients } = this.namings[naming]!;
+      for (let r = 0; r < recipients.length; r++) {
+        const { measurement, label } = recipients[r]!;
+        measurement.sink?.call(
           this.direction,
           startNs,
           endNs,
@@ -221,7 +253,7 @@ export class Side {
           identity.sock,
           identity.lport,
           identity.rport,
-          identity.name,
+          label.encoded,
         );
       }
     }
@@ -229,12 +261,14 @@ export class Side {
     this.#callMatched = 0;
   }
 
-  #writeMiss(identity: SocketIdentity, sink: CallSink | null): void {
+  #writeMiss(identity: SocketIdentity): void {
     const calls = this.calls.queue;
-    if (sink !== null) {
-      const c = calls.first();
-      const timeNs = calls.values[c + Call.timeNs]!;
-      sink.miss(
+    const c = calls.first();
+    const timeNs = calls.values[c + Call.timeNs]!;
+    const { recipients } = this.namings[calls.values[c + Call.naming]!]!;
+    for (let r = 0; r < recipients.length; r++) {
+      const { measurement, label } = recipients[r]!;
+      measurement.sink?.miss(
         this.direction,
         timeNs,
         timeNs,
@@ -246,7 +280,7 @@ export class Side {
         identity.lport,
         identity.rport,
         this.#missReason,
-        identity.name,
+        label.encoded,
       );
     }
     this.#missBytes = 0;

@@ -4,11 +4,10 @@
 import { Reason } from "../output/reasons.ts";
 import type { Connection, Progress } from "./connection.ts";
 import { type CaptureDrops, Seen } from "./sightings.ts";
-import { type CallSink, Direction, type Side } from "./merge.ts";
+import { Direction, type Side } from "./merge.ts";
 
 /** What settling needs of the engine. */
 export interface Books {
-  readonly sink: CallSink | null;
   readonly out: boolean;
   readonly in: boolean;
   readonly instances: { readonly drops: CaptureDrops };
@@ -21,25 +20,31 @@ export function settle(books: Books, connection: Connection, queuedBytes: number
   if (books.out) settleOut(books, connection, queuedBytes);
   if (books.in) settleIn(books, connection);
   for (const side of [connection.out, connection.in]) {
-    const { stats, calls, sightings } = side;
-    stats.calls = calls.count;
-    stats.bytesCalled = calls.bytes;
-    stats.bytesRetransmitted = sightings?.retransmitted ?? 0;
-    stats.sockets = calls.count > 0 || stats.bytesUnexplained + stats.bytesUnread > 0 ? 1 : 0;
+    side.bookRetransmitted();
+    for (const account of side.calls.accounts) account.sockets = account.calls > 0 ? 1 : 0;
+    const { stats } = side;
+    if (stats.bytesUnexplained + stats.bytesUnread > 0) stats.sockets = 1;
   }
-  if (books.out) connection.label.out.merge(connection.out.stats);
-  if (books.in) connection.label.in.merge(connection.in.stats);
+  for (const naming of connection.namings) {
+    for (const { measurement, label } of naming.recipients) {
+      if (measurement.ended) continue;
+      if (books.out) label.out.merge(naming.out);
+      if (books.in) label.in.merge(naming.in);
+      measurement.sockets.add(
+        connection.describe(label, measurement.peers, naming.out, naming.in),
+      );
+    }
+  }
 }
 
 function settleOut(books: Books, connection: Connection, queuedBytes: number): void {
   const side = connection.out;
   const { calls, sightings } = side;
-  const { sink } = books;
   const { active, callNs } = connection.outProgress;
   const alone = completeCalls(side, connection.outProgress) && active === 1;
   if (sightings === null) side.lose(books.unfound(connection));
   if (sightings === null || side.lost) {
-    side.merge(connection, sink);
+    side.merge(connection);
     return;
   }
   if (active > 0 && sightings.high > calls.edge) {
@@ -60,10 +65,10 @@ function settleOut(books: Books, connection: Connection, queuedBytes: number): v
     sightings.finAt >= 0 ? Math.min(sightings.acknowledged, sightings.finAt) : sightings.acknowledged;
   const sent = Math.max(acknowledged, sightings.finAt);
   if (sent > sightings.edge) sightings.bookMissed(Math.min(sent, calls.edge), drops);
-  side.merge(connection, sink);
+  side.merge(connection);
   if (side.position < calls.edge) {
-    if (queuedBytes > 0) side.leaveInFlight(connection, sink);
-    else side.book(calls.edge, Reason.closedUnsent, connection, sink);
+    if (queuedBytes > 0) side.leaveInFlight(connection);
+    else side.book(calls.edge, Reason.closedUnsent, connection);
   }
   side.stats.bytesUnexplained = Math.max(0, sightings.edge - calls.edge);
 }
@@ -71,18 +76,17 @@ function settleOut(books: Books, connection: Connection, queuedBytes: number): v
 function settleIn(books: Books, connection: Connection): void {
   const side = connection.in;
   const { calls, sightings } = side;
-  const { sink } = books;
   completeCalls(side, connection.inProgress);
   if (sightings === null) side.lose(books.unfound(connection));
   if (sightings === null || side.lost) {
-    side.merge(connection, sink);
+    side.merge(connection);
     return;
   }
   // What was read had arrived, sighted or not.
   if (sightings.edge < calls.edge) {
     sightings.bookMissed(calls.edge, books.instances.drops);
   }
-  side.merge(connection, sink);
+  side.merge(connection);
   // Beyond a hole bytes have arrived, but no application can have read them.
   const rest = sightings.edge - calls.edge;
   const unread = rest > 0 ? unreadBytes(connection, rest) : 0;

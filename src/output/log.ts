@@ -109,6 +109,32 @@ export class Log {
       encoder?.close();
       throw error;
     }
+    return Log.#on(sink, encoder, path, options);
+  }
+
+  /**
+   * A log that was opened by somebody else: `fd`, which it closes.
+   * @param path for messages
+   * @throws KQTimeError as `open` does; the descriptor is closed then
+   */
+  static adopt(fd: number, path: string, compressed: boolean, options: LogOptions): Log {
+    const sink = FileSink.adopt(fd, path, options.onError);
+    let encoder: MemberEncoder | null = null;
+    try {
+      if (compressed) encoder = new MemberEncoder(QUEUE_BYTES, LEVEL);
+    } catch (error) {
+      sink.close();
+      throw error;
+    }
+    return Log.#on(sink, encoder, path, options);
+  }
+
+  static #on(
+    sink: FileSink,
+    encoder: MemberEncoder | null,
+    path: string,
+    options: LogOptions,
+  ): Log {
     const log = new Log(sink, encoder, options.baseSec);
     if (encoder !== null) {
       if (!startsAsGzip(sink)) {
@@ -121,8 +147,9 @@ export class Log {
         );
       }
       repairEnd(sink, encoder);
+    } else if (endsInLine(sink)) {
+      log.#text.put(NEWLINE);
     }
-    else if (endsInLine(sink)) log.#text.put(NEWLINE);
     return log;
   }
 

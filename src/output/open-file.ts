@@ -101,7 +101,8 @@ function giveToCaller(fd: number): void {
   }
 }
 
-function identityOf(fd: number): string | null {
+/** As in `OpenedFile`. */
+export function identityOf(fd: number): string | null {
   const stat = fstatSync(fd);
   return stat.isCharacterDevice() ? null : `${stat.dev}:${stat.ino}`;
 }

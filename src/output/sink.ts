@@ -4,7 +4,7 @@
 
 import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs";
 import { KQTimeError } from "../errors.ts";
-import { errnoOf, O_CLOEXEC, openPrivate, reasonOf } from "./open-file.ts";
+import { errnoOf, identityOf, O_CLOEXEC, openPrivate, reasonOf } from "./open-file.ts";
 
 /** At the end, how long a pipe's slow reader is waited for. */
 const SLOW_READER_MS = 5000;
@@ -45,6 +45,11 @@ export class FileSink {
       const why = `log "${path}" cannot be opened: ${reasonOf(error)}`;
       throw new KQTimeError("E_LOG", "open", why, undefined, { cause: error });
     }
+  }
+
+  /** A file that somebody else opened; it is closed with the sink. */
+  static adopt(fd: number, path: string, onError: (message: string) => void): FileSink {
+    return new FileSink(fd, identityOf(fd), path, onError);
   }
 
   /** Bytes wait for a write that works. */

@@ -4,7 +4,7 @@
 import { closeSync } from "node:fs";
 import { KQTimeError } from "../errors.ts";
 import { Mapping, type MessageListener, type Received } from "../ffi/libc.ts";
-import { Constant, Kind, Loss, Message, MessageBytes, SlotFlag, SlotWord } from "./layout.ts";
+import { Constant, Kind, Loss, Message, MessageBytes, MessageType, SlotFlag, SlotWord } from "./layout.ts";
 import { Processes } from "./processes.ts";
 import { ENTRY_WORDS, Ring, SLOT_WORDS } from "./ring.ts";
 
@@ -61,6 +61,11 @@ export class Rings {
   badRecords = 0;
   /** Told of each ring as it appears. */
   onAttach: (ring: Ring) => void = () => {};
+  /** Given what a process asks for: the connection and the descriptor are the receiver's. */
+  onRequest: (received: Received) => void = (received) => {
+    if (received.fd >= 0) closeSync(received.fd);
+    this.#listener.hangUp(received.connection);
+  };
   /** Told why something was rejected. */
   onReject: (message: string) => void = () => {};
 
@@ -228,8 +233,14 @@ export class Rings {
   }
 
   #attach(received: Received): void {
-    const { message, fd, pid } = received;
-    if (!this.#isOurs(message)) {
+    const { message, fd, pid, connection } = received;
+    const ours = this.#isOurs(message);
+    if (ours && typeOf(message) !== MessageType.Ring) {
+      this.onRequest(received);
+      return;
+    }
+    this.#listener.hangUp(connection);
+    if (!ours) {
       if (fd >= 0) closeSync(fd);
       this.#reject("a message without the session's token");
       return;
@@ -358,4 +369,8 @@ export class Rings {
     this.#tables.delete(number);
     ring.close();
   }
+}
+
+function typeOf(message: Uint8Array): number {
+  return new DataView(message.buffer, message.byteOffset).getUint32(Message.type, true);
 }

@@ -44,7 +44,8 @@ export interface CollectorParts {
   readonly listener: MessageListener;
   readonly token: string;
   readonly baseSec: number;
-  readonly log: Log | null;
+  /** Those that are open now. */
+  readonly logs: () => readonly Log[];
   readonly tape: TapeWriter | null;
   /** The capture sees all interfaces: outer and inner ones must be told apart. */
   readonly anyInterface: boolean;
@@ -71,6 +72,10 @@ export class Collector implements RecordFeed {
   #netlinkFailed = false;
   #hurry = false;
   #wake: () => void = () => {};
+  /** Told after each round how far the capture is joined. */
+  onJoined: (capturedNs: number, captureFailed: boolean) => void = () => {};
+  /** Whether somebody waits for an answer. */
+  isAwaited: () => boolean = () => false;
 
   constructor(parts: CollectorParts) {
     this.#parts = parts;
@@ -178,10 +183,9 @@ export class Collector implements RecordFeed {
     const empty = packets < BATCH_PACKETS && source.examined < BATCH_PACKETS;
     if (packets > 0) drops.now = this.#parts.capture.stats().droppedKernel;
     // A log that cannot keep up sheds lines, counted, before records are lost.
-    if (this.#parts.log !== null) {
-      this.#pressed = rings.pressure() > SHED_ABOVE ? this.#pressed + 1 : 0;
-      this.#parts.log.shedding = this.#pressed >= SHED_AFTER_ROUNDS;
-    }
+    this.#pressed = rings.pressure() > SHED_ABOVE ? this.#pressed + 1 : 0;
+    const logs = this.#parts.logs();
+    for (const log of logs) log.shedding = this.#pressed >= SHED_AFTER_ROUNDS;
     // Every record that was written before one of these packets left is read before it is judged.
     rings.accept();
     const records = rings.drain();
@@ -202,7 +206,7 @@ export class Collector implements RecordFeed {
     if (nowMs - this.#tickAtMs >= (idle ? IDLE_TICK_EVERY_MS : TICK_EVERY_MS)) this.#tick();
     if (nowMs - this.#syncAtMs >= SYNC_EVERY_MS) {
       this.#syncAtMs = nowMs;
-      this.#parts.log?.sync();
+      for (const log of logs) log.sync();
     }
     if (!this.#captureFailed && this.#parts.capture.state === CaptureState.Failed) {
       this.#captureFailed = true;
@@ -210,6 +214,7 @@ export class Collector implements RecordFeed {
       this.#parts.onWarning(`${failure}: what passes from now on cannot be matched`);
     }
     this.#busy = packets + records > 0 || source.examined > 0;
+    this.onJoined(this.#capturedNs, this.#captureFailed);
   }
 
   #tick(): void {
@@ -287,7 +292,7 @@ export class Collector implements RecordFeed {
       await new Promise<void>((resolve) => setImmediate(resolve));
       return;
     }
-    const most = this.#hurry ? HURRY_MOST_MS : IDLE_MOST_MS;
+    const most = this.#hurry || this.isAwaited() ? HURRY_MOST_MS : IDLE_MOST_MS;
     this.#idleMs = Math.min(most, this.#idleMs + IDLE_STEP_MS);
     if (this.#idleMs < 1) {
       await new Promise<void>((resolve) => setImmediate(resolve));

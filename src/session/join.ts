@@ -6,13 +6,11 @@ import { formatBytes } from "../output/units.ts";
 import type { Log } from "../output/log.ts";
 import { Reason, REASON_HELP, REASONS } from "../output/reasons.ts";
 import { buildSummary, type Losses, type Summary } from "../output/summary.ts";
-import type { Connection } from "../match/connection.ts";
 import { Engine } from "../match/engine.ts";
 import type { LabelMode } from "../match/label-modes.ts";
-import { formatAddress } from "../match/labels.ts";
-
-/** Sockets that the summary lists; the others are summed. */
-const SOCKETS_SHOWN = 100;
+import { Labels } from "../match/labels.ts";
+import type { CallSink } from "../match/merge.ts";
+import { Measurement, type Rule, type Standing, standing } from "../match/measurement.ts";
 
 /** What decides what the join does: kept in a recording. */
 export interface JoinSetup {
@@ -24,6 +22,8 @@ export interface JoinSetup {
   label: LabelMode;
   command: string[];
   version: string;
+  /** All sockets are measured; else only those that programs register. */
+  everything: boolean;
 }
 
 /** What the summary says besides the join. */
@@ -37,43 +37,101 @@ export interface JoinEnd {
   warnings: string[];
 }
 
-interface ShownSocket {
-  sock: number;
-  pid: number;
-  fd: number;
-  lport: number;
-  rport: number;
-  label: string;
-  peer?: string;
-  out: DirectionStats;
-  in: DirectionStats;
+/** The outputs of a handle that a program opened. */
+interface HandleOutput {
+  readonly log: Log | null;
+  readonly startNs: number;
+}
+
+/** What a handle asks for. */
+export interface HandleSetup {
+  readonly handle: number;
+  /** Lines of inbound, of outbound calls. */
+  readonly in: boolean;
+  readonly out: boolean;
+  /** When it was opened, ns relative to the base. */
+  readonly startNs: number;
 }
 
 export class Join {
   readonly engine: Engine;
   readonly #setup: JoinSetup;
   readonly #log: Log | null;
-  #shown: ShownSocket[] = [];
-  readonly #rest = { count: 0, out: new DirectionStats(), in: new DirectionStats() };
+  /** Those that are open. */
+  logs: readonly Log[] = [];
+  readonly #everything: Measurement | null;
+  readonly #handles = new Map<number, HandleOutput>();
 
   constructor(setup: JoinSetup, log: Log | null) {
     this.#setup = setup;
     this.#log = log;
+    if (log !== null) this.logs = [log];
+    this.#everything = setup.everything
+      ? new Measurement(new Labels(setup.label), log, setup.label === "peer")
+      : null;
     this.engine = new Engine({
       baseSec: setup.baseSec,
       out: setup.direction !== "in",
       in: setup.direction !== "out",
-      label: setup.label,
-      sink: log,
+      everything: this.#everything,
     });
-    this.engine.onSettled = (connection) => this.#settled(connection);
   }
 
-  /** Settles every socket, writes the books to the log, and builds the summary. */
+  /** A program opened a handle, with a log of its own or none. */
+  open(setup: HandleSetup, log: Log | null): void {
+    const sink = log === null ? null : linesOf(log, setup);
+    this.engine.handles.open(setup.handle, sink);
+    this.#handles.set(setup.handle, { log, startNs: setup.startNs });
+    if (log !== null) this.logs = [...this.logs, log];
+  }
+
+  /** Sockets with these addresses are measured for a handle, or no longer. */
+  rule(handle: number, rule: Rule, remove: boolean): void {
+    if (remove) this.engine.handles.removeRule(handle, rule);
+    else this.engine.handles.addRule(handle, rule);
+  }
+
+  /** The summary of a handle as it stands; null if there is none. */
+  snapshot(handle: number, end: JoinEnd): Summary | null {
+    const output = this.#handles.get(handle);
+    const books = this.engine.handles.standing(handle);
+    if (output === undefined || books === null) return null;
+    return this.#summary(books, output.startNs, output.log, end);
+  }
+
+  /** Ends a handle: its log gets its books, and is closed. */
+  free(handle: number, endNs: number): void {
+    const output = this.#handles.get(handle);
+    const books = this.engine.handles.free(handle);
+    this.#handles.delete(handle);
+    if (output !== undefined && books !== null) this.#close(output, books, endNs);
+  }
+
+  /** Settles every socket, writes the books to the logs, and builds the summary of everything. */
   finish(end: JoinEnd): Summary {
+    this.engine.finish();
+    for (const handle of [...this.#handles.keys()]) this.free(handle, end.endNs);
+    const everything = this.#everything ?? new Measurement(new Labels("none"), null);
+    const books = standing(everything, []);
+    const { startNs } = this.#setup;
+    this.#close({ log: this.#log, startNs }, books, end.endNs);
+    return this.#summary(books, startNs, this.#log, end);
+  }
+
+  #close({ log, startNs }: HandleOutput, { labels }: Standing, endNs: number): void {
+    if (log === null) return;
+    for (const { encoded, out, in: inbound } of labels) {
+      if (this.engine.out) log.books(0, startNs, endNs, out, encoded);
+      if (this.engine.in) log.books(1, startNs, endNs, inbound, encoded);
+    }
+    log.close();
+    this.logs = this.logs.filter((open) => open !== log);
+  }
+
+  #summary(books: Standing, startNs: number, log: Log | null, end: JoinEnd): Summary {
     const { engine } = this;
     const setup = this.#setup;
-    engine.finish();
+    const { labels, sockets } = books;
     const warnings = [...end.warnings];
     if (engine.interrupted > 0) {
       warnings.push(
@@ -82,25 +140,12 @@ export class Join {
       );
     }
     const total = { out: new DirectionStats(), in: new DirectionStats() };
-    for (const label of engine.labels.all()) {
+    for (const label of labels) {
       total.out.merge(label.out);
       total.in.merge(label.in);
     }
     warnings.push(...whatIsMissing(total.out, total.in));
-    const labels = [...engine.labels.all()].map((label) => ({
-      label: label.name === "" ? "NULL" : label.name,
-      encoded: label.encoded,
-      out: label.out,
-      in: label.in,
-    }));
-    if (this.#log !== null) {
-      for (const { encoded, out, in: inbound } of labels) {
-        if (engine.out) this.#log.books(0, setup.startNs, end.endNs, out, encoded);
-        if (engine.in) this.#log.books(1, setup.startNs, end.endNs, inbound, encoded);
-      }
-      this.#log.close();
-    }
-    this.#trim(SOCKETS_SHOWN);
+    sockets.trim();
     return buildSummary({
       version: setup.version,
       command: setup.command,
@@ -109,51 +154,36 @@ export class Join {
       signal: end.signal,
       pids: end.pids,
       baseSec: setup.baseSec,
-      startNs: setup.startNs,
+      startNs,
       endNs: end.endNs,
       labels,
-      sockets: this.#shown,
-      socketsRest: this.#rest,
+      sockets: sockets.listed,
+      socketsRest: sockets.rest,
       datagram: engine.datagram,
       losses: {
         ...end.losses,
         badRecords: end.badRecords + engine.badRecords,
         badPackets: end.losses.badPackets + engine.instances.badPackets,
-        logLines: this.#log?.linesLost ?? 0,
+        logLines: log?.linesLost ?? 0,
       },
       warnings,
     });
   }
+}
 
-  #settled(connection: Connection): void {
-    const socket: ShownSocket = {
-      sock: connection.sock,
-      pid: connection.pid,
-      fd: connection.fd,
-      lport: connection.lport,
-      rport: connection.rport,
-      label: connection.label.name === "" ? "NULL" : connection.label.name,
-      out: connection.out.stats,
-      in: connection.in.stats,
-    };
-    if (this.#setup.label === "peer") {
-      socket.peer = `${formatAddress(connection.remote)}:${connection.rport}`;
-    }
-    if (socket.out.sockets + socket.in.sockets === 0) return;
-    this.#shown.push(socket);
-    if (this.#shown.length >= SOCKETS_SHOWN * 2) this.#trim(SOCKETS_SHOWN);
-  }
-
-  /** Keeps the `most` sockets with the most bytes, and sums the others. */
-  #trim(most: number): void {
-    const size = (socket: ShownSocket) => socket.out.bytesCalled + socket.in.bytesCalled;
-    this.#shown.sort((a, b) => size(b) - size(a) || a.sock - b.sock);
-    for (const socket of this.#shown.splice(most)) {
-      this.#rest.count++;
-      this.#rest.out.merge(socket.out);
-      this.#rest.in.merge(socket.in);
-    }
-  }
+/** The kinds of lines that a handle asked for. */
+function linesOf(log: Log, setup: HandleSetup): CallSink | null {
+  if (setup.out && setup.in) return log;
+  if (!setup.out && !setup.in) return null;
+  const wanted = setup.out ? 0 : 1;
+  return {
+    call: (direction, ...rest) => {
+      if (direction === wanted) log.call(direction, ...rest);
+    },
+    miss: (direction, ...rest) => {
+      if (direction === wanted) log.miss(direction, ...rest);
+    },
+  };
 }
 
 /** What a reader of the figures must know first; one sentence each. */

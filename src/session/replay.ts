@@ -8,8 +8,9 @@ import { KQTimeError } from "../errors.ts";
 import { Capture } from "../ffi/libpcap.ts";
 import { Log } from "../output/log.ts";
 import type { Summary } from "../output/summary.ts";
-import { Join, type JoinEnd, type JoinSetup } from "./join.ts";
+import { type HandleSetup, Join, type JoinEnd, type JoinSetup } from "./join.ts";
 import { expectDifferent } from "./private-file.ts";
+import { parseRule } from "./rule-text.ts";
 import { damaged, EVENTS_FILE, Frame, HEADERS_FILE, readTape, type TapeFrame } from "./tape.ts";
 
 export interface ReplayOptions {
@@ -137,6 +138,21 @@ class Player {
       case Frame.Flush:
         engine.flush();
         break;
+      case Frame.Open:
+        this.#target.open(text() as HandleSetup, null);
+        break;
+      case Frame.Free: {
+        const { handle, endNs } = text() as { handle: number; endNs: number };
+        this.#target.free(handle, endNs);
+        break;
+      }
+      case Frame.Rule: {
+        const asked = text() as { handle: number; remove: boolean; text: string };
+        const rule = parseRule(asked.text);
+        if (rule === null) throw damaged(this.#events, "a rule makes no sense");
+        this.#target.rule(asked.handle, rule, asked.remove);
+        break;
+      }
       case Frame.End:
         if (this.#short) throw damaged(this.#headers, "packets are missing");
         this.#end = text() as JoinEnd;
@@ -172,7 +188,7 @@ class Player {
         tableSockets: 0,
         descriptorSockets: 0,
         addressSockets: 0,
-      staleCalls: 0,
+        staleCalls: 0,
         inheritedRings: 0,
         fragments: this.#source.fragments,
       },

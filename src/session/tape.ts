@@ -5,7 +5,7 @@
 // No payload is kept: packets end with their TCP header, and the tags of records are hashed with a
 // salt that is thrown away.
 //
-// events.kqt: the line "kqtime tape 2\n", then chunks. A chunk is three u32 (its length in bytes and
+// events.kqt: the line "kqtime tape 3\n", then chunks. A chunk is three u32 (its length in bytes and
 // the complement of that, the CRC-32 of what follows) and whole frames; a frame is two u32 (type,
 // bytes of body) and a body that is padded to a multiple of four. Little-endian. A kqtime that is
 // killed leaves an incomplete chunk.
@@ -14,13 +14,13 @@ import { closeSync, constants, fstatSync, openSync, readSync, unlinkSync, writeS
 import { join } from "node:path";
 import { KQTimeError } from "../errors.ts";
 import { errnoOf, openPrivate, reasonOf } from "../output/open-file.ts";
-import { SlotWord } from "../ring/layout.ts";
+import { Kind, SlotWord } from "../ring/layout.ts";
 import { ENTRY_WORDS, SLOT_WORDS } from "../ring/ring.ts";
 
 export const EVENTS_FILE = "events.kqt";
 export const HEADERS_FILE = "headers.pcap";
 
-const MAGIC = "kqtime tape 2\n\0\0";
+const MAGIC = "kqtime tape 3\n\0\0";
 const BUFFER_WORDS = 1 << 16;
 /** Length, complement of the length, and CRC of a chunk. */
 const HEAD_WORDS = 3;
@@ -48,6 +48,12 @@ export const Frame = {
   Flush: 10,
   /** JSON text: what the summary needs besides the join. Last. */
   End: 11,
+  /** JSON text, as `HandleSetup`. */
+  Open: 12,
+  /** JSON text: handle, endNs. */
+  Free: 13,
+  /** JSON text: handle, remove, text (see rule-text.ts). */
+  Rule: 14,
 } as const;
 
 export class TapeWriter {
@@ -107,6 +113,8 @@ export class TapeWriter {
     const at = this.#begin(Frame.Record, 1 + SLOT_WORDS);
     this.#words[at] = table;
     for (let w = 0; w < SLOT_WORDS; w++) this.#words[at + 1 + w] = words[w]!;
+    // Part of a name, not of the data.
+    if ((words[SlotWord.kind]! & 0xff) === Kind.Name) return;
     for (let w = 0; w < 4; w++) this.#tagWords[w] = words[SlotWord.tag + w]!;
     const hash = Bun.hash.wyhash(this.#tag);
     this.#words[at + 1 + SlotWord.tag] = Number(hash & 0xffffffffn);

@@ -4,6 +4,8 @@
 import { PacketBatch, Sight, TcpFlag } from "../../src/capture/packets.ts";
 import type { Connection } from "../../src/match/connection.ts";
 import { Engine, type EngineOptions } from "../../src/match/engine.ts";
+import { Labels } from "../../src/match/labels.ts";
+import { Measurement } from "../../src/match/measurement.ts";
 import { EntryFlag, Kind, SlotFlag, State } from "../../src/ring/layout.ts";
 import { LineSink } from "./sink.ts";
 import {
@@ -24,6 +26,7 @@ export const MS = 1e6;
 
 export class Bench {
   readonly sink = new LineSink();
+  readonly labels = new Labels("port");
   readonly engine: Engine;
   readonly table: number;
   readonly settled: Connection[] = [];
@@ -35,8 +38,8 @@ export class Bench {
 
   constructor(options: Partial<EngineOptions> = {}) {
     const { sink } = this;
-    const all = { baseSec: BASE_SEC, out: true, in: true, label: "port", sink } as const;
-    this.engine = new Engine({ ...all, ...options });
+    const everything = new Measurement(this.labels, sink);
+    this.engine = new Engine({ baseSec: BASE_SEC, out: true, in: true, everything, ...options });
     this.engine.onSettled = (connection) => this.settled.push(connection);
     this.engine.onFree = (_table, entry) => this.freed.push(entry);
     this.table = this.engine.addTable();

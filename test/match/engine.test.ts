@@ -96,7 +96,7 @@ describe("the end of a socket", () => {
     expect(bench.freed).toEqual([other]);
     bench.finish();
     expect(bench.engine.live.size).toBe(0);
-    expect([...bench.engine.labels.all()].map((label) => label.out.sockets)).toEqual([0]);
+    expect([...bench.labels.all()].map((label) => label.out.sockets)).toEqual([0]);
   });
 
   test("another generation of an entry closes the books of the one before", () => {

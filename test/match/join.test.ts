@@ -109,7 +109,7 @@ function linesOf(lines: readonly string[]): string[] {
 }
 
 function checkModel(history: History, outcome: Outcome): void {
-  const { engine, connections, lines } = outcome;
+  const { engine, labels, connections, lines } = outcome;
   const model = expected(history, outcome);
   expect(engine.badRecords).toBe(0);
   expect(connections.size).toBe(history.sockets.length);
@@ -129,13 +129,13 @@ function checkModel(history: History, outcome: Outcome): void {
     }
   }
   expect(linesOf(lines)).toEqual(linesOf(model.lines));
-  const labels = { out: new DirectionStats(), in: new DirectionStats() };
-  for (const label of engine.labels.all()) {
-    labels.out.merge(label.out);
-    labels.in.merge(label.in);
+  const merged = { out: new DirectionStats(), in: new DirectionStats() };
+  for (const label of labels.all()) {
+    merged.out.merge(label.out);
+    merged.in.merge(label.in);
   }
-  expect(ofEngine(labels.out)).toEqual(ofEngine(sum.out));
-  expect(ofEngine(labels.in)).toEqual(ofEngine(sum.in));
+  expect(ofEngine(merged.out)).toEqual(ofEngine(sum.out));
+  expect(ofEngine(merged.in)).toEqual(ofEngine(sum.in));
 }
 
 function check(

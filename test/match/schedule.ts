@@ -5,6 +5,8 @@
 import { PacketBatch, Sight } from "../../src/capture/packets.ts";
 import type { Connection } from "../../src/match/connection.ts";
 import { Engine } from "../../src/match/engine.ts";
+import { Labels } from "../../src/match/labels.ts";
+import { Measurement } from "../../src/match/measurement.ts";
 import { Constant, EntryFlag, EntryWord, Kind, SlotFlag, State } from "../../src/ring/layout.ts";
 import {
   type History,
@@ -32,6 +34,7 @@ interface FedRecord {
 
 export interface Outcome {
   engine: Engine;
+  labels: Labels;
   connections: Map<number, Connection>;
   lines: string[];
   /** For each socket, how many packets had been fed when it was born. */
@@ -147,7 +150,9 @@ export function put(batch: PacketBatch, packet: Packet): void {
 export function play(history: History, order: number, eager: boolean): Outcome {
   const random = new Random(order);
   const sink = new LineSink();
-  const engine = new Engine({ baseSec: BASE_SEC, out: true, in: true, label: "port", sink });
+  const labels = new Labels("port");
+  const everything = new Measurement(labels, sink);
+  const engine = new Engine({ baseSec: BASE_SEC, out: true, in: true, everything });
   engine.innerDevices.add(INNER_DEVICE);
   const table = engine.addTable();
   const connections = new Map<number, Connection>();
@@ -260,5 +265,5 @@ export function play(history: History, order: number, eager: boolean): Outcome {
   }
   engine.endTable(table);
   engine.finish();
-  return { engine, connections, lines: sink.lines, bornAt, dropsAt };
+  return { engine, labels, connections, lines: sink.lines, bornAt, dropsAt };
 }

@@ -1,0 +1,166 @@
+// What programs ask for themselves: handles, each a measurement of the sockets that are registered
+// with it, by the descriptor or by their addresses.
+
+import { Kind, SlotWord } from "../ring/layout.ts";
+import type { Connection } from "./connection.ts";
+import { type Label, Labels } from "./labels.ts";
+import {
+  matches,
+  Measurement,
+  Naming,
+  type Registration,
+  type Rule,
+  sameAddresses,
+  type Standing,
+  standing,
+} from "./measurement.ts";
+import type { CallSink } from "./merge.ts";
+import { NameParts } from "./name-parts.ts";
+
+export class Handles {
+  readonly #everything: Measurement | null;
+  readonly #live: Iterable<Connection>;
+  readonly #byNumber = new Map<number, Measurement>();
+  readonly #names = new NameParts();
+  /** Of sockets that nobody asked for: one for all, its books are read by nobody. */
+  readonly #unmeasured = new Naming([]);
+
+  /** `live`: the sockets that are not settled, whenever it is asked. */
+  constructor(everything: Measurement | null, live: Iterable<Connection>) {
+    this.#everything = everything;
+    this.#live = live;
+  }
+
+  /** A program asks for measurements of the sockets that it is going to register. */
+  open(handle: number, sink: CallSink | null): Measurement {
+    const measurement = new Measurement(new Labels("none"), sink);
+    this.#byNumber.set(handle, measurement);
+    return measurement;
+  }
+
+  /** Measures the sockets with these addresses for a handle, also those that come. */
+  addRule(handle: number, rule: Rule): void {
+    const measurement = this.#byNumber.get(handle);
+    if (measurement === undefined) return;
+    measurement.rules.push(rule);
+    for (const connection of this.#live) this.#applyRules(connection, measurement);
+  }
+
+  /** Takes the rules for the same addresses back. */
+  removeRule(handle: number, like: Rule): void {
+    const measurement = this.#byNumber.get(handle);
+    if (measurement === undefined) return;
+    const { rules } = measurement;
+    const gone = rules.filter((rule) => sameAddresses(rule, like));
+    for (const rule of gone) rules.splice(rules.indexOf(rule), 1);
+    for (const connection of this.#live) {
+      const mine = connection.registrations.find((one) => one.measurement === measurement);
+      if (mine === undefined || mine.rule === null || !gone.includes(mine.rule)) continue;
+      this.#rename(connection, measurement, null, null);
+      this.#applyRules(connection, measurement);
+    }
+  }
+
+  /** The books of a handle as they stand; null if there is no such handle. */
+  standing(handle: number): Standing | null {
+    const measurement = this.#byNumber.get(handle);
+    return measurement === undefined ? null : standing(measurement, this.#live);
+  }
+
+  /** Whether calls of a handle wait to be sent or joined. */
+  isPending(handle: number): boolean {
+    const measurement = this.#byNumber.get(handle);
+    for (const connection of this.#live) {
+      for (const { recipients, out, in: inbound } of connection.namings) {
+        if (!recipients.some((recipient) => recipient.measurement === measurement)) continue;
+        if (out.bytesCalled > out.bytesMatched + out.bytesUnmatched() + out.bytesInFlight) return true;
+        const booked = inbound.bytesMatched + inbound.bytesUnmatched() + inbound.bytesInFlight;
+        if (inbound.bytesCalled > booked) return true;
+      }
+    }
+    return false;
+  }
+
+  /** Nothing is measured for the handle any more; its last books. */
+  free(handle: number): Standing | null {
+    const measurement = this.#byNumber.get(handle);
+    if (measurement === undefined) return null;
+    for (const connection of this.#live) {
+      if (connection.registrations.some((one) => one.measurement === measurement)) {
+        this.#rename(connection, measurement, null, null);
+      }
+    }
+    const last = standing(measurement, this.#live);
+    measurement.ended = true;
+    measurement.sink = null;
+    this.#byNumber.delete(handle);
+    return last;
+  }
+
+  /** Takes a record of kind `Name`; false if it makes no sense. */
+  addName(table: number, words: Uint32Array): boolean {
+    return this.#names.add(table, words);
+  }
+
+  /** Takes a record of kind `Register` or `Deregister`. */
+  assign(table: number, words: Uint32Array, connection: Connection | null): void {
+    const named = (words[SlotWord.kind]! & 0xff) === Kind.Register;
+    const name = named ? this.#names.take(table, words) : null;
+    const measurement = this.#byNumber.get(words[SlotWord.off]!);
+    // A handle that was freed meanwhile, a datagram socket: nothing to measure.
+    if (measurement === undefined || connection === null || connection.settled) return;
+    this.#rename(connection, measurement, name, null);
+  }
+
+  /** A socket appeared. */
+  born(connection: Connection): void {
+    for (const measurement of this.#byNumber.values()) this.#applyRules(connection, measurement);
+  }
+
+  #applyRules(connection: Connection, measurement: Measurement): void {
+    if (connection.registrations.some((one) => one.measurement === measurement)) return;
+    const rule = measurement.rules.find((one) => matches(one, connection));
+    if (rule !== undefined) this.#rename(connection, measurement, rule.name, rule);
+  }
+
+  /** From now on the socket's calls count for a measurement, or, without a name, no longer. */
+  #rename(
+    connection: Connection,
+    measurement: Measurement,
+    name: string | null,
+    rule: Rule | null,
+  ): void {
+    const before = connection.registrations;
+    const others = before.filter((one) => one.measurement !== measurement);
+    if (name === null && others.length === before.length) return;
+    connection.registrations = name === null ? others : [...others, { measurement, name, rule }];
+    connection.rename(this.namingOf(connection, connection.registrations));
+  }
+
+  /** What the calls of a socket with these registrations are measured for. */
+  namingOf(socket: Addressed, registrations: readonly Registration[]): Naming {
+    const everything = this.#everything;
+    const recipients = registrations.map(({ measurement, name }) => ({
+      measurement,
+      label: measurement.labels.named(name),
+    }));
+    if (everything !== null) {
+      // The name that it was given last.
+      const named = registrations.at(-1);
+      const { connected, lport, rport, remote } = socket;
+      const label: Label =
+        named === undefined
+          ? everything.labels.of(connected, lport, rport, remote)
+          : everything.labels.named(named.name);
+      recipients.push({ measurement: everything, label });
+    }
+    return recipients.length === 0 ? this.#unmeasured : new Naming(recipients);
+  }
+}
+
+interface Addressed {
+  readonly connected: boolean;
+  readonly lport: number;
+  readonly rport: number;
+  readonly remote: Uint32Array;
+}

@@ -1,0 +1,261 @@
+// A live measurement: capture, rings, join and outputs, from opening to the summary, whatever it is
+// that is measured (a command, a program that asks for it itself).
+
+import { readlinkSync } from "node:fs";
+import { Capture } from "../ffi/libpcap.ts";
+import type { LabelMode } from "../match/label-modes.ts";
+import { Log } from "../output/log.ts";
+import type { Summary } from "../output/summary.ts";
+import { Env, Loss } from "../ring/layout.ts";
+import type { Ring } from "../ring/ring.ts";
+import { VERSION } from "../version.ts";
+import { CAPTURE_TIMEOUT_MS, Collector } from "./collector.ts";
+import { SessionFolder } from "./folder.ts";
+import { Join, type JoinEnd, type JoinSetup } from "./join.ts";
+import { expectDifferent, JSON_SUMMARY, makePrivateFolder, PrivateFile } from "./private-file.ts";
+import { Requests } from "./requests.ts";
+import { Frame, makeHeadersFile, TapeWriter } from "./tape.ts";
+
+export interface SessionOptions {
+  readonly command: readonly string[];
+  readonly log: string | null;
+  readonly json: string | null;
+  readonly record: string | null;
+  readonly interface: string;
+  readonly filter: string;
+  readonly direction: "in" | "out" | "both";
+  readonly label: LabelMode;
+  readonly bufferBytes: number;
+  readonly slots: number;
+  /** Measure all sockets; else only those that programs register. */
+  readonly everything: boolean;
+  /** A sentence for the user, not the end of the measurement. */
+  readonly onWarning: (message: string) => void;
+}
+
+/** How what was measured ended, as far as it is known. */
+export interface TargetEnd {
+  readonly code: number | null;
+  readonly signal: string | null;
+}
+
+export class Session {
+  readonly collector: Collector;
+  readonly requests: Requests;
+  /** Sentences about the measurement; they end in the summary. */
+  readonly warnings: string[] = [];
+  readonly #options: SessionOptions;
+  readonly #capture: Capture;
+  readonly #folder: SessionFolder;
+  readonly #json: PrivateFile | null = null;
+  readonly #tape: TapeWriter | null = null;
+  readonly #join: Join;
+  readonly #pids = new Set<number>();
+  readonly #netns = ownNamespace();
+  #foreignRings = 0;
+
+  /** Whatever can fail does so here. @throws KQTimeError */
+  constructor(options: SessionOptions) {
+    this.#options = options;
+    const baseSec = Math.floor(Date.now() / 1000);
+    const undo: (() => void)[] = [];
+    const warn = (message: string) => this.warn(message);
+    try {
+      // The capture first: what passes while the rest is made is seen.
+      const capture = Capture.live({
+        interface: options.interface,
+        filter: options.filter,
+        bufferBytes: options.bufferBytes,
+        timeoutMs: CAPTURE_TIMEOUT_MS,
+      });
+      this.#capture = capture;
+      undo.push(() => capture.close());
+      if (options.json !== null) {
+        const json = new PrivateFile(options.json, JSON_SUMMARY);
+        this.#json = json;
+        undo.push(() => json.close());
+      }
+      let log: Log | null = null;
+      if (options.log !== null) {
+        const opened = Log.open(options.log, { baseSec, onError: warn });
+        log = opened;
+        undo.push(() => opened.close());
+        if (this.#json !== null) {
+          expectDifferent(
+            { option: "--log", identity: opened.identity },
+            { option: "--json", identity: this.#json.identity },
+          );
+        }
+      }
+      const folder = new SessionFolder();
+      this.#folder = folder;
+      undo.push(() => folder.close());
+      const setup: JoinSetup = {
+        baseSec,
+        startNs: (Date.now() - baseSec * 1000) * 1e6,
+        direction: options.direction,
+        label: options.label,
+        command: [...options.command],
+        version: VERSION,
+        everything: options.everything,
+      };
+      if (options.record !== null) {
+        makePrivateFolder(options.record);
+        const tape = new TapeWriter(options.record, warn);
+        this.#tape = tape;
+        undo.push(() => tape.abandon());
+        tape.text(Frame.Setup, setup);
+      }
+      const join = new Join(setup, log);
+      this.#join = join;
+      const collector = new Collector({
+        engine: join.engine,
+        capture,
+        listener: folder.listener,
+        token: folder.token,
+        baseSec,
+        logs: () => join.logs,
+        tape: this.#tape,
+        anyInterface: options.interface === "any",
+        onWarning: warn,
+      });
+      this.collector = collector;
+      this.requests = new Requests({
+        join,
+        tape: this.#tape,
+        listener: folder.listener,
+        baseSec,
+        nowNs: () => collector.nowNs(),
+        end: () => this.#end({ code: null, signal: null }),
+        onWarning: warn,
+      });
+      if (options.record !== null) {
+        const dump = capture.dumpTo(makeHeadersFile(options.record));
+        this.collector.source.dump = dump;
+        this.#tape!.beforeFlush = () => dump.flush();
+      }
+      for (const warning of capture.warnings) warn(warning);
+    } catch (error) {
+      for (const step of undo.reverse()) step();
+      throw error;
+    }
+    const { collector, requests } = this;
+    const { rings } = collector;
+    rings.onAttach = (ring) => this.#attached(ring);
+    rings.onReject = (message) => warn(message);
+    rings.onRequest = (received) => requests.take(received);
+    collector.onJoined = (capturedNs, failed) => requests.answer(capturedNs, failed);
+    collector.isAwaited = () => requests.pending;
+  }
+
+  /** What a process needs in its environment to be measured. */
+  get environment(): Record<string, string> {
+    return {
+      [Env.socket]: this.#folder.socket,
+      [Env.token]: this.#folder.token,
+      [Env.slots]: String(this.#options.slots),
+    };
+  }
+
+  warn(message: string): void {
+    if (!this.warnings.includes(message)) this.warnings.push(message);
+  }
+
+  /** Settles the books, writes the outputs, and gives the summary. */
+  finish(target: TargetEnd): Summary {
+    const { collector } = this;
+    const { rings, source } = collector;
+    this.#look();
+    const end = this.#end(target);
+    this.requests.close();
+    rings.close();
+    this.#tape?.text(Frame.End, end);
+    this.#tape?.close();
+    try {
+      source.dump?.close();
+    } catch (error) {
+      this.#options.onWarning(error instanceof Error ? error.message : String(error));
+    }
+    const summary = this.#join.finish(end);
+    try {
+      this.#json?.write(`${JSON.stringify(summary, null, 2)}\n`);
+    } catch (error) {
+      this.#options.onWarning(error instanceof Error ? error.message : String(error));
+    }
+    return summary;
+  }
+
+  /** Lets go of what the session holds; after `finish`, or instead of it. */
+  close(): void {
+    this.#capture.close();
+    this.#folder.close();
+  }
+
+  /** What the summary says besides the join, as it stands. */
+  #end(target: TargetEnd): JoinEnd {
+    const { rings, source } = this.collector;
+    const stats = this.#capture.stats();
+    const losses = {
+      ringRecords: rings.losses(Loss.RingFull),
+      capturePackets: stats.droppedKernel,
+      interfacePackets: stats.droppedInterface,
+      badPackets: source.badPackets,
+      memoryRecords: rings.losses(Loss.NoMemory),
+      tableSockets: rings.losses(Loss.TableFull),
+      descriptorSockets: rings.losses(Loss.FdRange),
+      addressSockets: rings.losses(Loss.NoAddress),
+      staleCalls: rings.losses(Loss.Stale),
+      inheritedRings: rings.losses(Loss.NoRing),
+      fragments: source.fragments,
+    };
+    return {
+      endNs: this.collector.nowNs(),
+      exitCode: target.code,
+      signal: target.signal,
+      pids: [...this.#pids],
+      losses,
+      badRecords: rings.badRecords,
+      warnings: [...this.warnings],
+    };
+  }
+
+  /** What kept processes from being measured. */
+  #look(): void {
+    const { rings } = this.collector;
+    if (rings.withoutMemory > 0) {
+      const slots = this.#options.slots;
+      this.warn(
+        `${rings.withoutMemory} process${rings.withoutMemory === 1 ? "" : "es"} got no memory for a ring ` +
+          `of ${slots} slots and ${rings.withoutMemory === 1 ? "was" : "were"} not measured: lower --ring, ` +
+          "or raise the limits (ulimit -f, the memory cgroup)",
+      );
+    } else if (rings.attached === 0) {
+      this.warn(
+        "no process loaded the preload library: nothing could be measured (does the command clear " +
+          "its environment, or run as another user through sudo?)",
+      );
+    }
+    if (this.#foreignRings > 0) {
+      this.warn(
+        `${this.#foreignRings} process${this.#foreignRings === 1 ? "" : "es"} ran in another network ` +
+          "namespace than the capture: run kqtime inside it (ip netns exec NAME kqtime run …)",
+      );
+    }
+  }
+
+  #attached(ring: Ring): void {
+    this.#pids.add(ring.pid);
+    if (this.#netns !== 0n && ring.namespaceInode !== 0n && ring.namespaceInode !== this.#netns) {
+      this.#foreignRings++;
+    }
+  }
+}
+
+/** Inode of the network namespace that this process captures in; 0 if /proc does not say. */
+function ownNamespace(): bigint {
+  try {
+    return BigInt(/\[(\d+)\]/.exec(readlinkSync("/proc/self/ns/net"))?.[1] ?? 0);
+  } catch {
+    return 0n;
+  }
+}
