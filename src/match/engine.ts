@@ -443,6 +443,7 @@ export class Engine implements Books {
     if (connection.adopted && earlier !== undefined && isSameSocket(connection, earlier)) {
       inherit(connection, earlier);
       this.live.delete(connection);
+      this.handles.born(connection);
       return;
     }
     if (identity.inode !== 0) this.#byInode.set(identity.inode, connection);

@@ -17,11 +17,22 @@ import {
 import type { CallSink } from "./merge.ts";
 import { NameParts } from "./name-parts.ts";
 
+/** Registrations kept of sockets that are still connecting; those of datagram sockets stay. */
+const EARLY_MOST = 4096;
+
+interface Early {
+  readonly key: string;
+  readonly measurement: Measurement;
+  readonly name: string | null;
+}
+
 export class Handles {
   readonly #everything: Measurement | null;
   readonly #live: Iterable<Connection>;
   readonly #byNumber = new Map<number, Measurement>();
   readonly #names = new NameParts();
+  /** In their order. */
+  #early: Early[] = [];
   /** Of sockets that nobody asked for: one for all, its books are read by nobody. */
   readonly #unmeasured = new Naming([]);
 
@@ -107,14 +118,32 @@ export class Handles {
     const named = (words[SlotWord.kind]! & 0xff) === Kind.Register;
     const name = named ? this.#names.take(table, words) : null;
     const measurement = this.#byNumber.get(words[SlotWord.off]!);
-    // A handle that was freed meanwhile, a datagram socket: nothing to measure.
-    if (measurement === undefined || connection === null || connection.settled) return;
-    this.#rename(connection, measurement, name, null);
+    // A handle that was freed meanwhile.
+    if (measurement === undefined || connection?.settled === true) return;
+    if (connection !== null) {
+      this.#rename(connection, measurement, name, null);
+      return;
+    }
+    const key = keyOf(table, words[SlotWord.entry]!, words[SlotWord.gen]!);
+    if (this.#early.length >= EARLY_MOST) this.#early.shift();
+    this.#early.push({ key, measurement, name });
   }
 
   /** A socket appeared. */
   born(connection: Connection): void {
-    for (const measurement of this.#byNumber.values()) this.#applyRules(connection, measurement);
+    const owner = connection.continues?.connection ?? connection;
+    if (this.#early.length > 0) this.#catchUp(connection, owner);
+    for (const measurement of this.#byNumber.values()) this.#applyRules(owner, measurement);
+  }
+
+  #catchUp(connection: Connection, owner: Connection): void {
+    const key = keyOf(connection.table, connection.entry, connection.generation);
+    const mine = this.#early.filter((early) => early.key === key);
+    if (mine.length === 0) return;
+    this.#early = this.#early.filter((early) => early.key !== key);
+    for (const { measurement, name } of mine) {
+      if (!measurement.ended) this.#rename(owner, measurement, name, null);
+    }
   }
 
   #applyRules(connection: Connection, measurement: Measurement): void {
@@ -163,4 +192,8 @@ interface Addressed {
   readonly lport: number;
   readonly rport: number;
   readonly remote: Uint32Array;
+}
+
+function keyOf(table: number, entry: number, generation: number): string {
+  return `${table} ${entry} ${generation}`;
 }

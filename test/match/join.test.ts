@@ -8,6 +8,7 @@ import fc from "fast-check";
 import { Reason } from "../../src/output/reasons.ts";
 import type { Histogram } from "../../src/output/histogram.ts";
 import { DirectionStats } from "../../src/output/stats.ts";
+import { featuresOf, PLAIN } from "./features.ts";
 import { makeHistory } from "./history.ts";
 import type { Features, History } from "./history-types.ts";
 import { expected, type SideBooks, UNFOUND } from "./model.ts";
@@ -18,42 +19,6 @@ const RUNS = Number(process.env.KQTIME_TEST_RUNS ?? 1);
 /** The longest takes some seconds here; shrinking a failure takes longer. */
 const TIMEOUT_MS = 120_000;
 const UNFOUND_REASONS: readonly number[] = [Reason.noAnchor, Reason.filtered, Reason.nat];
-
-const PLAIN: Features = {
-  connections: 1,
-  atoms: 6,
-  large: false,
-  huge: false,
-  again: false,
-  late: false,
-  drops: false,
-  unseen: false,
-  acks: false,
-  devices: false,
-  overlap: false,
-  lost: false,
-  cut: false,
-  unsent: false,
-  foreign: false,
-  unlistened: false,
-  unanchored: false,
-  reuse: false,
-  loop: false,
-  noise: false,
-  jitter: false,
-};
-
-/** Every named feature may be on; shrinking switches them off one after the other. */
-function featuresOf(names: readonly (keyof Features)[]): fc.Arbitrary<Features> {
-  const flags = Object.fromEntries(names.map((name) => [name, fc.boolean()]));
-  return fc
-    .record({
-      ...flags,
-      connections: fc.integer({ min: 1, max: 5 }),
-      atoms: fc.integer({ min: 1, max: 14 }),
-    })
-    .map((chosen) => ({ ...PLAIN, ...chosen }));
-}
 
 const seeds = fc.integer({ min: 0, max: 2 ** 31 - 1 });
 

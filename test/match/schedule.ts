@@ -43,6 +43,9 @@ export interface Outcome {
   dropsAt: Map<number, number>;
 }
 
+/** Sees each record before the engine does, and may give it others first. */
+export type Registrar = (engine: Engine, table: number, socket: SocketSpec, words: Uint32Array) => void;
+
 export const fdOf = (socket: SocketSpec): number => socket.index + 3;
 export const pidOf = (socket: SocketSpec): number => 1000 + socket.index;
 
@@ -147,7 +150,12 @@ export function put(batch: PacketBatch, packet: Packet): void {
   });
 }
 
-export function play(history: History, order: number, eager: boolean): Outcome {
+export function play(
+  history: History,
+  order: number,
+  eager: boolean,
+  registrar: Registrar = () => {},
+): Outcome {
   const random = new Random(order);
   const sink = new LineSink();
   const labels = new Labels("port");
@@ -205,6 +213,7 @@ export function play(history: History, order: number, eager: boolean): Outcome {
       const connecting = commitNs === socket.connectCommitNs && random.chance(0.5);
       show(socket, connecting ? State.Connecting : State.Open);
     }
+    if (socket !== null) registrar(engine, table, socket, words);
     engine.record(table, words);
   };
   const feedPacket = (): void => {

@@ -1,0 +1,229 @@
+// Registrations that come and go while a socket is in use: a handle gets exactly the calls that were
+// recorded while it was registered, under the name of that moment, and books that balance.
+
+import { expect, test } from "bun:test";
+import fc from "fast-check";
+import type { Rule } from "../../src/match/measurement.ts";
+import type { CallSink } from "../../src/match/merge.ts";
+import { DirectionStats } from "../../src/output/stats.ts";
+import { Kind, SlotWord } from "../../src/ring/layout.ts";
+import { Bench, CLIENT_PORT, MS, SERVER_PORT } from "./bench.ts";
+import { featuresOf } from "./features.ts";
+import { makeHistory } from "./history.ts";
+import { play } from "./schedule.ts";
+import { Random } from "./random.ts";
+import { slotWords } from "./words.ts";
+
+const TIMEOUT_MS = 120_000;
+const HANDLES = 2;
+
+interface Line {
+  what: "call" | "miss";
+  direction: number;
+  fd: number;
+  pid: number;
+  off: number;
+  bytes: number;
+  name: string;
+}
+
+class Lines implements CallSink {
+  readonly lines: Line[] = [];
+  readonly call: CallSink["call"] = (direction, _s, _e, _f, _i, bytes, off, pid, fd, ...rest) =>
+    this.#add("call", direction, bytes, off, pid, fd, rest[3]);
+  readonly miss: CallSink["miss"] = (direction, _s, _e, bytes, off, pid, fd, ...rest) =>
+    this.#add("miss", direction, bytes, off, pid, fd, rest[4]);
+
+  #add(
+    what: Line["what"],
+    direction: number,
+    bytes: number,
+    off: number,
+    pid: number,
+    fd: number,
+    name: Uint8Array,
+  ): void {
+    const text = new TextDecoder().decode(name);
+    this.lines.push({ what, direction, fd, pid, off, bytes, name: text });
+  }
+}
+
+/** The records that name and register a socket, as a process writes them. */
+function registration(about: Uint32Array, handle: number, name: string, serial: number): Uint32Array[] {
+  const bytes = new TextEncoder().encode(name);
+  const common = {
+    entry: about[SlotWord.entry]!,
+    generation: about[SlotWord.gen]!,
+    timeNs: 1,
+    pid: about[SlotWord.pid]!,
+    fd: about[SlotWord.fd]!,
+    group: serial,
+    bytes: bytes.length,
+  };
+  const records: Uint32Array[] = [];
+  for (let at = 0; at < bytes.length; at += 16) {
+    const part = slotWords({ ...common, kind: Kind.Name, off: at });
+    const tag = new Uint8Array(16);
+    tag.set(bytes.subarray(at, at + 16));
+    part.set(new Uint32Array(tag.buffer), SlotWord.tag);
+    records.push(part);
+  }
+  records.push(slotWords({ ...common, kind: Kind.Register, off: handle }));
+  return records;
+}
+
+function deregistration(about: Uint32Array, handle: number): Uint32Array {
+  return slotWords({
+    kind: Kind.Deregister,
+    entry: about[SlotWord.entry]!,
+    generation: about[SlotWord.gen]!,
+    timeNs: 1,
+    pid: about[SlotWord.pid]!,
+    off: handle,
+  });
+}
+
+const features = featuresOf([
+  "large", "late", "drops", "acks", "overlap", "cut", "unsent", "loop", "jitter", "unlistened",
+]);
+const seeds = fc.integer({ min: 0, max: 2 ** 31 - 1 });
+
+test("a handle gets the calls of its registrations, no other, by their names", () => {
+  let toggles = 0;
+  const check = fc.property(seeds, seeds, features, (seed, order, chosen) => {
+    const random = new Random(order ^ 0x5bd1);
+    const sinks = Array.from({ length: HANDLES }, () => new Lines());
+    /** Name under which a socket is registered, by handle and socket. */
+    const current = new Map<string, string>();
+    /** What each handle must get: calls by socket, direction and offset. */
+    const due = sinks.map(() => new Map<string, string>());
+    let opened = false;
+    let serial = 0;
+    const outcome = play(makeHistory(seed, chosen), order, true, (engine, table, socket, words) => {
+      if (!opened) for (let h = 1; h <= HANDLES; h++) engine.handles.open(h, sinks[h - 1]!);
+      opened = true;
+      for (let handle = 1; handle <= HANDLES; handle++) {
+        const key = `${handle} ${socket.index}`;
+        if (random.chance(0.3)) {
+          toggles++;
+          if (current.has(key) && random.chance(0.6)) {
+            current.delete(key);
+            engine.record(table, deregistration(words, handle));
+          } else {
+            const name = `name=${serial},of a length beyond one part ${socket.index}`;
+            current.set(key, name);
+            for (const each of registration(words, handle, name, serial++)) engine.record(table, each);
+          }
+        }
+        const kind = words[SlotWord.kind]! & 0xff;
+        const name = current.get(key);
+        if (name === undefined || (kind !== Kind.Out && kind !== Kind.In)) continue;
+        const direction = kind === Kind.Out ? 0 : 1;
+        const off = words[SlotWord.off]! + words[SlotWord.off + 1]! * 2 ** 32;
+        due[handle - 1]!.set(`${socket.index} ${direction} ${off} ${words[SlotWord.bytes]}`, name);
+      }
+    });
+    if (!opened) return;
+    for (let handle = 1; handle <= HANDLES; handle++) {
+      const expected = [...due[handle - 1]!].map(([key, name]) => {
+        const [socket, direction, off, bytes] = key.split(" ").map(Number) as [number, number, number, number];
+        return { fd: socket + 3, direction, off, end: off + bytes, bytes, name, found: 0 };
+      });
+      for (const line of sinks[handle - 1]!.lines) {
+        const call = expected.find(
+          (one) => one.fd === line.fd && one.direction === line.direction &&
+            one.off <= line.off && line.off < one.end,
+        );
+        // The call that its process died in has no record; it belongs to the last registration.
+        if (call === undefined && chosen.cut) continue;
+        expect(call).toBeDefined();
+        expect(line.name).toBe(call!.name);
+        call!.found += line.bytes;
+      }
+      const books = outcome.engine.handles.standing(handle)!;
+      const sum = { out: new DirectionStats(), in: new DirectionStats() };
+      for (const label of books.labels) {
+        expect(label.out.balances()).toBe(true);
+        expect(label.in.balances()).toBe(true);
+        sum.out.merge(label.out);
+        sum.in.merge(label.in);
+      }
+      for (const call of expected) {
+        // What is still to be sent has no line.
+        if (sum.out.bytesInFlight === 0) expect(call.found).toBe(call.bytes);
+        else expect(call.found).toBeLessThanOrEqual(call.bytes);
+      }
+      if (chosen.cut) continue;
+      const bytes = (direction: number) =>
+        expected.reduce((all, call) => all + (call.direction === direction ? call.bytes : 0), 0);
+      expect(sum.out.bytesCalled).toBe(bytes(0));
+      expect(sum.in.bytesCalled).toBe(bytes(1));
+    }
+  });
+  fc.assert(check, { numRuns: 1500, seed: 7, includeErrorInReport: true } as never);
+  expect(toggles).toBeGreaterThan(1000);
+}, TIMEOUT_MS);
+
+function nothingElse(): { bench: Bench; sink: Lines } {
+  const sink = new Lines();
+  const bench = new Bench({ everything: null });
+  bench.engine.handles.open(1, sink);
+  return { bench, sink };
+}
+
+test("without a registration nothing is measured", () => {
+  const { bench, sink } = nothingElse();
+  const client = bench.connected(0);
+  bench.handshake(1 * MS);
+  bench.send(client, 2 * MS, 0, 100);
+  bench.packet(3 * MS, true, 0, 100);
+  bench.finish();
+  expect(sink.lines).toEqual([]);
+  expect(bench.engine.handles.standing(1)!.labels).toEqual([]);
+});
+
+test("a rule takes sockets by their addresses, those that live and those that come", () => {
+  const { bench, sink } = nothingElse();
+  const first = bench.connected(0);
+  const rule: Rule = {
+    localPort: -1,
+    remote: { words: new Uint32Array([0, 0, 0xffff, 0x0a000002]), port: SERVER_PORT },
+    name: "server",
+  };
+  bench.handshake(1 * MS);
+  bench.send(first, 2 * MS, 0, 100);
+  bench.engine.handles.addRule(1, rule);
+  bench.send(first, 3 * MS, 100, 50);
+  bench.engine.handles.removeRule(1, rule);
+  bench.send(first, 4 * MS, 150, 25);
+  bench.packet(5 * MS, true, 0, 175);
+  bench.finish();
+  expect(sink.lines.map(({ off, bytes, name }) => ({ off, bytes, name }))).toEqual([
+    { off: 100, bytes: 50, name: "server" },
+  ]);
+});
+
+test("the books of a handle as they stand count what waits as in flight", () => {
+  const { bench } = nothingElse();
+  const client = bench.connected(0);
+  bench.handshake(1 * MS);
+  bench.engine.handles.addRule(1, { localPort: CLIENT_PORT, remote: null, name: "" });
+  bench.send(client, 2 * MS, 0, 100);
+  bench.packet(3 * MS, true, 0, 60);
+  bench.engine.flush();
+  const [label] = bench.engine.handles.standing(1)!.labels;
+  expect(label!.label).toBe("NULL");
+  expect(label!.out.bytesMatched).toBe(60);
+  expect(label!.out.bytesInFlight).toBe(40);
+  expect(label!.out.balances()).toBe(true);
+  expect(bench.engine.handles.isPending(1)).toBe(true);
+  bench.packet(4 * MS, true, 60, 40);
+  bench.engine.flush();
+  expect(bench.engine.handles.isPending(1)).toBe(false);
+  const last = bench.engine.handles.free(1)!;
+  expect(last.labels[0]!.out.bytesMatched).toBe(100);
+  bench.send(client, 5 * MS, 100, 10);
+  bench.packet(6 * MS, true, 100, 10);
+  bench.finish();
+  expect(last.labels[0]!.out.bytesCalled).toBe(100);
+});
