@@ -26,6 +26,8 @@ export class FileSink {
 
   private constructor(
     fd: number,
+    /** How long a slow reader is waited for at the end, ms. */
+    private readonly patienceMs: number,
     /** Of the file, as in `OpenedFile`. */
     readonly identity: string | null,
     path: string,
@@ -40,16 +42,19 @@ export class FileSink {
   static open(path: string, onError: (message: string) => void): FileSink {
     try {
       const { fd, identity } = openPrivate(path, { append: true });
-      return new FileSink(fd, identity, path, onError);
+      return new FileSink(fd, SLOW_READER_MS, identity, path, onError);
     } catch (error) {
       const why = `log "${path}" cannot be opened: ${reasonOf(error)}`;
       throw new KQTimeError("E_LOG", "open", why, undefined, { cause: error });
     }
   }
 
-  /** A file that somebody else opened; it is closed with the sink. */
+  /**
+   * A file that another program opened; it is closed with the sink. Its reader may be that very
+   * program, which waits for us: it is not waited for.
+   */
   static adopt(fd: number, path: string, onError: (message: string) => void): FileSink {
-    return new FileSink(fd, identityOf(fd), path, onError);
+    return new FileSink(fd, 0, identityOf(fd), path, onError);
   }
 
   /** Bytes wait for a write that works. */
@@ -137,7 +142,7 @@ export class FileSink {
 
   /** Waits for a slow reader to take what is left over; true if nothing is left. */
   drain(): boolean {
-    const deadline = performance.now() + SLOW_READER_MS;
+    const deadline = performance.now() + this.patienceMs;
     let done = this.retry();
     while (!done && this.slow && performance.now() < deadline) {
       Bun.sleepSync(SLOW_READER_STEP_MS);
