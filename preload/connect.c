@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "recorder.h"
+#include "registration.h"
 #include "session.h"
 #include "socket.h"
 #include "socket_internal.h"
@@ -47,6 +48,7 @@ static bool announce(struct kq_connect *c) {
   kq_entry_publish(c->entry, KQ_STATE_CONNECTING);
   kq_fd_bind(c->fd, c->entry | KQ_FD_IN_PROGRESS);
   kq_note(KQ_KIND_CONNECT, 0, c->entry, c->fd, 0, 0, false);
+  kq_registration_connecting(c->fd, c->entry);
   return true;
 }
 
@@ -84,6 +86,9 @@ static void open_entry(struct kq_connect *c, bool finished) {
   }
   kq_fd_rebind(c->fd, c->entry | KQ_FD_IN_PROGRESS,
                finished ? c->entry : c->entry | KQ_FD_IN_PROGRESS | KQ_FD_UNCONFIRMED);
+  if (finished) {
+    kq_registration_connected(c->fd);
+  }
 }
 
 /* An entry in place of that of `word`, whose addresses were published and may not change. */
@@ -104,17 +109,23 @@ static uint64_t replace(int fd, uint64_t word, const struct kq_entry *old,
   kq_note(KQ_KIND_UNBIND, KQ_SLOT_REFUSED, word, fd, 0, 0, false);
   kq_entry_publish(entry, KQ_STATE_OPEN);
   kq_note(KQ_KIND_BIRTH, 0, entry, fd, 0, 0, false);
+  kq_registration_connecting(fd, entry);
+  kq_registration_connected(fd);
   return fresh;
 }
 
 uint64_t kq_connect_confirm(int fd, uint64_t word) {
   struct kq_entry *entry = kq_entry_of(word);
   struct kq_address peer;
+  if (entry != NULL && (entry->flags & KQ_ENTRY_ADOPTED) != 0 && !kq_session_foreign()) {
+    return kq_adopt_confirm(fd, word, entry);
+  }
   if (entry == NULL || kq_sandboxed || kq_session_foreign() || !kq_address_peer(&peer, fd)) {
     return word;
   }
   if (entry->rport == peer.port && memcmp(entry->raddr, peer.bytes, sizeof peer.bytes) == 0) {
     kq_fd_rebind(fd, word, word & ~(uint64_t)KQ_FD_UNCONFIRMED);
+    kq_registration_connected(fd);
     return word;
   }
   return replace(fd, word, entry, &peer);

@@ -10,6 +10,7 @@
 
 #include "address.h"
 #include "recorder.h"
+#include "registration.h"
 #include "session.h"
 #include "socket.h"
 
@@ -25,6 +26,7 @@ void kq_dup_done(int from, int to) {
     kq_count_loss(KQ_LOSS_FD_RANGE);
   }
   kq_fd_bind(to, word);
+  kq_registration_copied(from, to);
 }
 
 uint64_t kq_death_begin(int fd) {
@@ -41,6 +43,7 @@ uint64_t kq_death_begin(int fd) {
   if (kq_session_foreign() || kq_fd_rebind(fd, word, KQ_FD_DYING) != KQ_FD_DYING) {
     return KQ_FD_UNKNOWN;
   }
+  kq_registration_dying(fd);
   if (kq_fd_has_entry(word)) {
     uint32_t unread = 0;
     if (kind == KQ_FD_TCP) {
@@ -55,6 +58,7 @@ void kq_death_end(int fd, uint64_t word, bool died) {
   if (kq_fd_kind(word) != KQ_FD_UNKNOWN) {
     /* Not if another thread has got the number already. */
     kq_fd_rebind(fd, KQ_FD_DYING, died ? KQ_FD_UNKNOWN : word);
+    kq_registration_died(fd, died);
   }
 }
 
@@ -78,6 +82,7 @@ void kq_death_range_end(unsigned first, unsigned last) {
   }
   for (uint32_t fd = first, end = range_end(last); fd < end; fd++) {
     kq_fd_rebind((int)fd, KQ_FD_DYING, KQ_FD_UNKNOWN);
+    kq_registration_died((int)fd, true);
   }
 }
 

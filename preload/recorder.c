@@ -15,6 +15,9 @@
 /* Longer moves (sendmmsg) become several records, so that `bytes` holds each. */
 #define RECORD_BYTES_MAX 0x80000000u
 
+/* Between two looks at a ring that is full. */
+#define PUT_PAUSE_NS 1000000L
+
 /* Bit of a frame's key: the thread has jumped since, the call may never end. */
 #define JUMPED UINT64_C(0x80)
 
@@ -39,8 +42,10 @@ static bool extend(struct kq_ring *ring, uint32_t position) {
   return true;
 }
 
-/* Claims a slot; NULL if the record must be dropped, which is counted. */
-static struct kq_slot *claim(struct kq_ring *ring, uint32_t *index) {
+/* Claims a slot; NULL if there is none, and `why` says for which reason. */
+static inline __attribute__((always_inline)) struct kq_slot *claim(struct kq_ring *ring,
+                                                                   uint32_t *index,
+                                                                   enum kq_loss *why) {
   struct kq_header *header = ring->header;
   uint32_t head = __atomic_load_n(&header->head, __ATOMIC_RELAXED);
   for (;;) {
@@ -49,7 +54,7 @@ static struct kq_slot *claim(struct kq_ring *ring, uint32_t *index) {
     if (KQ_UNLIKELY(used > ring->mask)) {
       uint32_t newer = __atomic_load_n(&header->head, __ATOMIC_RELAXED);
       if (newer == head) {
-        __atomic_fetch_add(&header->losses[KQ_LOSS_RING_FULL], 1, __ATOMIC_RELAXED);
+        *why = KQ_LOSS_RING_FULL;
         return NULL;
       }
       head = newer;
@@ -57,7 +62,7 @@ static struct kq_slot *claim(struct kq_ring *ring, uint32_t *index) {
     }
     if (KQ_UNLIKELY((head & ring->mask) >= __atomic_load_n(&ring->ready, __ATOMIC_RELAXED)) &&
         !extend(ring, head & ring->mask)) {
-      __atomic_fetch_add(&header->losses[KQ_LOSS_NO_MEMORY], 1, __ATOMIC_RELAXED);
+      *why = KQ_LOSS_NO_MEMORY;
       return NULL;
     }
     /* Relaxed: the slot's contents are published by its commit word. */
@@ -69,6 +74,13 @@ static struct kq_slot *claim(struct kq_ring *ring, uint32_t *index) {
   }
 }
 
+/* Puts the record into its slot. */
+static inline void fill(struct kq_slot *slot, uint32_t index, const struct kq_slot *record) {
+  memcpy(&slot->kind, &record->kind, KQ_SLOT_BYTES - offsetof(struct kq_slot, kind));
+  /* Release pairs with the collector's acquire of the commit word. */
+  __atomic_store_n(&slot->commit, index + 1, __ATOMIC_RELEASE);
+}
+
 static inline void push(const struct kq_slot *record, bool passive) {
   uint32_t state = __atomic_load_n(&kq_identity->state, __ATOMIC_ACQUIRE);
   if (KQ_UNLIKELY(state == KQ_RING_INHERITED) && !passive) {
@@ -76,13 +88,48 @@ static inline void push(const struct kq_slot *record, bool passive) {
   }
   struct kq_ring *ring = __atomic_load_n(&kq_ring, __ATOMIC_ACQUIRE);
   uint32_t index;
-  struct kq_slot *slot = claim(ring, &index);
+  enum kq_loss why = KQ_LOSS_RING_FULL;
+  struct kq_slot *slot = claim(ring, &index, &why);
   if (KQ_UNLIKELY(slot == NULL)) {
+    __atomic_fetch_add(&ring->header->losses[why], 1, __ATOMIC_RELAXED);
     return;
   }
-  memcpy(&slot->kind, &record->kind, KQ_SLOT_BYTES - offsetof(struct kq_slot, kind));
-  /* Release pairs with the collector's acquire of the commit word. */
-  __atomic_store_n(&slot->commit, index + 1, __ATOMIC_RELEASE);
+  fill(slot, index, record);
+}
+
+static uint64_t monotonic_ns(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+bool kq_put(struct kq_slot *record, uint64_t patience_ns) {
+  uint64_t since_ns = 0;
+  record->time_ns = kq_now_ns();
+  record->pid = kq_session_pid();
+  if (__atomic_load_n(&kq_identity->state, __ATOMIC_ACQUIRE) == KQ_RING_INHERITED) {
+    kq_session_after_fork();
+  }
+  for (;;) {
+    struct kq_ring *ring = __atomic_load_n(&kq_ring, __ATOMIC_ACQUIRE);
+    uint32_t index;
+    enum kq_loss why = KQ_LOSS_RING_FULL;
+    struct kq_slot *slot = claim(ring, &index, &why);
+    if (slot != NULL) {
+      fill(slot, index, record);
+      return true;
+    }
+    since_ns = since_ns != 0 ? since_ns : monotonic_ns();
+    if (why != KQ_LOSS_RING_FULL || monotonic_ns() - since_ns >= patience_ns) {
+      __atomic_fetch_add(&ring->header->losses[why], 1, __ATOMIC_RELAXED);
+      return false;
+    }
+    if (!kq_sandboxed) {
+      /* In a sandbox the clock alone is safe to ask: there this spins. */
+      struct timespec pause = {0, PUT_PAUSE_NS};
+      KQ_SYS(SYS_nanosleep, &pause, NULL);
+    }
+  }
 }
 
 void kq_note(enum kq_kind kind, uint8_t flags, uint64_t word, int fd, uint64_t off,
@@ -125,11 +172,18 @@ void kq_begin(struct kq_call *call, int fd, uint64_t word, enum kq_kind kind, ui
   }
   if (KQ_UNLIKELY(word & KQ_FD_UNCONFIRMED)) {
     word = kq_connect_confirm(fd, word);
+    if (!kq_fd_has_entry(word)) {
+      return;
+    }
   }
   struct kq_entry *entry = kq_entry_of(word);
   if (KQ_UNLIKELY(entry == NULL)) {
-    kq_count_loss(KQ_LOSS_STALE);
-    return;
+    word = kq_socket_renew(fd, word);
+    entry = kq_fd_has_entry(word) ? kq_entry_of(word) : NULL;
+    if (entry == NULL) {
+      kq_count_loss(KQ_LOSS_STALE);
+      return;
+    }
   }
   struct kq_direction *direction = kind == KQ_KIND_OUT ? &entry->out : &entry->in;
   uint64_t key = (word & ~UINT64_C(0xff)) | kind;
@@ -204,9 +258,14 @@ void kq_end(struct kq_call *call, int64_t moved, const struct kq_tag *tag) {
   uint64_t time_ns = call->kind == KQ_KIND_OUT ? call->start_ns : kq_now_ns();
   uint64_t off = __atomic_fetch_add(&direction->off, (uint64_t)moved, __ATOMIC_RELAXED);
   uint8_t flags = leave(call, (uint64_t)moved) ? 0 : KQ_SLOT_OVERLAP;
-  uint16_t marks = __atomic_load_n(&kq_table_entries[kq_fd_entry(call->word)].flags,
-                                   __ATOMIC_RELAXED);
-  if (KQ_UNLIKELY((marks & (KQ_ENTRY_KTLS | KQ_ENTRY_URGENT)) != 0)) {
+  /* By its address: the table may be that of a later session. */
+  const struct kq_entry *entry =
+      (const struct kq_entry *)((uintptr_t)direction & ~(uintptr_t)(KQ_ENTRY_BYTES - 1));
+  uint16_t marks = __atomic_load_n(&entry->flags, __ATOMIC_RELAXED);
+  if (KQ_UNLIKELY((marks & (KQ_ENTRY_KTLS | KQ_ENTRY_URGENT | KQ_ENTRY_LEFT)) != 0)) {
+    if (marks & KQ_ENTRY_LEFT) {
+      return;
+    }
     if (marks & KQ_ENTRY_KTLS) {
       flags |= KQ_SLOT_KTLS;
     } else if (call->kind == KQ_KIND_IN) {

@@ -81,6 +81,10 @@ void kq_tag_gather(struct kq_tag *tag, size_t *filled, const struct iovec *parts
 void kq_note(enum kq_kind kind, uint8_t flags, uint64_t word, int fd, uint64_t off,
              uint32_t bytes, bool passive);
 
+/* Writes a record whose loss matters to the caller, with the time and the pid filled in. While the
+   ring is full it is waited for so long at the most. */
+bool kq_put(struct kq_slot *record, uint64_t patience_ns);
+
 static inline uint64_t kq_now_ns(void) {
   struct timespec now;
   clock_gettime(CLOCK_REALTIME, &now);

@@ -31,6 +31,8 @@ enum kq_ring_state {
   KQ_RING_MAKING = 2     /* a thread is making one; the others go on in the inherited one */
 };
 
+/* There before anything is measured, and from then on; what they point to stays mapped, because
+   a call that began in a session may end after it (see lifetime.c). */
 extern struct kq_ring *kq_ring;             /* where this process records */
 extern struct kq_header *kq_table_header;   /* the ring that holds the socket table */
 extern struct kq_entry *kq_table_entries;
@@ -46,6 +48,9 @@ uint32_t kq_session_pid(void);
 /* Is this a vfork child, running on its parent's memory? Such a process must not change what
    the library knows about descriptors: its own are a copy, the memory is not. */
 bool kq_session_foreign(void);
+
+/* The same question while there may be no session: a yes also for what nobody told us of. */
+bool kq_session_stranger(void);
 
 /* Gives a forked child a ring of its own, if it can. */
 void kq_session_after_fork(void);

@@ -8,6 +8,7 @@
 
 #include "address.h"
 #include "recorder.h"
+#include "registration.h"
 #include "session.h"
 #include "socket_internal.h"
 
@@ -58,8 +59,7 @@ uint64_t kq_entry_begin(enum kq_type type, uint16_t flags, int fd, uint64_t birt
   return word;
 }
 
-/* A connected TCP socket that no hook saw born. */
-static uint64_t adopt_tcp(int fd, uint64_t word) {
+uint64_t kq_adopt_tcp(int fd, uint64_t word, uint64_t marks) {
   struct kq_address peer;
   if (!kq_address_peer(&peer, fd)) {
     kq_count_loss(KQ_LOSS_NO_ADDRESS);
@@ -68,7 +68,7 @@ static uint64_t adopt_tcp(int fd, uint64_t word) {
   /* Another descriptor of it may be known: inetd gives one socket as 0, 1 and 2. */
   uint64_t known = kq_entry_find(kq_inode_of(fd));
   if (known != 0 && kq_fd_kind(known) == KQ_FD_TCP) {
-    return kq_fd_rebind(fd, word, known);
+    return kq_fd_rebind(fd, word, known | marks);
   }
   uint64_t fresh = kq_entry_begin(KQ_TYPE_TCP, KQ_ENTRY_ADOPTED, fd, kq_now_ns());
   if (fresh == 0) {
@@ -79,14 +79,14 @@ static uint64_t adopt_tcp(int fd, uint64_t word) {
   kq_entry_remote(entry, &peer);
   entry->queued_out = kq_unsent_bytes(fd);
   entry->queued_in = kq_unread_bytes(fd);
-  uint64_t bound = kq_fd_rebind(fd, word, fresh);
-  if (bound != fresh) {
+  uint64_t bound = kq_fd_rebind(fd, word, fresh | marks);
+  if (bound != (fresh | marks)) {
     kq_entry_drop(fresh);
     return bound;
   }
   kq_entry_publish(fresh, KQ_STATE_OPEN);
   kq_note(KQ_KIND_BIRTH, 0, fresh, fd, 0, 0, false);
-  return fresh;
+  return bound;
 }
 
 static uint64_t begin_udp(int fd, uint64_t word) {
@@ -121,7 +121,7 @@ static uint64_t classify_tcp(int fd, uint64_t word) {
       /* Its peer is not told yet: asked again at the next use. */
       return KQ_FD_TCP_IDLE;
     default:
-      return adopt_tcp(fd, word);
+      return kq_adopt_tcp(fd, word, 0);
   }
 }
 
@@ -164,13 +164,13 @@ void kq_socket_born(int fd, int domain, int type, int protocol) {
     }
     return;
   }
+  kq_registration_reborn(fd);
   kq_fd_bind(fd, nature == KQ_NATURE_TCP   ? KQ_FD_TCP_IDLE
                  : nature == KQ_NATURE_UDP ? KQ_FD_UDP_IDLE
                                            : KQ_FD_UNSUPPORTED);
 }
 
-/* Announces a listening socket: the collector keeps what arrives before the accept. */
-static void announce_listener(int fd, uint64_t word, int backlog) {
+void kq_announce_listener(int fd, uint64_t word, int backlog) {
   struct kq_address local;
   uint16_t port = kq_address_local(&local, fd) ? local.port : 0;
   kq_fd_rebind(fd, word, KQ_FD_TCP_LISTEN);
@@ -189,7 +189,7 @@ void kq_listen_hook(int fd, int backlog) {
   } else if (kq_fd_kind(word) != KQ_FD_TCP_IDLE && kq_fd_kind(word) != KQ_FD_TCP_LISTEN) {
     return;
   }
-  announce_listener(fd, word, backlog);
+  kq_announce_listener(fd, word, backlog);
 }
 
 void kq_accept_begin(struct kq_accept *a, int fd, const void *address, const socklen_t *length) {
@@ -217,7 +217,7 @@ void kq_accept_begin(struct kq_accept *a, int fd, const void *address, const soc
     }
   }
   if (kq_tcp_state(fd) == TCP_LISTEN) {
-    announce_listener(fd, a->listener, 0);
+    kq_announce_listener(fd, a->listener, 0);
     a->listener = KQ_FD_TCP_LISTEN;
   }
 }
@@ -240,6 +240,7 @@ void kq_accept_end(struct kq_accept *a, int fd, const struct sockaddr *peer, soc
     kq_count_loss(KQ_LOSS_FD_RANGE);
     return;
   }
+  kq_registration_reborn(fd);
   if (kq_fd_kind(a->listener) != KQ_FD_TCP_LISTEN) {
     accept_unmeasured(a, fd);
     return;

@@ -18,6 +18,16 @@
 /* A descriptor without an entry is about to be used for I/O. Returns its word from now on. */
 uint64_t kq_socket_first_use(int fd, uint64_t word);
 
+/* The entry of a descriptor's word is gone. If the word is of an earlier session of this process,
+   the descriptor is looked at again. Returns its word from now on. */
+uint64_t kq_socket_renew(int fd, uint64_t word);
+
+/* Looks at a descriptor that nothing is known of: a listener is announced, a connection adopted.
+   Returns its word from now on. */
+uint64_t kq_socket_adopt(int fd);
+/* The same for all that are open. */
+void kq_socket_adopt_all(void);
+
 /* socket() and socketpair() returned `fd`. */
 void kq_socket_born(int fd, int domain, int type, int protocol);
 

@@ -10,12 +10,16 @@
 #define PROBES 1024u
 #define RESERVE_ENTRIES 64u
 #define STATE_MASK ((1u << KQ_STATE_BITS) - 1)
-#define GENERATION_MASK (0xffffffffu >> KQ_STATE_BITS)
+/* Of the 29 bits of a generation the upper 9 tell the session. */
+#define SESSION_SHIFT 20
+#define GENERATION_MASK ((1u << SESSION_SHIFT) - 1)
+#define SESSION_MASK (0xffffffffu >> KQ_STATE_BITS >> SESSION_SHIFT)
 
 uint32_t kq_fd_limit;
 uint64_t *kq_fd_map;
 
 static uint32_t fd_high;
+static uint32_t session_bits; /* of every generation in this session */
 static uint32_t entries_ready; /* entries whose memory is there, as far as this process knows */
 
 void kq_fd_bind(int fd, uint64_t word) {
@@ -72,8 +76,10 @@ static void raise_high(uint32_t to) {
 }
 
 uint64_t kq_entry_take(enum kq_type type) {
-  uint32_t count = kq_table_header->entry_count;
-  uint32_t start = __atomic_fetch_add(&kq_table_header->entry_hint, 1, __ATOMIC_RELAXED);
+  /* Acquire pairs with the release at the start of a session: the entries are not older. */
+  struct kq_header *header = __atomic_load_n(&kq_table_header, __ATOMIC_ACQUIRE);
+  uint32_t count = header->entry_count;
+  uint32_t start = __atomic_fetch_add(&header->entry_hint, 1, __ATOMIC_RELAXED);
   for (uint32_t probe = 0; probe < PROBES && probe < count; probe++) {
     uint32_t index = (start + probe) & (count - 1);
     if (!reserve_entry(index)) {
@@ -89,6 +95,7 @@ uint64_t kq_entry_take(enum kq_type type) {
     if (generation == 0) {
       generation = 1;
     }
+    generation |= session_bits;
     /* Acquire pairs with the collector's release when it freed the entry. */
     if (!__atomic_compare_exchange_n(&entry->state, &state,
                                      generation << KQ_STATE_BITS | KQ_STATE_FILLING, false,
@@ -96,22 +103,26 @@ uint64_t kq_entry_take(enum kq_type type) {
       continue;
     }
     if (probe > 0) {
-      __atomic_store_n(&kq_table_header->entry_hint, index + 1, __ATOMIC_RELAXED);
+      __atomic_store_n(&header->entry_hint, index + 1, __ATOMIC_RELAXED);
     }
     memset(&entry->type, 0, KQ_ENTRY_BYTES - offsetof(struct kq_entry, type));
     entry->type = (uint8_t)type;
     raise_high(index + 1);
     return kq_fd_word(type == KQ_TYPE_TCP ? KQ_FD_TCP : KQ_FD_UDP, index, generation);
   }
-  __atomic_store_n(&kq_table_header->entry_hint, start + PROBES, __ATOMIC_RELAXED);
+  __atomic_store_n(&header->entry_hint, start + PROBES, __ATOMIC_RELAXED);
   kq_count_loss(KQ_LOSS_TABLE_FULL);
   return 0;
 }
 
 void kq_entry_publish(uint64_t word, enum kq_state state) {
-  /* Release pairs with the collector's acquire of the state. */
-  __atomic_store_n(&kq_table_entries[kq_fd_entry(word)].state,
-                   kq_fd_generation(word) << KQ_STATE_BITS | state, __ATOMIC_RELEASE);
+  struct kq_entry *entry = &kq_table_entries[kq_fd_entry(word)];
+  uint32_t before = __atomic_load_n(&entry->state, __ATOMIC_RELAXED);
+  if (before >> KQ_STATE_BITS == kq_fd_generation(word)) {
+    /* Release pairs with the collector's acquire of the state. */
+    __atomic_store_n(&entry->state, kq_fd_generation(word) << KQ_STATE_BITS | state,
+                     __ATOMIC_RELEASE);
+  }
 }
 
 void kq_entry_drop(uint64_t word) { kq_entry_publish(word, KQ_STATE_FREE); }
@@ -139,8 +150,16 @@ void kq_entry_flag(uint64_t word, uint16_t flag) {
   }
 }
 
-void kq_table_start(uint64_t *map, uint32_t limit) {
+bool kq_fd_outdated(uint64_t word) {
+  return (kq_fd_generation(word) & ~GENERATION_MASK) !=
+         __atomic_load_n(&session_bits, __ATOMIC_RELAXED);
+}
+
+void kq_table_start(uint64_t *map, uint32_t limit, uint32_t session) {
+  __atomic_store_n(&session_bits, (session & SESSION_MASK) << SESSION_SHIFT, __ATOMIC_RELAXED);
+  __atomic_store_n(&entries_ready, 0, __ATOMIC_RELAXED);
   kq_fd_map = map;
+  /* Release pairs with kq_fd_look's acquire. */
   __atomic_store_n(&kq_fd_limit, limit, __ATOMIC_RELEASE);
 }
 

@@ -15,6 +15,9 @@
 #include "../c/kqtime_shm.h"
 #include "sys.h"
 
+/* An entry flag of this library's own: its session is over, calls in it end without a record. */
+#define KQ_ENTRY_LEFT 0x8000u
+
 enum kq_fd_kind {
   KQ_FD_UNKNOWN = 0,    /* ask the kernel at its first use */
   KQ_FD_TCP = 1,        /* has an entry */
@@ -29,7 +32,8 @@ enum kq_fd_kind {
 #define KQ_FD_KIND_MASK 15u
 #define KQ_FD_IGNORED 8u      /* bit of the kinds that are not measured */
 #define KQ_FD_IN_PROGRESS 16u /* connect() has not reported success yet */
-#define KQ_FD_UNCONFIRMED 32u /* nor has the kernel told who the peer is */
+#define KQ_FD_UNCONFIRMED 32u /* to be asked of the kernel at the next use: who the peer is; or, of
+                                 a socket adopted when measuring began, whether it is still that */
 
 /* Descriptors below this are in the map; 0 while nothing is measured. */
 extern uint32_t kq_fd_limit;
@@ -46,9 +50,10 @@ static inline bool kq_fd_has_entry(uint64_t word) {
 static inline uint32_t kq_fd_entry(uint64_t word) { return (uint32_t)word >> 8; }
 static inline uint32_t kq_fd_generation(uint64_t word) { return (uint32_t)(word >> 32); }
 
-/* Acquire pairs with kq_fd_bind's release: who finds the word finds the entry filled. */
+/* The first acquire pairs with kq_table_start's release: who sees the limit sees all that a
+   session needs. The second pairs with kq_fd_bind's: who finds the word finds the entry filled. */
 static inline uint64_t kq_fd_look(int fd) {
-  if (KQ_UNLIKELY((uint32_t)fd >= kq_fd_limit)) {
+  if (KQ_UNLIKELY((uint32_t)fd >= __atomic_load_n(&kq_fd_limit, __ATOMIC_ACQUIRE))) {
     return KQ_FD_UNSUPPORTED;
   }
   return __atomic_load_n(&kq_fd_map[fd], __ATOMIC_ACQUIRE);
@@ -74,7 +79,10 @@ void kq_entry_drop(uint64_t word);
 uint64_t kq_entry_find(uint64_t inode);
 void kq_entry_flag(uint64_t word, uint16_t flag);
 
-void kq_table_start(uint64_t *map, uint32_t limit);
+/* `session` numbers this process's sessions; the generations of each are its own. */
+void kq_table_start(uint64_t *map, uint32_t limit, uint32_t session);
+/* A word that was bound by a late hook of an earlier session. */
+bool kq_fd_outdated(uint64_t word);
 void kq_table_reserve_all(void);
 
 extern struct kq_entry *kq_table_entries;

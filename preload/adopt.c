@@ -1,0 +1,116 @@
+/*
+ * Sockets that are older than the measurement: all that are open when it begins in a program that
+ * runs already, and what a descriptor turns out to be later.
+ *
+ * While the descriptors are looked at, other threads close and open them. One that was closed
+ * after it was looked at and before it was bound would be taken for the socket that it was: so
+ * each is asked for its inode again at its first use.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "address.h"
+#include "recorder.h"
+#include "session.h"
+#include "socket.h"
+#include "socket_internal.h"
+
+/* Where /proc is missing, descriptors are tried one by one, so many at the most. */
+#define BLIND_MAX 65536u
+
+uint64_t kq_socket_adopt(int fd) {
+  uint64_t word = kq_fd_look(fd);
+  if (kq_fd_kind(word) != KQ_FD_UNKNOWN) {
+    return word;
+  }
+  switch (kq_nature_of(fd)) {
+    case KQ_NATURE_UDP:
+      return kq_fd_rebind(fd, word, KQ_FD_UDP_IDLE);
+    case KQ_NATURE_TCP:
+      break;
+    default:
+      return word;
+  }
+  switch (kq_tcp_state(fd)) {
+    case TCP_LISTEN:
+      kq_announce_listener(fd, word, 0);
+      return kq_fd_look(fd);
+    case TCP_CLOSE:
+    case TCP_SYN_SENT:
+      /* Its peer is not told yet: asked again at its first use. */
+      return kq_fd_rebind(fd, word, KQ_FD_TCP_IDLE);
+    default:
+      return kq_adopt_tcp(fd, word, KQ_FD_UNCONFIRMED);
+  }
+}
+
+uint64_t kq_adopt_confirm(int fd, uint64_t word, const struct kq_entry *entry) {
+  if (kq_inode_of(fd) == entry->inode) {
+    uint64_t sure = word & ~(uint64_t)KQ_FD_UNCONFIRMED;
+    kq_fd_rebind(fd, word, sure);
+    return sure;
+  }
+  if (kq_fd_rebind(fd, word, KQ_FD_UNKNOWN) == KQ_FD_UNKNOWN) {
+    kq_note(KQ_KIND_UNBIND, 0, word, fd, 0, KQ_UNREAD_UNKNOWN, true);
+  }
+  return kq_socket_first_use(fd, kq_fd_look(fd));
+}
+
+uint64_t kq_socket_renew(int fd, uint64_t word) {
+  if (!kq_fd_outdated(word) || kq_session_foreign()) {
+    return word;
+  }
+  kq_fd_rebind(fd, word, KQ_FD_UNKNOWN);
+  return kq_socket_first_use(fd, kq_fd_look(fd));
+}
+
+static void adopt_blindly(void) {
+  struct rlimit files = {BLIND_MAX, BLIND_MAX};
+  KQ_SYS(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &files);
+  uint64_t end = files.rlim_cur < BLIND_MAX ? files.rlim_cur : BLIND_MAX;
+  for (int fd = 0; (uint64_t)fd < end; fd++) {
+    kq_socket_adopt(fd);
+  }
+}
+
+/* As getdents64(2) fills the buffer. */
+struct directory_entry {
+  uint64_t inode;
+  int64_t next;
+  uint16_t bytes;
+  uint8_t type;
+  char name[];
+};
+
+static int number_of(const char *name) {
+  int number = 0;
+  for (; *name >= '0' && *name <= '9'; name++) {
+    number = number * 10 + (*name - '0');
+  }
+  return *name == '\0' ? number : -1;
+}
+
+void kq_socket_adopt_all(void) {
+  long folder = KQ_SYS(SYS_openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+  if (folder < 0) {
+    adopt_blindly();
+    return;
+  }
+  _Alignas(8) uint8_t buffer[4096];
+  long filled;
+  while ((filled = KQ_SYS(SYS_getdents64, folder, buffer, sizeof buffer)) > 0) {
+    for (long at = 0; at < filled;) {
+      const struct directory_entry *entry = (const struct directory_entry *)&buffer[at];
+      int fd = entry->name[0] != '.' ? number_of(entry->name) : -1;
+      if (fd >= 0 && fd != folder) {
+        kq_socket_adopt(fd);
+      }
+      at += entry->bytes;
+    }
+  }
+  KQ_SYS(SYS_close, folder);
+}

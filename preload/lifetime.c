@@ -1,0 +1,321 @@
+/*
+ * The beginning and the end of measuring in this process: at its start when the environment names
+ * a session, or at any time, and again, by kq_preload_join and kq_preload_leave.
+ *
+ * Hooks run meanwhile in other threads, and one that began in a session may end long after it, or
+ * in the next one. They ask for nothing more than kq_fd_limit, so everything else is arranged
+ * around that:
+ *
+ * - kq_fd_limit is published last when a session begins (a release, which kq_fd_look pairs with),
+ *   and set to 0 first when one ends: from then on a hook costs its branch.
+ * - Memory of a session is never unmapped. Its slots are given back; its socket table keeps the
+ *   count of calls that are still under way, and when there is none its memory may become that of
+ *   a later session, but not of the next one.
+ * - A call that was under way at the end finds KQ_ENTRY_LEFT and writes no record; what else is
+ *   late writes into a ring that is always full.
+ * - Tables only grow from session to session and each session numbers its generations for itself
+ *   (table.h), so that a word of an earlier one is recognized, and an index is never out of range.
+ */
+#define _GNU_SOURCE
+#include "lifetime.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include "../c/kqtime_preload.h"
+#include "memory.h"
+#include "real.h"
+#include "recorder.h"
+#include "registration.h"
+#include "session.h"
+#include "socket.h"
+#include "table.h"
+
+#define FD_LIMIT_MAX (1u << 20)
+/* A full backlog of the collector is waited for at the start only, this long at most. */
+#define CONNECT_TRIES 50
+/* Joining or leaving in another thread is waited for so long. */
+#define LOCK_TRIES 1000
+#define LOCK_PAUSE_NS 1000000L
+#define ACTIVE_MASK UINT64_C(0xffff)
+
+/* The memory of a session's first ring and its table. */
+struct range {
+  struct kq_ring ring;
+  uint64_t bytes;
+  uint32_t entry_count;
+  uint32_t entry_high; /* at the end of its session: entries that calls may still be in */
+  uint32_t session;    /* the last one that had it */
+};
+#define RANGES 8u
+static struct range ranges[RANGES];
+static struct range *current; /* of a session that this process has joined, and no other */
+
+static uint32_t sessions; /* that began in this process or in an ancestor */
+static uint32_t entries_largest = KQ_ENTRIES_MIN;
+static uint32_t fds; /* descriptors that the map holds */
+static uint64_t *fd_map;
+
+/* Whether a thread joins or leaves. */
+static uint32_t locked;
+
+/* Takes no record: its header says that it is full. */
+static struct kq_header full_header = {.tail = UINT32_MAX};
+static struct kq_slot full_slot;
+static struct kq_ring full_ring = {.header = &full_header, .slots = &full_slot, .mask = 0, .ready = 1};
+
+static uint32_t table_size(void) {
+  uint32_t entries = kq_collector.slot_count / 4;
+  entries = entries < KQ_ENTRIES_MIN ? KQ_ENTRIES_MIN : entries;
+  entries = entries > KQ_ENTRIES_MAX ? KQ_ENTRIES_MAX : entries;
+  if (entries > entries_largest) {
+    entries_largest = entries;
+  }
+  return entries_largest;
+}
+
+static bool valid_slots(unsigned long count) {
+  return count >= KQ_SLOTS_MIN && count <= KQ_SLOTS_MAX && (count & (count - 1)) == 0;
+}
+
+/* Names the collector; false if that cannot be one. */
+static bool name_collector(const char *path, const char *hex) {
+  struct kq_collector *to = &kq_collector;
+  if (path == NULL || path[0] == '\0' || strlen(path) >= sizeof to->address.sun_path) {
+    return false;
+  }
+  memset(&to->address, 0, sizeof to->address);
+  to->address.sun_family = AF_UNIX;
+  memcpy(to->address.sun_path, path, strlen(path) + 1);
+  memset(to->token, 0, sizeof to->token);
+  if (hex != NULL) {
+    size_t length = strlen(hex);
+    memcpy(to->token, hex, length < sizeof to->token ? length : sizeof to->token);
+  }
+  return true;
+}
+
+/* The map, made once: as large as descriptors can become. */
+static bool make_map(void) {
+  if (fd_map != NULL) {
+    return true;
+  }
+  struct rlimit files = {0, FD_LIMIT_MAX};
+  KQ_SYS(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &files);
+  fds = files.rlim_max < FD_LIMIT_MAX ? (uint32_t)files.rlim_max : FD_LIMIT_MAX;
+  uint64_t *map = kq_memory_private((uint64_t)fds * sizeof *map);
+  if (map == NULL) {
+    return false;
+  }
+  /* Without this the first touch would cost a huge page. */
+  KQ_SYS(SYS_madvise, map, (uint64_t)fds * sizeof *map, MADV_NOHUGEPAGE);
+  fd_map = map;
+  return true;
+}
+
+static bool in_use(const struct kq_entry *entry) {
+  return ((__atomic_load_n(&entry->out.calls, __ATOMIC_RELAXED) |
+           __atomic_load_n(&entry->in.calls, __ATOMIC_RELAXED)) &
+          ACTIVE_MASK) != 0;
+}
+
+static struct kq_entry *table_of(const struct range *range) {
+  return (struct kq_entry *)(range->ring.slots + range->ring.mask + 1);
+}
+
+static bool idle(const struct range *range) {
+  for (uint32_t index = 0; index < range->entry_high; index++) {
+    if (in_use(&table_of(range)[index])) {
+      return false;
+    }
+  }
+  return true;
+}
+
+/* Where the memory of a new session goes: a place that has been one of the same size, or new. */
+static struct range *choose_range(uint64_t bytes) {
+  struct range *fresh = NULL;
+  struct range *oldest = NULL;
+  for (uint32_t index = 0; index < RANGES; index++) {
+    struct range *range = &ranges[index];
+    if (range->bytes == 0) {
+      fresh = fresh != NULL ? fresh : range;
+    } else if (range->bytes == bytes && range->session + 1 != sessions &&
+               range->ring.mask + 1 == kq_collector.slot_count && idle(range)) {
+      return range;
+    } else if (oldest == NULL || range->session < oldest->session) {
+      oldest = range;
+    }
+  }
+  if (fresh == NULL) {
+    /* Calls that never end hold them all, or other sizes. The memory of one is forgotten: its
+       addresses stay taken. */
+    fresh = oldest;
+    fresh->bytes = 0;
+  }
+  return fresh;
+}
+
+/* 0 or an errno. */
+static int start_session(void) {
+  if (!make_map() || !kq_session_identify()) {
+    return ENOMEM;
+  }
+  uint32_t entries = table_size();
+  uint64_t bytes = kq_ring_bytes(kq_collector.slot_count, entries);
+  struct range *range = choose_range(bytes);
+  void *at = range->bytes != 0 ? range->ring.header : NULL;
+  long result = kq_ring_make(&range->ring, at, entries, 0, CONNECT_TRIES);
+  if (result != 0) {
+    return (int)-result;
+  }
+  range->bytes = bytes;
+  range->entry_count = entries;
+  range->entry_high = 0;
+  range->session = sessions;
+  /* In this order: who sees the new header sees the new table (kq_entry_take). */
+  __atomic_store_n(&kq_table_entries, table_of(range), __ATOMIC_RELEASE);
+  __atomic_store_n(&kq_table_header, range->ring.header, __ATOMIC_RELEASE);
+  __atomic_store_n(&kq_ring, &range->ring, __ATOMIC_RELEASE);
+  current = range;
+  kq_table_start(fd_map, fds, sessions++);
+  return 0;
+}
+
+static bool lock(void) {
+  for (int tries = 0; tries < LOCK_TRIES; tries++) {
+    uint32_t expected = 0;
+    if (__atomic_compare_exchange_n(&locked, &expected, 1, false, __ATOMIC_ACQUIRE,
+                                    __ATOMIC_RELAXED)) {
+      return true;
+    }
+    struct timespec pause = {0, LOCK_PAUSE_NS};
+    KQ_SYS(SYS_nanosleep, &pause, NULL);
+  }
+  return false;
+}
+
+static void unlock(void) { __atomic_store_n(&locked, 0, __ATOMIC_RELEASE); }
+
+KQ_EXPORT uint32_t kq_preload_version(void) { return KQ_PRELOAD_VERSION; }
+
+KQ_EXPORT int kq_preload_attached(void) {
+  return __atomic_load_n(&kq_fd_limit, __ATOMIC_ACQUIRE) != 0;
+}
+
+static int join(const char *path, const char *token, uint32_t slots) {
+  if (kq_fd_limit != 0) {
+    return EEXIST;
+  }
+  if (!name_collector(path, token) || !valid_slots(slots)) {
+    return EINVAL;
+  }
+  kq_collector.slot_count = slots;
+  kq_real_find_wrappers();
+  int error = start_session();
+  if (error == 0) {
+    /* With the hooks on: a socket that is closed while it is looked at is not bound for good. */
+    kq_socket_adopt_all();
+  }
+  return error;
+}
+
+KQ_EXPORT int kq_preload_join(const char *path, const char *token, uint32_t slots) {
+  if (kq_sandboxed || (kq_identity != NULL && kq_session_foreign())) {
+    return EPERM;
+  }
+  if (!lock()) {
+    return EBUSY;
+  }
+  int error = join(path, token, slots);
+  unlock();
+  return error;
+}
+
+static void give_back(const struct kq_ring *ring) {
+  if (ring->header->pid == (uint32_t)KQ_SYS(SYS_getpid)) {
+    uint64_t bytes = (uint64_t)(ring->mask + 1) * KQ_SLOT_BYTES;
+    KQ_SYS(SYS_madvise, ring->slots, bytes, MADV_REMOVE);
+  }
+}
+
+/* Calls in progress must not be recorded in a later session. */
+static void leave_entries(struct range *range) {
+  range->entry_high = __atomic_load_n(&range->ring.header->entry_high, __ATOMIC_RELAXED);
+  if (range->entry_high > range->entry_count) {
+    range->entry_high = range->entry_count;
+  }
+  for (uint32_t index = 0; index < range->entry_high; index++) {
+    struct kq_entry *entry = &table_of(range)[index];
+    if (in_use(entry)) {
+      __atomic_fetch_or(&entry->flags, KQ_ENTRY_LEFT, __ATOMIC_RELAXED);
+    }
+  }
+}
+
+static void leave(void) {
+  const struct kq_ring *ring = kq_ring;
+  __atomic_store_n(&kq_fd_limit, 0, __ATOMIC_SEQ_CST);
+  __atomic_store_n(&kq_ring, &full_ring, __ATOMIC_SEQ_CST);
+  kq_registration_forget_all();
+  /* What is inherited from a parent is the parent's. */
+  give_back(ring);
+  struct range *range = current;
+  current = NULL;
+  if (range != NULL && range->ring.header->pid == (uint32_t)KQ_SYS(SYS_getpid)) {
+    leave_entries(range);
+    if (idle(range)) {
+      uint64_t bytes = (uint64_t)range->entry_count * KQ_ENTRY_BYTES;
+      KQ_SYS(SYS_madvise, table_of(range), bytes, MADV_REMOVE);
+    }
+  }
+  KQ_SYS(SYS_madvise, fd_map, (uint64_t)fds * sizeof *fd_map, MADV_DONTNEED);
+}
+
+KQ_EXPORT void kq_preload_leave(void) {
+  if (kq_fd_limit == 0 || kq_session_foreign() || !lock()) {
+    return;
+  }
+  if (kq_fd_limit != 0) {
+    leave();
+  }
+  unlock();
+}
+
+void kq_lifetime_forked(void) {
+  if (__atomic_load_n(&locked, __ATOMIC_RELAXED) == 0) {
+    return;
+  }
+  __atomic_store_n(&kq_fd_limit, 0, __ATOMIC_RELAXED);
+  if (kq_ring != NULL) {
+    kq_ring = &full_ring;
+  }
+  current = NULL;
+  unlock();
+}
+
+static bool read_environment(void) {
+  const char *slots = secure_getenv(KQ_ENV_SLOTS);
+  if (!name_collector(secure_getenv(KQ_ENV_SOCKET), secure_getenv(KQ_ENV_TOKEN))) {
+    return false;
+  }
+  unsigned long count = slots != NULL ? strtoul(slots, NULL, 10) : 0;
+  if (valid_slots(count)) {
+    kq_collector.slot_count = (uint32_t)count;
+  }
+  return true;
+}
+
+__attribute__((constructor)) static void kq_constructor(void) {
+  int saved = errno;
+  kq_real_resolve();
+  if (kq_session_watch_forks() && kq_fd_limit == 0 && read_environment()) {
+    kq_real_find_wrappers();
+    start_session();
+  }
+  errno = saved;
+}

@@ -1,0 +1,98 @@
+/*
+ * kq_preload_request: a message to the session's collector, and its reply. Also in a sandbox, where
+ * a call may be denied: then it is done without, or the errno is the answer.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <time.h>
+
+#include "../c/kqtime_preload.h"
+#include "memory.h"
+#include "session.h"
+#include "table.h"
+
+#define PAUSE_NS 1000000L
+
+static int64_t monotonic_ms(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Waits for the socket to be readable, or a while. */
+static void wait_readable(int fd, int64_t left_ms) {
+  struct pollfd poller = {fd, POLLIN, 0};
+  struct timespec left = {left_ms / 1000, left_ms % 1000 * 1000000};
+  long result = KQ_SYS(SYS_ppoll, &poller, 1, &left, NULL, 0);
+  if (result < 0 && result != -EINTR) {
+    struct timespec pause = {0, PAUSE_NS};
+    KQ_SYS(SYS_nanosleep, &pause, NULL);
+  }
+}
+
+/* 0 or an errno. */
+static int take_reply(int from, struct kq_reply *reply, int64_t until_ms) {
+  for (;;) {
+    long length = KQ_SYS(SYS_recvfrom, from, reply, sizeof *reply, MSG_DONTWAIT, NULL, NULL);
+    if (length == 0) {
+      return ECONNRESET;
+    }
+    if (length > 0) {
+      uint32_t room = (uint32_t)sizeof reply->text;
+      if (length < (long)KQ_REPLY_HEAD_BYTES || reply->magic != KQ_MAGIC ||
+          reply->text_bytes > room || length < (long)(KQ_REPLY_HEAD_BYTES + reply->text_bytes)) {
+        return EPROTO;
+      }
+      reply->text[reply->text_bytes < room ? reply->text_bytes : room - 1] = '\0';
+      return 0;
+    }
+    if (length != -EAGAIN && length != -EINTR) {
+      return (int)-length;
+    }
+    int64_t left_ms = until_ms - monotonic_ms();
+    if (left_ms <= 0) {
+      return ETIMEDOUT;
+    }
+    wait_readable(from, left_ms);
+  }
+}
+
+KQ_EXPORT int kq_preload_request(uint32_t type, uint32_t handle, uint32_t flags, int fd,
+                                 const char *text, struct kq_reply *reply, int timeout_ms) {
+  if (kq_fd_limit == 0) {
+    return ENOTCONN;
+  }
+  if (kq_session_foreign()) {
+    return EPERM;
+  }
+  size_t length = text != NULL ? strlen(text) : 0;
+  if (length > KQ_TEXT_MAX) {
+    return EMSGSIZE;
+  }
+  int64_t until_ms = monotonic_ms() + timeout_ms;
+  if (__atomic_load_n(&kq_identity->state, __ATOMIC_ACQUIRE) == KQ_RING_INHERITED) {
+    /* The collector is to know who asks. */
+    kq_session_after_fork();
+  }
+  struct kq_message message = {.magic = KQ_MAGIC,
+                               .version = KQ_VERSION,
+                               .ring_id = kq_ring->header->ring_id,
+                               .type = type,
+                               .handle = handle,
+                               .flags = flags,
+                               .text_bytes = (uint32_t)length};
+  memcpy(message.token, kq_collector.token, sizeof message.token);
+  if (length > 0) {
+    memcpy(message.text, text, length);
+  }
+  long to = kq_collector_open(timeout_ms > 0 ? timeout_ms : 1);
+  if (to < 0) {
+    return to == -EAGAIN ? ETIMEDOUT : (int)-to;
+  }
+  long sent = kq_collector_send((int)to, &message, fd);
+  int error = sent != 0 ? (int)-sent : take_reply((int)to, reply, until_ms);
+  KQ_SYS(SYS_close, to);
+  return error;
+}
