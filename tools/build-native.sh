@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds what is written in C into build/: the preload library and the launcher.
-# An artefact is rebuilt only when one of its sources is newer. CC names the compiler, CFLAGS adds
+# Builds what is written in C into build/: the preload library, the API's library and the launcher.
+# KQTIME_DEBUG=1: the API's library prints what it does to stderr. An artefact is rebuilt only when one of its sources is newer. CC names the compiler, CFLAGS adds
 # to its options (CFLAGS=-Wno-error for a compiler that warns of more than those we know).
 set -eu
 
@@ -52,6 +52,25 @@ if stale "$library" "$root"/preload/*.[chS] "$root/preload/exports.map" \
     -Wl,-soname,libkqtime-preload.so -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack \
     -Wl,-z,nodelete -Wl,--no-undefined -Wl,--version-script="$root/preload/exports.map" \
     "$root"/preload/*.c "$root"/preload/*.S -ldl
+fi
+
+# Says of which kind the API's library is that is there.
+kind=$out/.debug-${KQTIME_DEBUG:-0}
+if [ ! -e "$kind" ]; then
+  rm -f "$out"/.debug-* "$out/libkqtime.so"
+  : >"$kind"
+fi
+debug=
+if [ "${KQTIME_DEBUG:-0}" != 0 ]; then debug="-DKQTIME_DEBUG -g"; fi
+
+api=$out/libkqtime.so
+if stale "$api" "$root"/c/*.h "$root/c/libkqtime.c" "$root/c/collector.c" "$root/c/log_file.c" \
+  "$root/c/exports.map" "$root/preload/sys.h" "$self"; then
+  # shellcheck disable=SC2086
+  build "$api" $cc $cflags $debug -shared -fPIC -fvisibility=hidden -pthread \
+    -Wl,-soname,libkqtime.so -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,-z,nodelete \
+    -Wl,--no-undefined -Wl,--version-script="$root/c/exports.map" \
+    "$root/c/libkqtime.c" "$root/c/collector.c" "$root/c/log_file.c" -ldl
 fi
 
 launcher=$out/kqtime-launch
