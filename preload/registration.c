@@ -117,7 +117,7 @@ static bool write_records(uint32_t handle, int fd, uint64_t entry, const struct 
     uint32_t part = length - at < KQ_TAG_BYTES ? length - at : KQ_TAG_BYTES;
     record.kind = KQ_KIND_NAME;
     record.off = at;
-    record.bytes = part;
+    record.bytes = length;
     memset(record.tag, 0, sizeof record.tag);
     memcpy(record.tag, name->text + at, part);
     if (!kq_put(&record, patience_ns)) {

@@ -1,0 +1,374 @@
+// What libkqtime and the preload library say to a collector: a scripted one, that prints it.
+
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { Running } from "../lib/process.ts";
+import { ENTRY, LOSS, STATE } from "../preload/ringdump.ts";
+import { Bench, canCompile, measured, ROOT } from "./bench.ts";
+
+const OPEN = 1;
+const FREE = 2;
+/** kq_open_flag */
+const STATS = 1;
+const IN = 2;
+const OUT = 4;
+const GZIP = 8;
+/** open(2): O_WRONLY or O_RDWR, O_APPEND, O_NONBLOCK. */
+const APPEND = 0o2000;
+const NONBLOCK = 0o4000;
+const NOT_MEASURED = /^kqtime: not measured: [^\n]+\n$/;
+
+describe.skipIf(!canCompile)("the C API and its collector", () => {
+  let bench: Bench;
+  beforeAll(() => {
+    bench = new Bench();
+  });
+  afterAll(() => bench.remove());
+
+  test("a collector is started, joined, asked, and ends with the last handle", async () => {
+    const seen = await bench.sees("opens");
+    expect(seen.stdout).toMatch(/^handle \d+\n$/);
+    expect(seen.starts).toHaveLength(1);
+    expect(seen.starts[0]).toMatchObject({ argv: 2, arg1: "collect" });
+    expect(seen.rings).toHaveLength(1);
+    expect(seen.rings[0]!.slots).toBe(1024);
+    expect(seen.requests).toMatchObject([
+      { type: OPEN, handle: 0, flags: STATS | IN | OUT, writes: APPEND | NONBLOCK | 2, text: bench.log },
+      { type: FREE, handle: 1, writes: -1, text: "" },
+    ]);
+    expect(seen).toMatchObject({ ends: 1, bad: 0 });
+    expect(readFileSync(bench.log, "utf8")).toBe("opened\n");
+  });
+
+  test("interface, filter, kinds of lines and compression are passed on", async () => {
+    rmSync(join(bench.folder, "x.gz"), { force: true });
+    const seen = await bench.sees("full", { log: "x.gz" });
+    expect(seen.starts[0]).toMatchObject({
+      argv: 6, arg1: "collect", arg2: "--interface", arg3: "lo", arg4: "--filter", arg5: "tcp port 1",
+    });
+    expect(seen.requests[0]).toMatchObject({ flags: OUT | GZIP, text: "x.gz" });
+  });
+
+  test("what a collector must not get from the program, it does not get", async () => {
+    const env = { NODE_CHANNEL_FD: "3", BUN_INSPECT: "x", KQTIME_BUN: "/b", KQTIME_TOKEN: "t", CAPI_REALTIME: process.getuid?.() === 0 ? "1" : undefined };
+    const held = new Running(bench.command("holds"), { cwd: bench.folder, env: bench.environment({ env }), stdin: "x" });
+    await held.success();
+    const [start] = (await bench.ended()).starts;
+    const { "": _, "3": status, ...rest } = start!.fds;
+    expect(rest).toEqual({ "0": "/dev/null", "1": "/dev/null", "2": "/dev/null" });
+    expect(status).toStartWith("pipe:");
+    expect(start!.cwd).toBe("/");
+    expect(start!.sid).toBe(start!.pid);
+    expect(start!.ppid).not.toBe(held.pid);
+    expect(start!.handled).toBe("");
+    expect(start!.policy).toBe(0);
+    const kept = start!.environment.filter((name) => /^(LD_PRELOAD|KQTIME_|NODE_CHANNEL|BUN_INSPECT)/.test(name));
+    expect(kept).toEqual(["KQTIME_BUN"]);
+  });
+
+  for (const closed of ["0", "12", "0123", "3", "13"]) {
+    test(`a program whose descriptors ${closed.split("").join(", ")} are closed`, async () => {
+      rmSync(bench.seen, { force: true });
+      const ran = bench.run("holds", { env: { CAPI_CLOSE: closed } });
+      expect(ran.code).toBe(0);
+      const [start] = (await bench.ended()).starts;
+      expect(Object.keys(start!.fds).sort()).toEqual(["", "0", "1", "2", "3"]);
+      expect(start!.fds["3"]).toStartWith("pipe:");
+    });
+  }
+
+  test("wait() and SIGCHLD are the program's own", async () => {
+    rmSync(bench.seen, { force: true });
+    const child = Bun.spawn(bench.command("waits"), {
+      cwd: bench.folder, env: bench.environment(), stdin: "pipe", stdout: "pipe", stderr: "inherit",
+    });
+    const words = child.stdout.getReader();
+    await words.read();
+    child.stdin.write("x");
+    await child.stdin.flush();
+    await words.read();
+    await bench.ended();
+    child.stdin.write("x");
+    await child.stdin.end();
+    expect(await child.exited).toBe(0);
+  });
+
+  const refusals: [string, RegExp][] = [
+    ["error", /^kqtime: not measured: capturing needs CAP_NET_RAW\n$/],
+    ["dies", /^kqtime: not measured: the collector ended before it was ready.*\n$/],
+    ["unknown", /^kqtime: not measured: the collector says something unknown.*\n$/],
+    ["refuses", /^kqtime: not measured: the log is on fire\n$/],
+  ];
+  for (const [script, line] of refusals) {
+    test(`a collector that ${script}: NULL and one line`, async () => {
+      const ran = bench.run("opens", { script });
+      expect(ran.stderr).toMatch(line);
+      expect(ran.stdout).toMatch(/^NULL \d+\n$/);
+      expect(ran.code).toBe(0);
+      await bench.ended();
+    });
+  }
+
+  test("a collector that says nothing is waited for less than a second, and told", async () => {
+    const ran = bench.run("opens", { script: "silent" });
+    expect(ran.stderr).toBe("kqtime: not measured: the collector was not ready within a second\n");
+    expect(Number(ran.stdout.split(" ")[1])).toBeWithin(500, 1000);
+    expect((await bench.ended()).alone).toBe(1);
+  });
+
+  test("without the preload library: NULL and one line that names it", () => {
+    const ran = bench.run("opens", { preload: null });
+    expect(ran.stderr).toBe(
+      `kqtime: not measured: start the program with LD_PRELOAD=${bench.library}\n`,
+    );
+    expect(ran.stdout).toMatch(/^NULL \d+\n$/);
+    expect(existsSync(bench.seen)).toBe(false);
+  });
+
+  test("a preload library of another version: NULL and one line", () => {
+    const other = join(bench.folder, "other.so");
+    const source = join(bench.folder, "other.c");
+    writeFileSync(source, "unsigned kq_preload_version(void) { return 1; }\n");
+    expect(Bun.spawnSync([process.env.CC ?? "cc", "-shared", "-fPIC", "-o", other, source]).exitCode).toBe(0);
+    const ran = bench.run("opens", { preload: other });
+    expect(ran.stderr).toMatch(/^kqtime: not measured: [^\n]+ different versions \(\d+ and 1\)[^\n]+\n$/);
+    expect(ran.stdout).toMatch(/^NULL/);
+  });
+
+  test("no collector, and one that cannot be run: NULL and one line", () => {
+    const nobody = { KQTIME_COLLECTOR: undefined, PATH: "/nonexistent:relative" };
+    const ran = bench.run("opens", { env: nobody });
+    expect(ran.stderr).toMatch(/^kqtime: not measured: no collector found: [^\n]+\n$/);
+    expect(ran.stdout).toMatch(/^NULL/);
+    for (const KQTIME_COLLECTOR of ["/nonexistent", "bin/kqtime"]) {
+      const named = bench.run("opens", { env: { KQTIME_COLLECTOR } });
+      expect(named.stderr).toBe(
+        `kqtime: not measured: KQTIME_COLLECTOR=${KQTIME_COLLECTOR} cannot be run: ` +
+          "give the full path of bin/kqtime\n",
+      );
+    }
+    const text = join(bench.folder, "text");
+    writeFileSync(text, "no program\n", { mode: 0o755 });
+    const failed = bench.run("opens", { env: { KQTIME_COLLECTOR: text } });
+    expect(failed.stderr).toMatch(/^kqtime: not measured: the collector [^\n]+ cannot be started: [^\n]+\n$/);
+    expect(failed.stdout).toMatch(/^NULL/);
+  });
+
+  test("a collector is found beside the library's folder, and in PATH", async () => {
+    const prefix = join(bench.folder, "prefix");
+    for (const name of ["lib", "bin", "path"]) mkdirSync(join(prefix, name), { recursive: true });
+    for (const name of ["libkqtime.so", "libkqtime-preload.so"]) {
+      Bun.spawnSync(["cp", join(bench.folder, name), join(prefix, "lib")]);
+    }
+    const collector = join(bench.folder, "collector");
+    symlinkSync(collector, join(prefix, "path", "kqtime"));
+    const env = {
+      KQTIME_COLLECTOR: undefined,
+      LD_LIBRARY_PATH: join(prefix, "lib"),
+      PATH: `${prefix}/none:${prefix}/path`,
+    };
+    const there = await bench.sees("opens", { env });
+    expect(there.starts).toHaveLength(1);
+    symlinkSync("/bin/false", join(prefix, "bin", "kqtime"));
+    const beside = bench.run("opens", { env });
+    expect(beside.stderr).toContain("the collector ended before it was ready");
+  });
+
+  test("logs that cannot be written: NULL, one line, and no collector", () => {
+    symlinkSync("elsewhere", join(bench.folder, "link"));
+    Bun.spawnSync(["mkfifo", join(bench.folder, "fifo")]);
+    for (const [log, why] of [
+      ["/nonexistent/log", /No such file or directory/],
+      [bench.folder, /directory/],
+      ["link", /symbolic link/],
+      ["fifo", /nobody reads that pipe/],
+    ] as const) {
+      const ran = bench.run("opens", { log });
+      expect(ran.stderr).toMatch(NOT_MEASURED);
+      expect(ran.stderr).toMatch(why);
+      expect(ran.stdout).toMatch(/^NULL/);
+      expect(existsSync(bench.seen)).toBe(false);
+    }
+    expect(existsSync(join(bench.folder, "elsewhere"))).toBe(false);
+  });
+
+  test("NULL, odd descriptors and freed handles do nothing", async () => {
+    rmSync(bench.log, { force: true });
+    const ran = bench.run("nulls");
+    expect(ran.stderr).toBe("kqtime: not measured: there is no path for the log\n".repeat(2));
+    expect(ran.code).toBe(0);
+    const seen = await bench.ended();
+    expect(seen.records.filter(({ kind }) => kind === "REGISTER" || kind === "NAME")).toEqual([]);
+    expect(seen.records.filter(({ kind }) => kind === "DEREGISTER")).toHaveLength(1);
+    expect(seen.requests.map(({ type }) => type)).toEqual([OPEN, FREE]);
+  });
+
+  test("names are copied, replaced, cut, and may be missing; offsets count from birth", async () => {
+    const seen = await bench.sees("names");
+    const name = `relay=1,key=${"n".repeat(243)}`;
+    expect(measured(seen.records)).toEqual([
+      `OUT 100+1 ${name}`, "OUT 101+2 exactly sixteen.", "OUT 103+3 NULL",
+      `OUT 106+4 ${"X".repeat(255)}`, "OUT 160+5 again", "IN 160+5 server",
+    ]);
+    expect(seen.records.filter(({ kind }) => kind === "NAME").every(({ bytes }) => bytes <= 255)).toBe(true);
+  });
+
+  test("a descriptor that was closed and is used again is not measured", async () => {
+    const seen = await bench.sees("reuse");
+    expect(measured(seen.records)).toEqual(["OUT 0+1 first", "OUT 0+3 second"].map((call) =>
+      call.replace("0+3", "2+3")));
+  });
+
+  test("sockets that are registered before they are connected", async () => {
+    const seen = await bench.sees("early");
+    expect(measured(seen.records)).toEqual([
+      "OUT 0+1 blocking", "OUT 0+2 in progress", "OUT 0+4 copied", "OUT 0+5 at the second try",
+    ]);
+  });
+
+  test("more such sockets than are remembered are counted, and leave no trace", async () => {
+    const seen = await bench.sees("many-early", { env: { CAPI_SLOTS: "65536" } });
+    expect(measured(seen.records)).toEqual(["OUT 0+3 there is room again"]);
+    expect(seen.losses[LOSS.tableFull]).toBe(2100 - 2048);
+  });
+
+  test("sockets that are open when measuring begins are adopted at once", async () => {
+    const seen = await bench.sees("adopts");
+    const [listener, client, server, copy, idle] = seen.stdout.trim().split(" ").map(Number);
+    const before = seen.records.slice(0, 3);
+    expect(before.map(({ kind, fd }) => [kind, fd]).sort()).toEqual([
+      ["BIRTH", client!], ["BIRTH", server!], ["LISTEN", listener!],
+    ]);
+    const adopted = seen.entries.filter(({ flags }) => flags & ENTRY.adopted);
+    expect(adopted).toHaveLength(2);
+    expect(adopted.every(({ state, lport, rport }) => state === STATE.open && lport > 0 && rport > 0)).toBe(true);
+    expect(adopted.map(({ fd, queuedIn }) => [fd, queuedIn]).sort()).toEqual([[client!, 0], [server!, 30]]);
+    const out = seen.records.filter(({ kind }) => kind === "OUT");
+    const [first, second] = out;
+    // The copy is the same socket; the one that was idle is connected under our eyes.
+    expect([first!.fd, first!.bytes, first!.entry]).toEqual([copy!, 4, adopted.find(({ fd }) => fd === client)!.entry]);
+    expect([second!.fd, second!.bytes]).toEqual([idle!, 5]);
+    expect(seen.entries.find(({ entry }) => entry === second!.entry)!.flags & ENTRY.connected).toBeTruthy();
+  });
+
+  test("one session after the other: nothing of one gets into the next", async () => {
+    const seen = await bench.sees("sessions");
+    expect(seen.starts).toHaveLength(3);
+    const calls = seen.records.filter(({ kind }) => kind === "OUT" || kind === "IN") as
+      (typeof seen.records[0] & { session: number })[];
+    const of = (session: number) =>
+      calls.filter((call) => call.session === session).map(({ kind, bytes }) => `${kind} ${bytes}`);
+    expect(of(0)).toEqual(["OUT 1", "IN 1"]);
+    // The call that began in the first session ended in the second, which cannot know its bytes.
+    expect(of(1)).toEqual(["OUT 8", "OUT 3", "IN 3"]);
+    expect(of(2)).toEqual(["OUT 5", "IN 5"]);
+    const generations = new Set(seen.records.filter(({ gen }) => gen > 0).map(({ gen }) => gen >>> 20));
+    expect([...generations].sort()).toEqual([0, 1, 2]);
+    expect(seen.bad).toBe(0);
+  });
+
+  test("rounds of new and free: neither descriptors nor processes nor memory are left", async () => {
+    const seen = await bench.sees("rounds");
+    const [slowestNew, slowestFree, fds, kib] = seen.stdout.trim().split(" ").map(Number);
+    expect(seen.starts).toHaveLength(101);
+    expect(seen.ends).toBe(101);
+    expect(slowestNew).toBeLessThan(1000);
+    expect(slowestFree).toBeLessThan(1000);
+    expect(fds).toBe(0);
+    expect(kib).toBeLessThan(1024);
+  }, 60_000);
+
+  test("a forked child's free is not its parent's", async () => {
+    const seen = await bench.sees("forks");
+    const calls = measured(seen.records);
+    for (const call of ["OUT 0+1 parent", "OUT 3+5 parent", "OUT 0+3 child"]) {
+      expect(calls).toContain(call);
+    }
+    expect(seen.requests.map(({ type }) => type)).toEqual([OPEN, FREE]);
+    // The parent's call after free is not recorded at all.
+    expect(seen.records.some(({ bytes, kind }) => kind === "OUT" && bytes === 6)).toBe(false);
+  });
+
+  test("a daemon frees what its parent made", async () => {
+    rmSync(bench.seen, { force: true });
+    const child = Bun.spawn(bench.command("daemonises"), {
+      cwd: bench.folder, env: bench.environment(), stdout: "pipe", stderr: "inherit",
+    });
+    expect(await child.exited).toBe(0);
+    expect(await new Response(child.stdout).text()).toMatch(/^freed \d+\n$/);
+    const seen = await bench.ended();
+    expect(seen.requests.map(({ type }) => type)).toEqual([OPEN, FREE]);
+    expect(measured(seen.records)).toContain("OUT 0+8 later");
+  });
+
+  test("a full ring is waited for a tenth of a second, and counted", async () => {
+    const seen = await bench.sees("overflows", { script: "hold", env: { CAPI_SLOTS: "64" } });
+    expect(Number(seen.stdout)).toBeWithin(95, 400);
+    expect(measured(seen.records)).toEqual([]);
+    expect(seen.losses[LOSS.ringFull]).toBeGreaterThan(0);
+  });
+
+  test("free ends early when the collector does, and the next handle gets another one", async () => {
+    const ran = bench.run("frees", { script: "vanishes" });
+    expect(ran.stderr).toBe("kqtime: the collector has ended before: the log ends where it did\n");
+    const [ms, next] = ran.stdout.trim().split("\n");
+    expect(Number(ms)).toBeLessThan(1000);
+    expect(next).toBe("handle");
+    expect((await bench.ended()).starts).toHaveLength(2);
+  });
+
+  test("free gives up on a collector that never answers, after ten seconds", async () => {
+    const ran = bench.run("frees", { script: "mute" });
+    expect(ran.stderr).toStartWith("kqtime: the collector has not completed the log in 10 s\n");
+    expect(Number(ran.stdout.split("\n")[0])).toBeWithin(9500, 11_000);
+    await bench.ended();
+  }, 30_000);
+
+  test("a collector that died: the program goes on, and may begin anew", async () => {
+    rmSync(bench.seen, { force: true });
+    const child = Bun.spawn(bench.command("survives"), {
+      cwd: bench.folder, env: bench.environment(), stdin: "pipe", stdout: "pipe", stderr: "pipe",
+    });
+    await child.stdout.getReader().read();
+    process.kill(bench.look().starts[0]!.pid, "SIGKILL");
+    await bench.ended();
+    child.stdin.write("x");
+    await child.stdin.end();
+    expect(await child.exited).toBe(0);
+    expect(await new Response(child.stderr).text()).toBe("");
+    const seen = await bench.ended();
+    expect(seen.starts).toHaveLength(2);
+    const anew = seen.records.filter((record) => (record as unknown as { session: number }).session === 1);
+    expect(measured(anew)).toEqual(["OUT 0+2 anew"]);
+  });
+
+  test("two measurements share a collector", async () => {
+    const seen = await bench.sees("two");
+    expect(seen.starts).toHaveLength(1);
+    expect(seen.requests.map(({ type, handle, flags }) => [type, handle, flags])).toEqual([
+      [OPEN, 0, IN | OUT], [OPEN, 0, OUT | GZIP], [FREE, 1, 0], [FREE, 2, 0],
+    ]);
+    const handles = seen.records.filter(({ kind }) => /REGISTER/.test(kind)).map(({ kind, off }) => `${kind} ${off}`);
+    expect(handles).toEqual(["REGISTER 1", "REGISTER 2", "DEREGISTER 1"]);
+  });
+
+  test("threads register, deregister, make and free while sockets are in use", async () => {
+    const seen = await bench.sees("threads", { env: { CAPI_SLOTS: "65536" } });
+    expect(seen.stdout).toBe("done\n");
+    const calls = measured(seen.records).filter((call) => call.startsWith("OUT"));
+    expect(calls).toHaveLength(4 * 300);
+    expect(calls.every((call) => /^OUT \d+\+16 thread \d$/.test(call))).toBe(true);
+    const changing = await bench.sees("threads", { env: { CAPI_SLOTS: "65536", CAPI_CHANGING: "1" } });
+    expect(changing.stdout).toBe("done\n");
+    expect(changing.bad).toBe(0);
+  }, 60_000);
+
+  test("the header is C++ too", () => {
+    if (Bun.which("c++") === null) return;
+    const source = join(bench.folder, "header.cc");
+    writeFileSync(source, "#include <kqtime.h>\nint main() { kqtime_free(nullptr); }\n");
+    const words = ["c++", "-Wall", "-Wextra", "-Werror", "-I", join(ROOT, "c"), "-o", `${source}.out`, source, "-L", bench.folder, "-lkqtime"];
+    expect(Bun.spawnSync(words).stderr.toString()).toBe("");
+  });
+});

@@ -1,0 +1,227 @@
+// Installs the C API into a prefix, as the programs that are built against it expect it, and all of
+// kqtime with it, so that this folder may go away:
+//
+//     include/kqtime.h          lib/libkqtime.so          lib/pkgconfig/kqtime.pc
+//     bin/kqtime                lib/libkqtime-preload.so  lib/kqtime/ (what bin/kqtime runs)
+//
+// Every file is written beside its place and renamed, so that running programs keep what they have.
+// What is made belongs to the owner of the folder that it is made in, also under sudo.
+
+import {
+  chmodSync, chownSync, constants, copyFileSync, cpSync, existsSync, lchownSync, lstatSync, mkdirSync,
+  readdirSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync,
+} from "node:fs";
+import { homedir } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import { VERSION } from "../src/version.ts";
+
+const ROOT = resolve(import.meta.dir, "..");
+const USAGE = "usage: bun run install-native --prefix DIR [--debug]";
+
+/** What bin/kqtime needs, from the folder of the package. */
+const PACKAGE = [
+  "bin/kqtime", "bunfig.toml", "kqtime.ts", "LICENSE", "package.json", "src", "tsconfig.json",
+  "node_modules/cac", "build/kqtime-launch", "build/libkqtime-preload.so",
+];
+
+class InstallError extends Error {}
+
+interface Options {
+  readonly prefix: string;
+  readonly debug: boolean;
+}
+
+function parse(argv: readonly string[]): Options {
+  let prefix: string | undefined;
+  let debug = process.env["KQTIME_DEBUG"] === "1";
+  for (let i = 0; i < argv.length; i++) {
+    const word = argv[i]!;
+    if (word === "--debug") debug = true;
+    else if (word === "--prefix") prefix = argv[++i];
+    else if (word.startsWith("--prefix=")) prefix = word.slice("--prefix=".length);
+    else throw new InstallError(`unknown argument ${word}; ${USAGE}`);
+  }
+  if (prefix === undefined || prefix === "") throw new InstallError(USAGE);
+  const full = resolve(prefix.replace(/^~(?=\/|$)/, homedir()));
+  // ld.so(8): there is no escape in LD_PRELOAD; neither do CFLAGS survive a space.
+  if (/[\s:]/.test(full)) {
+    throw new InstallError(
+      `LD_PRELOAD cannot name files in "${full}": choose a path without spaces and colons`,
+    );
+  }
+  return { prefix: full, debug };
+}
+
+interface Owner {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** Who owns what is made in a folder that may not be there yet; null: who makes it. */
+function ownerOf(folder: string): Owner | null {
+  if (process.getuid?.() !== 0) return null;
+  let at = folder;
+  while (!existsSync(at)) at = dirname(at);
+  const { uid, gid } = statSync(at);
+  return { uid, gid };
+}
+
+class Installer {
+  readonly installed: string[] = [];
+  readonly #prefix: string;
+  readonly #owner: Owner | null;
+  readonly #temporary: string[] = [];
+
+  constructor(prefix: string) {
+    this.#prefix = prefix;
+    this.#owner = ownerOf(prefix);
+  }
+
+  /** Makes a folder in the prefix, and those above it. */
+  folder(name: string): string {
+    const path = join(this.#prefix, name);
+    if (!existsSync(path)) {
+      const first = mkdirSync(path, { recursive: true });
+      if (first !== undefined) this.#give(first);
+    }
+    return path;
+  }
+
+  /** Puts something that `make` writes to the path that it is given into its place. */
+  put(name: string, make: (path: string) => void): void {
+    const path = join(this.folder(dirname(name)), name.slice(name.lastIndexOf("/") + 1));
+    const beside = `${path}.new${process.pid}`;
+    this.#temporary.push(beside);
+    rmSync(beside, { recursive: true, force: true });
+    make(beside);
+    this.#give(beside);
+    if (existsSync(path) && statSync(path).isDirectory()) {
+      const old = `${path}.old${process.pid}`;
+      this.#temporary.push(old);
+      renameSync(path, old);
+    }
+    renameSync(beside, path);
+    this.installed.push(path);
+  }
+
+  file(name: string, from: string, mode: number): void {
+    this.put(name, (path) => {
+      copyFileSync(from, path, constants.COPYFILE_FICLONE);
+      chmodSync(path, mode);
+    });
+  }
+
+  /** Removes what is not in its place: an old version, or after a failure a new one. */
+  clean(): void {
+    for (const path of this.#temporary) rmSync(path, { recursive: true, force: true });
+  }
+
+  #give(path: string): void {
+    const owner = this.#owner;
+    if (owner === null) return;
+    const visit = (each: string): void => {
+      lchownSync(each, owner.uid, owner.gid);
+      if (!lstatSync(each).isDirectory()) return;
+      for (const name of readdirSync(each)) visit(join(each, name));
+    };
+    visit(path);
+  }
+}
+
+function build(debug: boolean): void {
+  const built = Bun.spawnSync(["sh", join(ROOT, "tools", "build-native.sh")], {
+    env: { ...process.env, KQTIME_DEBUG: debug ? "1" : "0" },
+    stdout: "inherit",
+    stderr: "inherit",
+  });
+  if (built.exitCode !== 0) throw new InstallError("the C parts could not be built");
+  const owner = ownerOf(ROOT);
+  if (owner === null || process.env["KQTIME_BUILD_DIR"] !== undefined) return;
+  const folder = join(ROOT, "build");
+  for (const name of ["", ...readdirSync(folder)]) chownSync(join(folder, name), owner.uid, owner.gid);
+}
+
+/** All that bin/kqtime needs, Bun included: found there first, also under sudo's short PATH. */
+function copyPackage(to: string): void {
+  for (const part of PACKAGE) {
+    const from = join(ROOT, part);
+    if (!existsSync(from)) {
+      throw new InstallError(`${from} is missing: run \`npm run setup\` in ${ROOT}`);
+    }
+    mkdirSync(dirname(join(to, part)), { recursive: true });
+    cpSync(from, join(to, part), { recursive: true, dereference: true });
+  }
+  const bun = join(to, "node_modules", ".bin", "bun");
+  mkdirSync(dirname(bun), { recursive: true });
+  copyFileSync(process.execPath, bun, constants.COPYFILE_FICLONE);
+  chmodSync(bun, 0o755);
+  openToAll(to);
+}
+
+/** Like files that a package manager installs, whatever the umask. */
+function openToAll(path: string): void {
+  const stat = lstatSync(path);
+  if (stat.isSymbolicLink()) return;
+  chmodSync(path, stat.isDirectory() || (stat.mode & 0o100) !== 0 ? 0o755 : 0o644);
+  if (!stat.isDirectory()) return;
+  for (const name of readdirSync(path)) openToAll(join(path, name));
+}
+
+function pkgConfig(prefix: string): string {
+  return `prefix=${prefix}
+includedir=\${prefix}/include
+libdir=\${prefix}/lib
+# To be named in LD_PRELOAD when the program is started.
+preload=\${libdir}/libkqtime-preload.so
+
+Name: kqtime
+Description: How long the bytes of chosen sockets wait in the Linux kernel
+Version: ${VERSION}
+Cflags: -I\${includedir}
+Libs: -L\${libdir} -lkqtime
+`;
+}
+
+function install({ prefix, debug }: Options): void {
+  if (process.platform !== "linux") throw new InstallError("the C API is for Linux");
+  build(debug);
+  const installer = new Installer(prefix);
+  const from = (part: string): string => join(ROOT, part);
+  try {
+    installer.put("lib/kqtime", copyPackage);
+    installer.put("bin/kqtime", (path) => symlinkSync("../lib/kqtime/bin/kqtime", path));
+    installer.file("include/kqtime.h", from("c/kqtime.h"), 0o644);
+    installer.file("lib/libkqtime.so", from("build/libkqtime.so"), 0o755);
+    installer.file("lib/libkqtime-preload.so", from("build/libkqtime-preload.so"), 0o755);
+    installer.put("lib/pkgconfig/kqtime.pc", (path) => {
+      writeFileSync(path, pkgConfig(prefix), { mode: 0o644 });
+      chmodSync(path, 0o644);
+    });
+  } finally {
+    installer.clean();
+  }
+  console.log(`installed${debug ? " (debug build)" : ""}:
+${installer.installed.map((path) => `  ${path}`).join("\n")}
+
+build a program:  CFLAGS="-I${prefix}/include" LDFLAGS="-L${prefix}/lib" LIBS="-lkqtime" ./configure
+and run it:       sudo LD_LIBRARY_PATH=${prefix}/lib LD_PRELOAD=${prefix}/lib/libkqtime-preload.so ./program`);
+}
+
+/** Returns the exit code. */
+export function main(argv: readonly string[]): number {
+  try {
+    install(parse(argv));
+    return 0;
+  } catch (error) {
+    const { code, syscall, path } = error as NodeJS.ErrnoException;
+    if (error instanceof InstallError) {
+      console.error(`install-native: ${error.message}`);
+    } else if (code !== undefined) {
+      const remedy = code === "EACCES" || code === "EROFS" ? ": choose another --prefix, or use sudo" : "";
+      console.error(`install-native: ${syscall ?? "install"} ${path ?? ""} failed (${code})${remedy}`);
+    } else {
+      throw error;
+    }
+    return 1;
+  }
+}
