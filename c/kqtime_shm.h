@@ -30,7 +30,7 @@
 #define KQ_TAG_BYTES 16u
 
 /* Environment of a measured process. */
-#define KQ_ENV_SOCKET "KQTIME_SESSION" /* path of the collector's SOCK_SEQPACKET socket */
+#define KQ_ENV_SOCKET "KQTIME_SESSION" /* path of the collector's SOCK_STREAM socket */
 #define KQ_ENV_TOKEN "KQTIME_TOKEN"    /* 32 hex digits, sent back in kq_message */
 #define KQ_ENV_SLOTS "KQTIME_SLOTS"    /* slots of each ring, a power of two */
 

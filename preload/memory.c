@@ -93,7 +93,9 @@ static long open_memory(uint64_t bytes) {
 }
 
 long kq_collector_open(int tries) {
-  long fd = KQ_SYS(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  /* A stream, because Tor's sandbox allows no SOCK_SEQPACKET. What is sent by one call comes out
+     by one: there is one message a connection. */
+  long fd = KQ_SYS(SYS_socket, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) {
     return fd;
   }

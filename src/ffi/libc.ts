@@ -1,4 +1,4 @@
-// The few libc calls that Bun has no own for: a listening SOCK_SEQPACKET socket that receives
+// The few libc calls that Bun has no own for: a listening Unix socket that receives
 // descriptors, shared mappings with an explicit end, and signals without an exception.
 //
 // Source: unix(7), cmsg(3), memfd_create(2), mmap(2). Structures are those of 64-bit Linux.
@@ -9,7 +9,7 @@ import { KQTimeError } from "../errors.ts";
 import { openLibrary } from "./library.ts";
 
 const AF_UNIX = 1;
-const SOCK_SEQPACKET_NONBLOCK_CLOEXEC = 5 | 0o4000 | 0o2000000;
+const SOCK_STREAM_NONBLOCK_CLOEXEC = 1 | 0o4000 | 0o2000000;
 const SOCK_NONBLOCK_CLOEXEC = 0o4000 | 0o2000000;
 const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
@@ -145,7 +145,10 @@ export interface Received {
   readonly connection: number;
 }
 
-/** A listening `SOCK_SEQPACKET` socket at a path, from which messages with a descriptor are read. */
+/**
+ * A listening Unix socket at a path, from which messages with a descriptor are read, one a
+ * connection. A stream socket, since sandboxes (Tor's) allow no other kind to connect with.
+ */
 export class MessageListener {
   readonly #fd: number;
   #closed = false;
@@ -174,7 +177,7 @@ export class MessageListener {
     const address = new Uint8Array(new ArrayBuffer(2 + SUN_PATH_BYTES));
     address[0] = AF_UNIX;
     address.set(name, 2);
-    this.#fd = libc().socket(AF_UNIX, SOCK_SEQPACKET_NONBLOCK_CLOEXEC, 0);
+    this.#fd = libc().socket(AF_UNIX, SOCK_STREAM_NONBLOCK_CLOEXEC, 0);
     if (this.#fd < 0) throw failed("socket", path);
     if (libc().bind(this.#fd, address, 2 + name.length + 1) !== 0) throw failed("bind", path);
     if (libc().listen(this.#fd, BACKLOG) !== 0) throw failed("listen", path);

@@ -8,6 +8,11 @@
 #include <dirent.h>
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -575,6 +580,46 @@ static void two(void) {
   kqtime_free(b);
 }
 
+/* Denies, with EPERM, what Tor's sandbox denies of what the libraries would like to do. */
+static void close_sandbox(void) {
+#define DENY(number) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 1, 0), BPF_JUMP(BPF_JMP | BPF_JA, 1, 0, 0), \
+                     BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM)
+  struct sock_filter filter[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+      DENY(SYS_openat), DENY(SYS_ppoll), DENY(SYS_memfd_create), DENY(SYS_ftruncate),
+      DENY(SYS_getpeername), DENY(SYS_ioctl), DENY(SYS_rt_sigprocmask), DENY(SYS_getppid),
+      DENY(SYS_socketpair), DENY(SYS_clock_nanosleep), DENY(SYS_execve), DENY(SYS_getsockopt),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 3),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
+  CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+  CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+  CHECK(open("/dev/null", O_RDONLY) == -1 && errno == EPERM);
+}
+
+static void sandboxed(void) {
+  KQTime *kqtime = new_measurement();
+  struct pair p = make_pair();
+  move(&p, 1);
+  int idle = socket(AF_INET, SOCK_STREAM, 0);
+  close_sandbox();
+  kqtime_register(kqtime, p.client, "in a sandbox");
+  move(&p, 2);
+  kqtime_register(kqtime, idle, "early");
+  int server = connect_to(&p, idle, 0);
+  CHECK(send(idle, bytes, 3, 0) == 3);
+  take(server, 3);
+  kqtime_deregister(kqtime, p.client);
+  move(&p, 4);
+  kqtime_free(kqtime);
+  TELL("freed\n");
+  CHECK(kqtime_new(log_path, 1, 1, 1) == NULL);
+}
+
 int main(int count, char **arguments) {
   static const struct {
     const char *name;
@@ -586,7 +631,7 @@ int main(int count, char **arguments) {
       {"rounds", rounds},     {"waits", waits},     {"holds", holds},
       {"leaves", leaves},     {"forks", forks},     {"daemonises", daemonises},
       {"threads", threads},   {"overflows", overflows}, {"frees", frees},
-      {"survives", survives}, {"two", two},
+      {"survives", survives}, {"two", two},   {"sandboxed", sandboxed},
   };
   if (count < 3) {
     return 2;

@@ -51,8 +51,14 @@ describe.skipIf(!canCompile)("the C API and its collector", () => {
   });
 
   test("what a collector must not get from the program, it does not get", async () => {
-    const env = { NODE_CHANNEL_FD: "3", BUN_INSPECT: "x", KQTIME_BUN: "/b", KQTIME_TOKEN: "t", CAPI_REALTIME: process.getuid?.() === 0 ? "1" : undefined };
-    const held = new Running(bench.command("holds"), { cwd: bench.folder, env: bench.environment({ env }), stdin: "x" });
+    rmSync(bench.seen, { force: true });
+    const env = {
+      NODE_CHANNEL_FD: "3", BUN_INSPECT: "x", KQTIME_BUN: "/b", KQTIME_TOKEN: "t",
+      CAPI_REALTIME: process.getuid?.() === 0 ? "1" : undefined,
+    };
+    const held = new Running(bench.command("holds"), {
+      cwd: bench.folder, env: bench.environment({ env }), stdin: "x",
+    });
     await held.success();
     const [start] = (await bench.ended()).starts;
     const { "": _, "3": status, ...rest } = start!.fds;
@@ -300,6 +306,16 @@ describe.skipIf(!canCompile)("the C API and its collector", () => {
     const seen = await bench.ended();
     expect(seen.requests.map(({ type }) => type)).toEqual([OPEN, FREE]);
     expect(measured(seen.records)).toContain("OUT 0+8 later");
+  });
+
+  test("in a sandbox like Tor's sockets are registered, and the measurement ends", async () => {
+    rmSync(bench.log, { force: true });
+    const ran = bench.run("sandboxed");
+    expect(ran).toMatchObject({ code: 0, stdout: "freed\n" });
+    expect(ran.stderr).toMatch(NOT_MEASURED);
+    const seen = await bench.ended();
+    expect(measured(seen.records)).toEqual(["OUT 1+2 in a sandbox", "OUT 0+3 early"]);
+    expect(seen.requests.map(({ type }) => type)).toEqual([OPEN, FREE]);
   });
 
   test("a full ring is waited for a tenth of a second, and counted", async () => {

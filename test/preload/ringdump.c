@@ -70,7 +70,7 @@ int main(int count, char **arguments) {
   chmod(folder, 0711);
   struct sockaddr_un address = {.sun_family = AF_UNIX};
   snprintf(address.sun_path, sizeof address.sun_path, "%s/s", folder);
-  int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (bind(listener, (struct sockaddr *)&address, sizeof address) != 0 ||
       listen(listener, 128) != 0) {
     die("listen");
