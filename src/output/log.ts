@@ -126,7 +126,12 @@ export class Log {
       sink.close();
       throw error;
     }
-    return Log.#on(sink, encoder, path, options);
+    const log = Log.#on(sink, encoder, path, options);
+    // gzip takes an empty file for a damaged one, and a handle may be freed without a line.
+    if (encoder !== null && sink.fileBytes === 0) {
+      sink.write(encoder.output, encoder.encode(log.#text.bytes, 0), 0);
+    }
+    return log;
   }
 
   static #on(
