@@ -45,6 +45,9 @@
 #define LINE_MAX_BYTES 1024
 
 extern char **environ;
+/* libc's other name for clone: in front of this one no sanitizer stands, which would take the child
+   for a copy of this process. */
+extern int __clone(int (*function)(void *), void *stack, int flags, void *argument, ...);
 
 struct child {
   const char *path;
@@ -267,7 +270,7 @@ CHILD static int collector_main(void *argument) {
 
 CHILD static int between_main(void *argument) {
   struct child *child = argument;
-  if (clone(collector_main, child->stack + STACK_BYTES, CLONE_VM | CLONE_VFORK, child) < 0) {
+  if (__clone(collector_main, child->stack + STACK_BYTES, CLONE_VM | CLONE_VFORK, child) < 0) {
     child->error = errno;
   }
   KQ_SYS(SYS_exit_group, 0);
@@ -288,7 +291,7 @@ static int spawn(struct child *child) {
   int cancel;
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
   KQ_SYS(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, SIGNAL_SET_BYTES);
-  int pid = clone(between_main, stacks + 2 * STACK_BYTES, CLONE_VM | CLONE_VFORK, child);
+  int pid = __clone(between_main, stacks + 2 * STACK_BYTES, CLONE_VM | CLONE_VFORK, child);
   int error = pid < 0 ? errno : 0;
   if (pid > 0) {
     while (KQ_SYS(SYS_wait4, pid, NULL, __WCLONE, NULL) == -EINTR) {

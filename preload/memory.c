@@ -193,11 +193,13 @@ static long map_ring(struct kq_ring *ring, void *at, uint32_t entries, uint64_t 
     }
     return result;
   }
-  ring->header = header;
-  ring->slots = (struct kq_slot *)(address + KQ_HEADER_BYTES);
-  ring->mask = slots - 1;
+  if (at == NULL) {
+    ring->header = header;
+    ring->slots = (struct kq_slot *)(address + KQ_HEADER_BYTES);
+    ring->mask = slots - 1;
+  }
   uint32_t first = (FIRST_RESERVE_BYTES - KQ_HEADER_BYTES) / KQ_SLOT_BYTES;
-  ring->ready = first < slots ? first : slots;
+  __atomic_store_n(&ring->ready, first < slots ? first : slots, __ATOMIC_RELAXED);
   return 0;
 }
 

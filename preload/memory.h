@@ -29,8 +29,8 @@ void *kq_memory_private(uint64_t bytes);
 
 uint64_t kq_ring_bytes(uint32_t slots, uint32_t entries);
 
-/* Makes a ring, hands it over and fills *ring; no descriptor stays open. `at`: memory of the same
-   size to put it in place of, or NULL. table_id 0: the ring holds a table itself. 0 or -errno. */
+/* Makes a ring, hands it over and fills *ring; no descriptor stays open. `at`: where it was
+   before with the same size, or NULL. table_id 0: the ring holds a table itself. 0 or -errno. */
 long kq_ring_make(struct kq_ring *ring, void *at, uint32_t entries, uint64_t table_id, int tries);
 
 #endif

@@ -158,7 +158,9 @@ bool kq_fd_outdated(uint64_t word) {
 void kq_table_start(uint64_t *map, uint32_t limit, uint32_t session) {
   __atomic_store_n(&session_bits, (session & SESSION_MASK) << SESSION_SHIFT, __ATOMIC_RELAXED);
   __atomic_store_n(&entries_ready, 0, __ATOMIC_RELAXED);
-  kq_fd_map = map;
+  if (kq_fd_map != map) {
+    kq_fd_map = map;
+  }
   /* Release pairs with kq_fd_look's acquire. */
   __atomic_store_n(&kq_fd_limit, limit, __ATOMIC_RELEASE);
 }

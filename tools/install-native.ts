@@ -8,7 +8,7 @@
 // What is made belongs to the owner of the folder that it is made in, also under sudo.
 
 import {
-  chmodSync, chownSync, constants, copyFileSync, cpSync, existsSync, lchownSync, lstatSync, mkdirSync,
+  chmodSync, constants, copyFileSync, cpSync, existsSync, lchownSync, lstatSync, mkdirSync,
   readdirSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync,
 } from "node:fs";
 import { homedir } from "node:os";
@@ -18,11 +18,13 @@ import { VERSION } from "../src/version.ts";
 const ROOT = resolve(import.meta.dir, "..");
 const USAGE = "usage: bun run install-native --prefix DIR [--debug]";
 
-/** What bin/kqtime needs, from the folder of the package. */
+/** What bin/kqtime needs, from the folder of the package, */
 const PACKAGE = [
   "bin/kqtime", "bunfig.toml", "kqtime.ts", "LICENSE", "package.json", "src", "tsconfig.json",
-  "node_modules/cac", "build/kqtime-launch", "build/libkqtime-preload.so",
+  "node_modules/cac",
 ];
+/** and from where the C parts were built. */
+const BUILT = ["kqtime-launch", "libkqtime-preload.so"];
 
 class InstallError extends Error {}
 
@@ -57,13 +59,13 @@ interface Owner {
   readonly gid: number;
 }
 
-/** Who owns what is made in a folder that may not be there yet; null: who makes it. */
+/** Who owns what is made in a folder that may not be there yet; null: who makes it, or root. */
 function ownerOf(folder: string): Owner | null {
   if (process.getuid?.() !== 0) return null;
   let at = folder;
   while (!existsSync(at)) at = dirname(at);
   const { uid, gid } = statSync(at);
-  return { uid, gid };
+  return uid === 0 ? null : { uid, gid };
 }
 
 class Installer {
@@ -82,7 +84,7 @@ class Installer {
     const path = join(this.#prefix, name);
     if (!existsSync(path)) {
       const first = mkdirSync(path, { recursive: true });
-      if (first !== undefined) this.#give(first);
+      if (first !== undefined) give(first, this.#owner);
     }
     return path;
   }
@@ -94,7 +96,7 @@ class Installer {
     this.#temporary.push(beside);
     rmSync(beside, { recursive: true, force: true });
     make(beside);
-    this.#give(beside);
+    give(beside, this.#owner);
     if (existsSync(path) && statSync(path).isDirectory()) {
       const old = `${path}.old${process.pid}`;
       this.#temporary.push(old);
@@ -115,42 +117,41 @@ class Installer {
   clean(): void {
     for (const path of this.#temporary) rmSync(path, { recursive: true, force: true });
   }
-
-  #give(path: string): void {
-    const owner = this.#owner;
-    if (owner === null) return;
-    const visit = (each: string): void => {
-      lchownSync(each, owner.uid, owner.gid);
-      if (!lstatSync(each).isDirectory()) return;
-      for (const name of readdirSync(each)) visit(join(each, name));
-    };
-    visit(path);
-  }
 }
 
-function build(debug: boolean): void {
+/** Gives what is in a folder to its owner. */
+function give(folder: string, owner: Owner | null): void {
+  if (owner === null) return;
+  lchownSync(folder, owner.uid, owner.gid);
+  if (!lstatSync(folder).isDirectory()) return;
+  for (const name of readdirSync(folder)) give(join(folder, name), owner);
+}
+
+/** Builds the C parts; returns their folder. */
+function build(debug: boolean): string {
+  const folder = process.env["KQTIME_BUILD_DIR"] ?? join(ROOT, debug ? "build/debug" : "build");
+  const owner = ownerOf(folder);
   const built = Bun.spawnSync(["sh", join(ROOT, "tools", "build-native.sh")], {
-    env: { ...process.env, KQTIME_DEBUG: debug ? "1" : "0" },
+    env: { ...process.env, KQTIME_BUILD_DIR: folder, KQTIME_DEBUG: debug ? "1" : "0" },
     stdout: "inherit",
     stderr: "inherit",
   });
   if (built.exitCode !== 0) throw new InstallError("the C parts could not be built");
-  const owner = ownerOf(ROOT);
-  if (owner === null || process.env["KQTIME_BUILD_DIR"] !== undefined) return;
-  const folder = join(ROOT, "build");
-  for (const name of ["", ...readdirSync(folder)]) chownSync(join(folder, name), owner.uid, owner.gid);
+  give(folder, owner);
+  return folder;
 }
 
 /** All that bin/kqtime needs, Bun included: found there first, also under sudo's short PATH. */
-function copyPackage(to: string): void {
-  for (const part of PACKAGE) {
-    const from = join(ROOT, part);
+function copyPackage(to: string, built: string): void {
+  const copy = (from: string, part: string): void => {
     if (!existsSync(from)) {
       throw new InstallError(`${from} is missing: run \`npm run setup\` in ${ROOT}`);
     }
     mkdirSync(dirname(join(to, part)), { recursive: true });
     cpSync(from, join(to, part), { recursive: true, dereference: true });
-  }
+  };
+  for (const part of PACKAGE) copy(join(ROOT, part), part);
+  for (const part of BUILT) copy(join(built, part), join("build", part));
   const bun = join(to, "node_modules", ".bin", "bun");
   mkdirSync(dirname(bun), { recursive: true });
   copyFileSync(process.execPath, bun, constants.COPYFILE_FICLONE);
@@ -184,15 +185,14 @@ Libs: -L\${libdir} -lkqtime
 
 function install({ prefix, debug }: Options): void {
   if (process.platform !== "linux") throw new InstallError("the C API is for Linux");
-  build(debug);
+  const built = build(debug);
   const installer = new Installer(prefix);
-  const from = (part: string): string => join(ROOT, part);
   try {
-    installer.put("lib/kqtime", copyPackage);
+    installer.put("lib/kqtime", (path) => copyPackage(path, built));
     installer.put("bin/kqtime", (path) => symlinkSync("../lib/kqtime/bin/kqtime", path));
-    installer.file("include/kqtime.h", from("c/kqtime.h"), 0o644);
-    installer.file("lib/libkqtime.so", from("build/libkqtime.so"), 0o755);
-    installer.file("lib/libkqtime-preload.so", from("build/libkqtime-preload.so"), 0o755);
+    installer.file("include/kqtime.h", join(ROOT, "c", "kqtime.h"), 0o644);
+    installer.file("lib/libkqtime.so", join(built, "libkqtime.so"), 0o755);
+    installer.file("lib/libkqtime-preload.so", join(built, "libkqtime-preload.so"), 0o755);
     installer.put("lib/pkgconfig/kqtime.pc", (path) => {
       writeFileSync(path, pkgConfig(prefix), { mode: 0o644 });
       chmodSync(path, 0o644);

@@ -55,7 +55,7 @@ export async function collect(options: CollectOptions): Promise<void> {
     await collector.run(() => {
       const nowMs = performance.now();
       if (rings.attached === 0) return nowMs - startMs > FIRST_RING_MS;
-      const freed = requests.opened > 0 && requests.handles === 0 && !requests.pending;
+      const freed = requests.asked > 0 && requests.handles === 0 && !requests.pending;
       return freed || rings.open === 0 || nowMs >= stopAtMs;
     });
     if (requests.handles > 0) {

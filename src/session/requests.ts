@@ -50,6 +50,8 @@ interface Waiting {
 export class Requests {
   /** Handles that were opened since the start. */
   opened = 0;
+  /** Handles that were asked for, refused ones too. */
+  asked = 0;
   readonly #parts: RequestParts;
   readonly #open = new Set<number>();
   #waiting: Waiting[] = [];
@@ -140,6 +142,7 @@ export class Requests {
   }
 
   #openHandle(connection: number, fd: number, flags: number, path: string): void {
+    this.asked++;
     const refuse = (why: string) => {
       this.#drop(fd);
       this.#reply(connection, -1, why);

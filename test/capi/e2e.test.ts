@@ -1,7 +1,7 @@
 // The C API with the collector that it is made for, on loopback in a network namespace of its own.
 
 import { afterAll, beforeAll, expect } from "bun:test";
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { OUT } from "../lib/calllog.ts";
 import { type KQTimeLog, readLog } from "../lib/kqlog.ts";
@@ -161,6 +161,21 @@ e2e("without the privilege to capture: NULL, one line, and the program runs", as
   expect(Number(ms)).toBeLessThan(1000);
   expect(ran.code).toBe(0);
   await noCollector();
+});
+
+e2e("a log that the collector refuses: NULL, one line, and no collector is left", async () => {
+  const log = join(bench.folder, "text.gz");
+  writeFileSync(log, "not compressed\n");
+  const child = Bun.spawn(bench.command("refused", options({ log })), {
+    cwd: bench.folder, env: bench.environment(options()), stdin: "pipe", stdout: "pipe", stderr: "pipe",
+  });
+  await child.stdout.getReader().read();
+  await noCollector();
+  child.stdin.write("x");
+  await child.stdin.end();
+  expect(await child.exited).toBe(0);
+  expect(await new Response(child.stderr).text()).toMatch(/^kqtime: not measured: [^\n]*no gzip file[^\n]*\n$/);
+  expect(readFileSync(log, "utf8")).toBe("not compressed\n");
 });
 
 e2e("forks: the child's free is not the parent's; a daemon's is its own", async () => {

@@ -461,8 +461,8 @@ static void daemonises(void) {
   _exit(0);
 }
 
-static KQTime *volatile shared;
-static volatile bool over;
+static _Atomic(KQTime *) shared;
+static _Atomic bool over;
 
 static void *use_socket(void *argument) {
   struct pair p = make_pair();
@@ -562,6 +562,12 @@ static void survives(void) {
   kqtime_free(kqtime);
 }
 
+/* Refused by the collector, which has nothing to do then. */
+static void refused(void) {
+  CHECK(kqtime_new(log_path, 1, 1, 1) == NULL);
+  ask_to_go_on("NULL");
+}
+
 /* Two measurements at once, of one process. */
 static void two(void) {
   KQTime *a = new_measurement();
@@ -631,7 +637,7 @@ int main(int count, char **arguments) {
       {"rounds", rounds},     {"waits", waits},     {"holds", holds},
       {"leaves", leaves},     {"forks", forks},     {"daemonises", daemonises},
       {"threads", threads},   {"overflows", overflows}, {"frees", frees},
-      {"survives", survives}, {"two", two},   {"sandboxed", sandboxed},
+      {"survives", survives}, {"two", two}, {"refused", refused},   {"sandboxed", sandboxed},
   };
   if (count < 3) {
     return 2;

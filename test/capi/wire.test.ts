@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Running } from "../lib/process.ts";
+import { reason, testUnless } from "../lib/requires.ts";
 import { ENTRY, LOSS, STATE } from "../preload/ringdump.ts";
 import { Bench, canCompile, measured, ROOT } from "./bench.ts";
 
@@ -379,6 +380,30 @@ describe.skipIf(!canCompile)("the C API and its collector", () => {
     expect(changing.stdout).toBe("done\n");
     expect(changing.bad).toBe(0);
   }, 60_000);
+
+  const tsan = "-fsanitize=thread";
+  const noTsan = canCompile && Bun.spawnSync(
+    [process.env.CC ?? "cc", tsan, "-x", "c", "-o", "/dev/null", "-"],
+    { stdin: Buffer.from("int main(void) { return 0; }") },
+  ).exitCode !== 0;
+  testUnless(reason(noTsan && "needs libtsan"), "… without a data race in the library", async () => {
+    const folder = join(bench.folder, "tsan");
+    mkdirSync(folder);
+    const sources = ["libkqtime", "collector", "log_file"].map((name) => join(ROOT, "c", `${name}.c`));
+    const library = join(folder, "libkqtime.so");
+    const built = Bun.spawnSync([
+      process.env.CC ?? "cc", "-std=gnu11", "-O1", "-g", tsan, "-shared", "-fPIC", "-fvisibility=hidden",
+      `-Wl,--version-script=${join(ROOT, "c/exports.map")}`, "-Wl,-soname,libkqtime.so",
+      ...sources, "-o", library, "-ldl",
+    ]);
+    expect(built.stderr.toString()).toBe("");
+    const program = bench.compile("program", "tsan/program", tsan, "-g");
+    const seen = await bench.sees("threads", {
+      program,
+      env: { LD_LIBRARY_PATH: folder, CAPI_SLOTS: "65536", CAPI_CHANGING: "1" },
+    });
+    expect(seen.stdout).toBe("done\n");
+  }, 120_000);
 
   test("the header is C++ too", () => {
     if (Bun.which("c++") === null) return;
