@@ -1,0 +1,60 @@
+// Descriptors that are handed to the collector, and that node:fs cannot make: a pipe whose ends
+// never block, and memory that reads like a file.
+//
+// Source: pipe(2), memfd_create(2), fcntl(2).
+
+import { type Library, type Pointer, toArrayBuffer } from "bun:ffi";
+import { KQTimeError } from "../errors.ts";
+import { openLibrary } from "./library.ts";
+
+const O_CLOEXEC_NONBLOCK = 0o2000000 | 0o4000;
+const F_SETPIPE_SZ = 1031;
+const MFD_CLOEXEC = 1;
+
+const symbols = {
+  /** int ends[2], int flags → int */
+  pipe2: { args: ["buffer", "i32"], returns: "i32" },
+  /** int fd, int command, long argument → int */
+  fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
+  /** const char *name, unsigned int flags → int */
+  memfd_create: { args: ["cstring", "u32"], returns: "i32" },
+  /** → int * */
+  __errno_location: { args: [], returns: "ptr" },
+} as const;
+
+let loaded: Library<typeof symbols>["symbols"] | undefined;
+
+function libc(): Library<typeof symbols>["symbols"] {
+  loaded ??= openLibrary({
+    name: "libc",
+    environment: "KQTIME_LIBC",
+    sonames: ["libc.so.6"],
+    symbols,
+    packages: { apt: "libc6", dnf: "glibc" },
+  }).symbols;
+  return loaded;
+}
+
+function failed(op: string): KQTimeError {
+  const errno = new Int32Array(toArrayBuffer(libc().__errno_location() as Pointer, 0, 4))[0]!;
+  return new KQTimeError("E_LIBC", op, `${op} failed (errno ${errno}): raise \`ulimit -n\`?`);
+}
+
+/**
+ * Both ends of a pipe, the caller's to close. Its room is `bytes` where the kernel grants that to
+ * this user, else what pipes have (pipe-user-pages-soft).
+ * @throws KQTimeError `E_LIBC`
+ */
+export function makePipe(bytes: number): { readonly read: number; readonly write: number } {
+  const ends = new Int32Array(new ArrayBuffer(8));
+  if (libc().pipe2(new Uint8Array(ends.buffer), O_CLOEXEC_NONBLOCK) !== 0) throw failed("pipe2");
+  libc().fcntl(ends[1]!, F_SETPIPE_SZ, bytes);
+  return { read: ends[0]!, write: ends[1]! };
+}
+
+/** Memory as a file, the caller's to close. @throws KQTimeError `E_LIBC` */
+export function makeMemory(name: string): number {
+  const fd = libc().memfd_create(name, MFD_CLOEXEC);
+  if (fd < 0) throw failed("memfd_create");
+  return fd;
+}
