@@ -2,10 +2,10 @@
 // preload libraries. It says on descriptor 3 whether it captures, and how to join it.
 
 import { spawn } from "node:child_process";
-import { accessSync, constants } from "node:fs";
+import { accessSync, closeSync, constants } from "node:fs";
 import { basename, join } from "node:path";
-import type { Readable } from "node:stream";
 import { KQTimeError } from "../errors.ts";
+import { makePipe } from "../ffi/descriptors.ts";
 import { Env } from "../ring/layout.ts";
 import { ROOT } from "../session/paths.ts";
 
@@ -32,47 +32,48 @@ export async function startCollector(options: CollectorOptions): Promise<Collect
   const words = ["collect"];
   if (options.interface !== undefined) words.push("--interface", options.interface);
   if (options.filter !== undefined) words.push("--filter", options.filter);
-  const child = spawn(program, words, {
-    cwd: "/",
-    env: collectorEnvironment(program),
-    stdio: ["ignore", "ignore", "ignore", "pipe"],
-    detached: true,
-  });
-  // It outlives this program by what it takes to end the log well.
-  child.unref();
-  const status = child.stdio[3] as Readable;
-  const failed = (text: string): KQTimeError =>
-    new KQTimeError("E_COLLECTOR", "collect", `the collector cannot be started: ${text}`);
-  return new Promise((resolve, reject) => {
-    let said = "";
-    const fail = (error: KQTimeError): void => {
-      clearTimeout(timer);
-      status.destroy();
-      reject(error);
-    };
-    const timer = setTimeout(() => {
-      child.kill("SIGKILL");
-      fail(failed(`${program} has said nothing for ${START_MS / 1000} s`));
-    }, START_MS);
-    child.once("error", (error) => fail(failed(`${program}: ${error.message}`)));
-    status.on("data", (chunk: Buffer) => {
-      said += chunk.toString();
-      if (said.length < STATUS_MAX && !said.endsWith("\n")) return;
-      const ready = READY.exec(said);
-      if (ready === null) {
-        fail(failed(said.replace(/^error /, "").trim()));
-        return;
-      }
-      clearTimeout(timer);
-      status.destroy();
-      resolve({ slots: Number(ready[2]), token: ready[3]!, socket: ready[4]! });
+  const pipe = makePipe(STATUS_MAX);
+  let failure: Error | null = null;
+  try {
+    const child = spawn(program, words, {
+      cwd: "/",
+      env: collectorEnvironment(program),
+      stdio: ["ignore", "ignore", "ignore", pipe.write],
+      detached: true,
     });
-    status.once("end", () => {
-      if (!said.endsWith("\n")) {
-        fail(failed(`${program} ended without a word; \`kqtime doctor\` tells what is missing`));
-      }
-    });
-  });
+    child.once("error", (error) => (failure = error));
+    // It outlives this program by what it takes to end the log well.
+    child.unref();
+    // Ends a collector that hangs; one that has spoken is left alone.
+    const timer = setTimeout(() => child.kill("SIGKILL"), START_MS);
+    closeSync(pipe.write);
+    const said = await readAll(pipe.read);
+    clearTimeout(timer);
+    const ready = READY.exec(said);
+    if (ready !== null) return { slots: Number(ready[2]), token: ready[3]!, socket: ready[4]! };
+    const why = said.replace(/^error /, "").trim();
+    throw cannotStart(why === "" ? `${program}: ${reasonOf(failure)}` : why, failure);
+  } finally {
+    closeSync(pipe.read);
+  }
+}
+
+function reasonOf(failure: Error | null): string {
+  if (failure !== null) return failure.message;
+  return "it ended without a word; `kqtime doctor` tells what is missing";
+}
+
+function cannotStart(why: string, cause: unknown = undefined): KQTimeError {
+  const text = `the collector cannot be started: ${why}`;
+  return new KQTimeError("E_COLLECTOR", "collect", text, undefined, { cause });
+}
+
+/** What is written into a pipe until its other end is closed. */
+async function readAll(fd: number): Promise<string> {
+  const decoder = new TextDecoder();
+  let text = "";
+  for await (const chunk of Bun.file(fd).stream()) text += decoder.decode(chunk, { stream: true });
+  return text;
 }
 
 /**
@@ -86,11 +87,9 @@ function findCollector(): string {
   if (isProgram(own)) return own;
   const found = Bun.which("kqtime");
   if (found !== null) return found;
-  throw new KQTimeError(
-    "E_COLLECTOR",
-    "collect",
-    `there is no collector at ${own}, and no kqtime in PATH: set KQTIME_COLLECTOR to bin/kqtime of ` +
-      "the kqtime package",
+  throw cannotStart(
+    `${own} is not there, and no kqtime in PATH: set KQTIME_COLLECTOR to bin/kqtime of the kqtime ` +
+      "package",
   );
 }
 

@@ -37,6 +37,7 @@ export class Samples implements AsyncIterableIterator<Sample, undefined> {
   #source: SampleSource | null = null;
   #ended = false;
   #failure: { readonly error: unknown } | null = null;
+  readonly #onEnd: () => void;
   #closing: Promise<void> | null = null;
   #linesLost = 0;
 
@@ -45,7 +46,9 @@ export class Samples implements AsyncIterableIterator<Sample, undefined> {
     /** Samples kept at the most. */
     readonly capacity: number,
     source: Promise<SampleSource>,
+    onEnd: () => void,
   ) {
+    this.#onEnd = onEnd;
     this.opened = source.then((opened) => {
       this.#source = opened;
       void this.#read(opened);
@@ -167,6 +170,7 @@ export class Samples implements AsyncIterableIterator<Sample, undefined> {
   #end(failure: { readonly error: unknown } | null): void {
     if (this.#ended) return;
     this.#ended = true;
+    this.#onEnd();
     const [first, ...others] = this.#waiters;
     this.#waiters = [];
     if (failure === null || first === undefined) this.#failure = failure;

@@ -74,6 +74,8 @@ export function withSession<T>(
 
 /** Gives up a handle's hold, after `free`, whether that works or not. */
 export async function endSession(preload: Preload, free: () => Promise<void>): Promise<void> {
+  // An open that is under way gets its handle first: without one, the collector would end.
+  for (let seen: unknown = null; seen !== turn; ) await (seen = turn);
   closing++;
   try {
     await free();
