@@ -120,13 +120,13 @@ export function checkNative(): Check {
   const name = "native build";
   let preload: string;
   try {
-    ({ preload } = nativeParts());
+    ({ preload } = nativeParts({ build: false }));
   } catch (error) {
     const compiler = "it needs a C compiler: apt install gcc libc6-dev; dnf install gcc glibc-devel";
     return missing(name, words(error), compiler);
   }
   const failure = tryPreload(preload);
-  if (failure !== "") return missing(name, failure, `npm run setup in ${ROOT}`);
+  if (failure !== "") return missing(name, failure, `${ROOT}/bin/kqtime setup`);
   // Under sudo the command runs as the user who called it, and must be able to read the library.
   const { SUDO_UID: uid, SUDO_GID: gid, SUDO_USER: user } = process.env;
   if (process.getuid?.() === 0 && uid !== undefined && gid !== undefined && uid !== "0") {

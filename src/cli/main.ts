@@ -179,6 +179,12 @@ function declare(cli: CAC): Map<string, Action> {
     return ExitCode.Ok;
   });
 
+  cli.command("setup", "Build the C parts now, instead of at their first use");
+  actions.set("setup", async () => {
+    const { setup } = await import("./setup.ts");
+    return setup();
+  });
+
   cli.command("doctor", "Tell what is missing on this machine, and how to get it");
   actions.set("doctor", async () => {
     const { doctor } = await import("./doctor.ts");

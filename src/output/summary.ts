@@ -49,6 +49,7 @@ type BasicLoss =
   | "badPackets"
   | "logLines";
 
+/** @internal */
 export interface SocketInput {
   sock: number;
   pid: number;
@@ -64,6 +65,7 @@ export interface SocketInput {
 
 export type Direction = "in" | "out" | "both";
 
+/** @internal */
 export interface SummaryInput {
   version: string;
   command: string[];
@@ -220,7 +222,10 @@ function imbalance(label: string, where: string, stats: DirectionStats): string 
   return `the books of ${label}, ${where}, do not balance: ${what}; do not trust these figures`;
 }
 
-/** Builds the summary. The totals are the merge of the labels. */
+/**
+ * Builds the summary. The totals are the merge of the labels.
+ * @internal
+ */
 export function buildSummary(input: SummaryInput): Summary {
   const labels = Array.from(input.labels, (entry) => ({ ...entry, label: labelText(entry.label) }));
   // A fixed order, also for the sums: the same books give the same summary, from memory or a log.

@@ -3,6 +3,7 @@
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { KQTimeError } from "../errors.ts";
+import { buildNative } from "./native-build.ts";
 
 /** The package's own folder. */
 export const ROOT = resolve(import.meta.dir, "../..");
@@ -12,18 +13,23 @@ export interface NativeParts {
   readonly launcher: string;
 }
 
-/** @throws KQTimeError `E_NATIVE` if they are not built, or lie where LD_PRELOAD cannot name them */
-export function nativeParts(): NativeParts {
+/**
+ * Where they are. Those of this package are built if they are not there, unless `build` is false.
+ * @throws KQTimeError `E_NATIVE` if they cannot be built, or lie where LD_PRELOAD cannot name them
+ */
+export function nativeParts({ build = true } = {}): NativeParts {
   const preload = process.env.KQTIME_PRELOAD ?? join(ROOT, "build", "libkqtime-preload.so");
   const launcher = process.env.KQTIME_LAUNCHER ?? join(ROOT, "build", "kqtime-launch");
   for (const path of [preload, launcher]) {
-    if (!existsSync(path)) {
-      throw new KQTimeError(
-        "E_NATIVE",
-        "open",
-        `${path} is not built: run \`npm run setup\` in ${ROOT}`,
-      );
-    }
+    if (existsSync(path)) continue;
+    if (build && path.startsWith(join(ROOT, "build"))) buildNative(ROOT);
+    if (existsSync(path)) continue;
+    throw new KQTimeError(
+      "E_NATIVE",
+      "open",
+      `${path} is not built: run \`${join(ROOT, "bin", "kqtime")} setup\` ` +
+        `(in a checkout: \`npm run setup\` in ${ROOT})`,
+    );
   }
   // ld.so(8): the list is separated by spaces or colons, and there is no escape.
   if (/[\s:]/.test(preload)) {

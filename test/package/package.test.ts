@@ -1,0 +1,162 @@
+// What is published works where nothing of this checkout is: the main job, the API, the types.
+
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { type Summary } from "../../src/output/summary.ts";
+import { ROOT } from "../lib/kqtime.ts";
+import { enter, makeNamespace } from "../lib/network.ts";
+import { needsNamespaces } from "../lib/privilege.ts";
+import { Scope } from "../lib/process.ts";
+import { lacks, reason, testUnless } from "../lib/requires.ts";
+import { install, pack, type Packed } from "./package.ts";
+
+const noNpm = reason(lacks("npm"));
+const BODY_BYTES = 100_000;
+
+let scope: Scope;
+let packed: Packed;
+let folder: string;
+
+beforeAll(async () => {
+  scope = new Scope();
+  if (noNpm !== null) return;
+  packed = await pack(scope);
+  folder = await install(scope, packed);
+}, 60_000);
+
+afterAll(() => scope.end());
+
+function write(name: string, text: string): string {
+  const path = join(folder, name);
+  writeFileSync(path, text);
+  return path;
+}
+
+testUnless(noNpm, "the tarball holds what is needed, and nothing else", () => {
+  const { files } = packed;
+  const folders = new Set(files.map((path) => path.replace(/\/[^/]*$/, "").replace(/^[^/]*\..*$/, "")));
+  for (const name of ["bin", "c", "docs", "preload", "src/api", "src/cli", "types/api"]) {
+    expect(folders).toContain(name);
+  }
+  const expected =
+    /^(bin\/kqtime|(c|preload)\/[\w.]+\.([chS]|map|h|pc\.in)|docs\/[\w.-]+\.(md|json)|examples\/[\w./-]+|src\/[\w/-]+\.ts|types\/[\w/-]+\.d\.ts|tools\/build-native\.sh|kqtime\.ts|package\.json|bunfig\.toml|tsconfig\.json|README\.md|CHANGELOG\.md|LICENSE)$/;
+  expect(files.filter((path) => !expected.test(path))).toEqual([]);
+  expect(files.filter((path) => /test|node_modules|\.log|\.gz$|\.so$/.test(path))).toEqual([]);
+  for (const path of ["LICENSE", "README.md", "types/api/index.d.ts", "docs/summary.schema.json"]) {
+    expect(files).toContain(path);
+  }
+});
+
+needsNamespaces("kqtime run builds its C parts and measures", async () => {
+  const prefix = enter(await makeNamespace(scope, "p"));
+  const server = write(
+    "server.ts",
+    `const server = Bun.serve({ port: 0, hostname: "127.0.0.1",
+       fetch: () => new Response(new Uint8Array(${BODY_BYTES})) });
+     console.log("port", server.port);`,
+  );
+  const serving = scope.start([process.execPath, server], { prefix, cwd: folder });
+  const [, port] = await serving.says(/port (\d+)/);
+  const native = join(folder, "node_modules", "kqtime", "build", "libkqtime-preload.so");
+  expect(existsSync(native)).toBe(false);
+  const url = `http://127.0.0.1:${port}/`;
+  await scope.run(
+    [
+      join(folder, "node_modules", ".bin", "kqtime"), "run", "--quiet", "--log", "curl.log",
+      "--json", "curl.json", "--", "curl", "-s", "-o", "body", url,
+    ],
+    { prefix, cwd: folder },
+  );
+  expect(existsSync(native)).toBe(true);
+  expect(readFileSync(join(folder, "body")).length).toBe(BODY_BYTES);
+  const summary = JSON.parse(readFileSync(join(folder, "curl.json"), "utf8")) as Summary;
+  const { out, in: inbound } = summary.directions;
+  expect([out.coverage, inbound.coverage]).toEqual([1, 1]);
+  expect(inbound.bytesMatched).toBeGreaterThan(BODY_BYTES);
+  expect(summary.labels.map(({ label }) => label)).toEqual([`out:${port}`]);
+  const log = readFileSync(join(folder, "curl.log"), "utf8");
+  expect(log).toMatch(new RegExp(`^KQTIME-IN;.*rport=${port};out:${port};$`, "m"));
+}, { programs: ["npm", "curl", "cc"] });
+
+testUnless(noNpm, "the API is there, and says how to start a program that uses it", async () => {
+  const program = write(
+    "api.ts",
+    `import { KQTime, KQTimeError } from "kqtime";
+     import schema from "kqtime/summary.schema.json";
+     console.log(schema.type);
+     try {
+       await using kq = await KQTime.open({ log: "api.log" });
+       kq.register(1, "none");
+     } catch (error) {
+       console.log(error instanceof KQTimeError, error.code, error.message);
+     }`,
+  );
+  const { stdout } = await scope.run([process.execPath, program], { cwd: folder });
+  expect(stdout).toContain("object\n");
+  expect(stdout).toMatch(/^true E_NOT_PRELOADED .*kqtime run -- bun .*LD_PRELOAD=/m);
+  expect(existsSync(join(folder, "api.log"))).toBe(false);
+});
+
+const CONSUMER = `
+import { KQTime, KQTimeError, type Sample, type Summary } from "kqtime";
+import { connect } from "node:net";
+
+export async function measure(fd: number): Promise<number> {
+  await using kq = await KQTime.open({ log: "a.log.gz", inbound: true, outbound: false });
+  kq.register(fd, "name");
+  kq.register({ fd }, "name");
+  kq.register(connect(1), "name");
+  await kq.registerPort(80, "http");
+  await kq.registerPeer({ address: "::1", port: 1, family: "IPv6" }, "peer");
+  for await (const sample of kq) {
+    const either: Sample = sample;
+    if (either.kind === "call") console.log(either.waitNs.toFixed(0));
+    else console.log(either.reason.length);
+  }
+  const summary: Summary = await kq.snapshot();
+  // @ts-expect-error: a string is no descriptor
+  kq.register("7", "name");
+  // @ts-expect-error: there is no such option
+  await KQTime.open({ logs: "a" });
+  return summary.directions.out.callNs.p99 ?? 0;
+}
+export const isOurs = (error: unknown): boolean =>
+  error instanceof KQTimeError && error.code === "E_LOG" && error.exitCode === 125;
+`;
+
+for (const [resolution, module] of [["bundler", "esnext"], ["nodenext", "nodenext"]] as const) {
+  testUnless(noNpm, `types for a consumer with moduleResolution ${resolution}`, async () => {
+    write("consumer.ts", CONSUMER);
+    const types = join(ROOT, "node_modules", "@types");
+    const config = write(
+      `tsconfig.${resolution}.json`,
+      JSON.stringify({
+        compilerOptions: {
+          strict: true,
+          noEmit: true,
+          target: "es2022",
+          module,
+          moduleResolution: resolution,
+          lib: ["es2022", "dom"],
+          // All that our own sources would fail under.
+          noUncheckedIndexedAccess: true,
+          noPropertyAccessFromIndexSignature: true,
+          exactOptionalPropertyTypes: true,
+          skipLibCheck: resolution === "bundler",
+          typeRoots: [types],
+          types: ["node"],
+        },
+        files: ["consumer.ts"],
+      }),
+    );
+    const tsc = join(ROOT, "node_modules", ".bin", "tsc");
+    const exit = await scope.start([tsc, "-p", config], { cwd: folder }).exit();
+    expect(exit.stdout + exit.stderr).toBe("");
+    expect(exit.code).toBe(0);
+    const listed = await scope.run([tsc, "-p", config, "--listFilesOnly"], { cwd: folder });
+    const ours = listed.stdout.split("\n").filter((path) => path.includes("node_modules/kqtime/"));
+    expect(ours.length).toBeGreaterThan(0);
+    expect(ours.filter((path) => !path.endsWith(".d.ts"))).toEqual([]);
+  });
+}

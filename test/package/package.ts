@@ -1,0 +1,70 @@
+// The package as a stranger gets it: packed, and installed into an empty folder, without a network.
+// Its dependencies come from this checkout: cac as a copy, and in Bun's place the Bun that runs the
+// tests, under the same name.
+
+import { chmodSync, cpSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { ROOT } from "../lib/kqtime.ts";
+import type { Scope } from "../lib/process.ts";
+
+interface PackReport {
+  readonly filename: string;
+  readonly files: readonly { readonly path: string; readonly mode: number }[];
+}
+
+export interface Packed {
+  readonly tarball: string;
+  /** Paths within the package, sorted. */
+  readonly files: readonly string[];
+}
+
+/** Commands of npm that neither ask the network nor touch the user's own files. */
+function npmEnvironment(scope: Scope): Record<string, string | undefined> {
+  return {
+    ...process.env,
+    npm_config_cache: scope.path("npm-cache"),
+    npm_config_userconfig: scope.path("npmrc"),
+    npm_config_offline: "true",
+    npm_config_audit: "false",
+    npm_config_fund: "false",
+    npm_config_update_notifier: "false",
+  };
+}
+
+export async function pack(scope: Scope): Promise<Packed> {
+  const folder = scope.path("tarball");
+  mkdirSync(folder);
+  const words = ["npm", "pack", "--json", "--silent", "--pack-destination", folder];
+  const { stdout } = await scope.run(words, { cwd: ROOT, env: npmEnvironment(scope) });
+  const [report] = Object.values(JSON.parse(stdout) as Record<string, PackReport>);
+  const [filename] = readdirSync(folder);
+  return {
+    tarball: join(folder, filename!),
+    files: report!.files.map(({ path }) => path).sort(),
+  };
+}
+
+/** Installs it into a new folder. Returns the folder; the package is in its node_modules. */
+export async function install(scope: Scope, { tarball }: Packed): Promise<string> {
+  const folder = scope.path("project");
+  const local = scope.path("local");
+  mkdirSync(folder);
+  cpSync(join(ROOT, "node_modules", "cac"), join(local, "cac"), { recursive: true });
+  const bun = join(local, "bun");
+  mkdirSync(bun, { recursive: true });
+  symlinkSync(process.execPath, join(bun, "bun"));
+  const manifest = { name: "bun", version: Bun.version, bin: { bun: "bun" } };
+  writeFileSync(join(bun, "package.json"), JSON.stringify(manifest));
+  const project = {
+    name: "project",
+    private: true,
+    type: "module",
+    dependencies: { kqtime: `file:${tarball}` },
+    overrides: { bun: `file:${bun}`, cac: `file:${join(local, "cac")}` },
+  };
+  writeFileSync(join(folder, "package.json"), JSON.stringify(project));
+  await scope.run(["npm", "install", "--silent"], { cwd: folder, env: npmEnvironment(scope) });
+  // The measured programs of another user pass through.
+  chmodSync(folder, 0o755);
+  return folder;
+}
