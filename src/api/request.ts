@@ -11,6 +11,8 @@ import { errorName } from "./errno.ts";
 const STEPS_MS = [0, 1, 1, 2, 2, 4, 4, 8];
 const STEP_MS = 10;
 const TIMEOUT_MS = 15_000;
+/** The collector's backlog is full. */
+const EAGAIN = 11;
 
 export interface Request {
   /** A value of `MessageType`. */
@@ -28,19 +30,20 @@ export interface Request {
  */
 export async function request(preload: Preload, what: string, asked: Request): Promise<Answer> {
   const { type, handle, flags = 0, fd = -1, text = "" } = asked;
-  const connection = preload.ask(type, handle, flags, fd, text);
-  if (connection < 0) throw noAnswer(what, -connection);
   const untilMs = performance.now() + TIMEOUT_MS;
+  let connection = -EAGAIN;
   for (let step = 0; ; step++) {
+    if (connection === -EAGAIN) connection = preload.ask(type, handle, flags, fd, text);
+    if (connection < 0 && connection !== -EAGAIN) throw noAnswer(what, -connection);
     await Bun.sleep(STEPS_MS[step] ?? STEP_MS);
-    const answer = preload.answer(connection);
+    const answer = connection < 0 ? null : preload.answer(connection);
     if (typeof answer === "number") throw noAnswer(what, answer);
     if (answer !== null) {
       if (answer.handle >= 0) return answer;
       throw new KQTimeError("E_REFUSED", what, `${what}: ${answer.text}`);
     }
     if (performance.now() < untilMs) continue;
-    closeSync(connection);
+    if (connection >= 0) closeSync(connection);
     const seconds = TIMEOUT_MS / 1000;
     throw new KQTimeError(
       "E_TIMEOUT",

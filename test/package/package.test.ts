@@ -1,6 +1,6 @@
 // What is published works where nothing of this checkout is: the main job, the API, the types.
 
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect } from "bun:test";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Summary } from "../../src/output/summary.ts";
