@@ -49,12 +49,24 @@ export class Handles {
     return measurement;
   }
 
-  /** Measures the sockets with these addresses for a handle, also those that come. */
+  /**
+   * Measures the sockets with these addresses for a handle, also those that come. A rule for the
+   * same addresses is replaced.
+   */
   addRule(handle: number, rule: Rule): void {
     const measurement = this.#byNumber.get(handle);
     if (measurement === undefined) return;
-    measurement.rules.push(rule);
-    for (const connection of this.#live) this.#applyRules(connection, measurement);
+    const { rules } = measurement;
+    const at = rules.findIndex((one) => sameAddresses(one, rule));
+    const replaced = rules[at];
+    rules[at < 0 ? rules.length : at] = rule;
+    for (const connection of this.#live) {
+      const mine = connection.registrations.find((one) => one.measurement === measurement);
+      if (mine === undefined) this.#applyRules(connection, measurement);
+      else if (mine.rule !== null && mine.rule === replaced) {
+        this.#rename(connection, measurement, rule.name, rule);
+      }
+    }
   }
 
   /** Takes the rules for the same addresses back. */
