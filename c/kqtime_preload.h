@@ -3,7 +3,7 @@
  * start of the program, and asking the session's collector for something. Its functions are found
  * with dlsym, since a program that is not measured runs without the library.
  *
- * All are safe to call from any thread. None keeps a descriptor open.
+ * All are safe to call from any thread. None but kq_preload_ask keeps a descriptor open.
  */
 #ifndef KQTIME_PRELOAD_H
 #define KQTIME_PRELOAD_H
@@ -36,6 +36,14 @@ void kq_preload_leave(void);
    filled, its text NUL-terminated. */
 int kq_preload_request(uint32_t type, uint32_t handle, uint32_t flags, int fd, const char *text,
                        struct kq_reply *reply, int timeout_ms);
+
+/* The same without a wait, for a program that has an event loop: ask gives a connection (or an
+   errno, EAGAIN while the collector's backlog is full), and answer looks whether the reply is
+   there: EAGAIN if it is not; at 0, and at every other errno, the connection is closed. Who gives
+   up waiting closes it. */
+int kq_preload_ask(uint32_t type, uint32_t handle, uint32_t flags, int fd, const char *text,
+                   int *connection);
+int kq_preload_answer(int connection, struct kq_reply *reply);
 
 /* Measures the socket `fd` for `handle` from now on; a connection that is not made yet from its
    first byte. `name` is copied, NULL for none. 0, or an errno: EBADF, ENOTSOCK, EPROTONOSUPPORT,

@@ -59,8 +59,10 @@ static int take_reply(int from, struct kq_reply *reply, int64_t until_ms) {
   }
 }
 
-KQ_EXPORT int kq_preload_request(uint32_t type, uint32_t handle, uint32_t flags, int fd,
-                                 const char *text, struct kq_reply *reply, int timeout_ms) {
+/* Sends a message and leaves the connection in *to. `tries`: milliseconds to wait for a collector
+   whose backlog is full. 0 or an errno. */
+static int send_request(uint32_t type, uint32_t handle, uint32_t flags, int fd, const char *text,
+                        int tries, int *to) {
   if (kq_fd_limit == 0) {
     return ENOTCONN;
   }
@@ -71,7 +73,6 @@ KQ_EXPORT int kq_preload_request(uint32_t type, uint32_t handle, uint32_t flags,
   if (length > KQ_TEXT_MAX) {
     return EMSGSIZE;
   }
-  int64_t until_ms = monotonic_ms() + timeout_ms;
   if (__atomic_load_n(&kq_identity->state, __ATOMIC_ACQUIRE) == KQ_RING_INHERITED) {
     /* The collector is to know who asks. */
     kq_session_after_fork();
@@ -87,12 +88,42 @@ KQ_EXPORT int kq_preload_request(uint32_t type, uint32_t handle, uint32_t flags,
   if (length > 0) {
     memcpy(message.text, text, length);
   }
-  long to = kq_collector_open(timeout_ms > 0 ? timeout_ms : 1);
-  if (to < 0) {
-    return to == -EAGAIN ? ETIMEDOUT : (int)-to;
+  long opened = kq_collector_open(tries);
+  if (opened < 0) {
+    return (int)-opened;
   }
-  long sent = kq_collector_send((int)to, &message, fd);
-  int error = sent != 0 ? (int)-sent : take_reply((int)to, reply, until_ms);
+  long sent = kq_collector_send((int)opened, &message, fd);
+  if (sent != 0) {
+    KQ_SYS(SYS_close, opened);
+    return (int)-sent;
+  }
+  *to = (int)opened;
+  return 0;
+}
+
+KQ_EXPORT int kq_preload_request(uint32_t type, uint32_t handle, uint32_t flags, int fd,
+                                 const char *text, struct kq_reply *reply, int timeout_ms) {
+  int64_t until_ms = monotonic_ms() + timeout_ms;
+  int to;
+  int error = send_request(type, handle, flags, fd, text, timeout_ms > 0 ? timeout_ms : 1, &to);
+  if (error != 0) {
+    return error == EAGAIN ? ETIMEDOUT : error;
+  }
+  error = take_reply(to, reply, until_ms);
   KQ_SYS(SYS_close, to);
+  return error;
+}
+
+KQ_EXPORT int kq_preload_ask(uint32_t type, uint32_t handle, uint32_t flags, int fd,
+                             const char *text, int *connection) {
+  return send_request(type, handle, flags, fd, text, 1, connection);
+}
+
+KQ_EXPORT int kq_preload_answer(int connection, struct kq_reply *reply) {
+  int error = take_reply(connection, reply, 0);
+  if (error == ETIMEDOUT) {
+    return EAGAIN;
+  }
+  KQ_SYS(SYS_close, connection);
   return error;
 }
