@@ -24,6 +24,16 @@ const HANDLES_MOST = 1024;
 /** How long the end of a handle waits for bytes in send queues. */
 const DRAIN_MS = 1000;
 
+/**
+ * Those that are about calls which were made before: a rule too, which else would rename calls whose
+ * records were not read yet.
+ */
+const ANSWERED_LATER: readonly number[] = [
+  MessageType.Free,
+  MessageType.Snapshot,
+  MessageType.Rule,
+];
+
 /** What requests need of the session. */
 export interface RequestParts {
   readonly join: Join;
@@ -43,6 +53,8 @@ interface Waiting {
   readonly connection: number;
   /** Where the books go; -1: nowhere. */
   readonly fd: number;
+  readonly flags: number;
+  readonly text: string;
   readonly askedNs: number;
   readonly deadlineMs: number;
 }
@@ -85,13 +97,10 @@ export class Requests {
     } else if (!known) {
       this.#drop(fd);
       this.#reply(connection, -1, "the handle was freed already, or never opened");
-    } else if (type === MessageType.Rule) {
-      this.#drop(fd);
-      this.#rule(connection, handle, flags, text);
-    } else if (type === MessageType.Free || type === MessageType.Snapshot) {
+    } else if (ANSWERED_LATER.includes(type)) {
       const askedNs = this.#parts.nowNs();
       const deadlineMs = performance.now() + DRAIN_MS;
-      this.#waiting.push({ type, handle, connection, fd, askedNs, deadlineMs });
+      this.#waiting.push({ type, handle, connection, fd, flags, text, askedNs, deadlineMs });
     } else {
       this.#drop(fd);
       this.#reply(connection, -1, `a request of the unknown type ${type}`);
@@ -122,8 +131,13 @@ export class Requests {
     return type === MessageType.Free && this.#parts.join.engine.handles.isPending(handle);
   }
 
-  #finish({ type, handle, connection, fd }: Waiting): void {
+  #finish({ type, handle, connection, fd, flags, text }: Waiting): void {
     const { join, tape, nowNs } = this.#parts;
+    if (type === MessageType.Rule) {
+      this.#drop(fd);
+      this.#rule(connection, handle, flags, text);
+      return;
+    }
     if (type === MessageType.Snapshot) {
       const summary = join.snapshot(handle, this.#parts.end());
       const why = summary === null ? "the handle was freed" : writeWhole(fd, JSON.stringify(summary));
