@@ -5,7 +5,7 @@ export { KQTimeError } from "../errors.ts";
 export { KQTime } from "./kqtime.ts";
 export { Samples } from "./samples.ts";
 export type { OpenOptions, Peer, Registrable, SampleOptions } from "./options.ts";
-export type { DescriptorSocket, NodeSocket } from "./options.ts";
+export type { DescriptorHolder, StreamSocket } from "./options.ts";
 export type { CallSample, MissSample, Sample } from "./sample.ts";
 export type { Summary } from "../output/summary.ts";
 export type {

@@ -36,20 +36,19 @@ export interface SampleOptions {
   readonly capacity?: number | undefined;
 }
 
-/** What has a descriptor: sockets of `Bun.listen` and `Bun.connect`. */
-export interface DescriptorSocket {
+/** An object that tells its descriptor. */
+export interface DescriptorHolder {
   readonly fd: number;
 }
 
-/** What `node:net` and `node:tls` call a socket. */
-export interface NodeSocket {
-  readonly bytesRead: number;
+/** Sockets of `Bun.listen`, `Bun.connect`, `node:net` and `node:tls`. */
+export interface StreamSocket {
   readonly bytesWritten: number;
-  readonly connecting: boolean;
+  readonly localPort?: number | undefined;
 }
 
 /** A TCP socket: its descriptor, or what Bun and `node:net` give for one. */
-export type Registrable = number | DescriptorSocket | NodeSocket;
+export type Registrable = number | DescriptorHolder | StreamSocket;
 
 /** A remote end, as `server.requestIP(request)` gives it. */
 export interface Peer {

@@ -2,6 +2,7 @@
 // side; here they are parsed a chunk at a time, as far as somebody has room for them.
 
 import { closeSync } from "node:fs";
+import { KQTimeError } from "../errors.ts";
 import { isSample, parseSample, type Sample } from "./sample.ts";
 
 /** What stands behind an iterator: a handle of its own at the collector. */
@@ -72,7 +73,10 @@ export class Samples implements AsyncIterableIterator<Sample, undefined> {
     return this.#dropped + this.#linesLost;
   }
 
-  /** @throws KQTimeError as `KQTime.open` does, if the collector did not accept another reader */
+  /**
+   * @throws KQTimeError as `KQTime.open` does, if the collector did not accept another reader;
+   *   `E_COLLECTOR_GONE` if it has ended meanwhile
+   */
   next(): Promise<Next> {
     if (this.#head < this.#queue.length) {
       const value = this.#queue[this.#head++]!;
@@ -133,7 +137,7 @@ export class Samples implements AsyncIterableIterator<Sample, undefined> {
         if (this.#ended) break;
         rest = this.#take(rest + decoder.decode(chunk, { stream: true }));
       }
-      this.#end(null);
+      this.#end(this.#closing === null ? { error: gone() } : null);
     } catch (error) {
       this.#end({ error });
     } finally {
@@ -178,4 +182,12 @@ export class Samples implements AsyncIterableIterator<Sample, undefined> {
     else first?.reject(failure.error);
     for (const waiter of others) waiter.resolve(DONE);
   }
+}
+
+function gone(): KQTimeError {
+  return new KQTimeError(
+    "E_COLLECTOR_GONE",
+    "samples",
+    "samples: the collector has ended; close this handle and open a new one",
+  );
 }

@@ -1,0 +1,330 @@
+// Programs that use the API, one for each name; the last line of their output is JSON. They run in a
+// process of their own, because it is the start under the preload library that decides.
+//
+//     bun scenario.ts NAME FOLDER
+
+import { once } from "node:events";
+import { openSync, readdirSync, readFileSync } from "node:fs";
+import { connect as netConnect } from "node:net";
+import { join } from "node:path";
+import { KQTime, KQTimeError, type Sample } from "../../src/api/index.ts";
+
+const [name = "", folder = ""] = process.argv.slice(2);
+const path = (file: string) => join(folder, file);
+
+type Echoed = { socket: import("bun").Socket; exchange: (bytes: number) => Promise<void> };
+
+/** A server that sends back what it gets. */
+function echoServer() {
+  return Bun.listen({
+    hostname: "127.0.0.1",
+    port: 0,
+    socket: {
+      data(socket, chunk) {
+        socket.write(chunk);
+      },
+    },
+  });
+}
+
+/** A connection, and an exchange of so many bytes in one call each way (loopback, below 64 KiB). */
+async function connectTo(port: number, opened?: (fd: number) => void): Promise<Echoed> {
+  let missing = 0;
+  let wake = () => {};
+  const socket = await Bun.connect({
+    hostname: "127.0.0.1",
+    port,
+    socket: {
+      open: (socket) => opened?.((socket as unknown as { fd: number }).fd),
+      data: (_, chunk) => {
+        missing -= chunk.length;
+        if (missing === 0) wake();
+      },
+    },
+  });
+  const exchange = (bytes: number) => {
+    missing = bytes;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    wake = resolve;
+    socket.write(new Uint8Array(bytes).fill(bytes));
+    return promise;
+  };
+  return { socket, exchange };
+}
+
+async function failure(body: () => unknown): Promise<{ code: string; message: string }> {
+  try {
+    await body();
+  } catch (error) {
+    if (error instanceof KQTimeError) return { code: error.code, message: error.message };
+    return { code: "", message: String(error) };
+  }
+  return { code: "none", message: "" };
+}
+
+const bytesOf = async (kq: KQTime) =>
+  Object.fromEntries(
+    (await kq.snapshot()).labels.map(({ label, out, in: inbound }) => [
+      label,
+      [out.bytesCalled, out.bytesMatched, inbound.bytesCalled, inbound.bytesMatched],
+    ]),
+  );
+
+/** Processes that this one has started and that run, as the kernel lists them. */
+function collectors(): number[] {
+  const tasks = readdirSync(`/proc/${process.pid}/task`);
+  const children = tasks.map((task) =>
+    readFileSync(`/proc/${process.pid}/task/${task}/children`, "utf8"),
+  );
+  return children.join(" ").split(/\s+/).filter((pid) => pid !== "").map(Number);
+}
+
+const scenarios: Record<string, () => Promise<unknown>> = {
+  /** Which bytes count: those of calls between register and deregister. */
+  async registration() {
+    const server = echoServer();
+    await using kq = await KQTime.open({ log: path("registration.log") });
+    const { socket, exchange } = await connectTo(server.port);
+    await exchange(100);
+    kq.register(socket, "first");
+    await exchange(1000);
+    kq.register(socket, "second");
+    await exchange(20);
+    kq.deregister(socket);
+    await exchange(3);
+    kq.register((socket as unknown as { fd: number }).fd);
+    await exchange(50);
+    // Never registered: no effect.
+    kq.deregister((await connectTo(server.port)).socket);
+    return bytesOf(kq);
+  },
+
+  /** A descriptor that is used again is another socket. */
+  async reuse() {
+    const server = echoServer();
+    await using kq = await KQTime.open();
+    const fds: number[] = [];
+    for (let n = 0; n < 2; n++) {
+      const { socket, exchange } = await connectTo(server.port, (fd) => fds.push(fd));
+      if (n === 0) kq.register(socket, "once");
+      await exchange(500);
+      const closed = Promise.withResolvers<void>();
+      socket.reload({ socket: { close: () => closed.resolve(), data() {} } });
+      socket.end();
+      await closed.promise;
+    }
+    return { same: fds[0] === fds[1], bytes: await bytesOf(kq) };
+  },
+
+  /** node:net's sockets, and one that is registered before it is connected. */
+  async node() {
+    const server = echoServer();
+    await using kq = await KQTime.open();
+    const socket = netConnect(server.port, "127.0.0.1");
+    const early = await failure(() => kq.register(socket, "early"));
+    await once(socket, "connect");
+    kq.register(socket, "node");
+    socket.write(new Uint8Array(700));
+    await once(socket, "data");
+    const bytes = await bytesOf(kq);
+    socket.destroy();
+    const late = await failure(() => kq.register(socket, "late"));
+    return { early, bytes, late };
+  },
+
+  async peers() {
+    const seen: string[] = [];
+    await using kq = await KQTime.open();
+    const server = Bun.serve({
+      hostname: "127.0.0.1",
+      port: 0,
+      async fetch(request, self) {
+        const peer = self.requestIP(request);
+        const name = new URL(request.url).pathname.slice(1);
+        if (name.startsWith("stop")) await kq.deregisterPeer(peer);
+        else await kq.registerPeer(peer, name);
+        seen.push(`${peer?.family}`);
+        return new Response(new Uint8Array(1000));
+      },
+    });
+    const get = async (route: string) => {
+      await (await fetch(`http://127.0.0.1:${server.port}/${route}`)).arrayBuffer();
+    };
+    // One connection, kept alive: named, renamed, not measured.
+    await get("one");
+    const one = await bytesOf(kq);
+    await get("two");
+    await get("stop");
+    await get("stop-again");
+    const wrong = await failure(() => kq.registerPeer({ address: "host", port: 1 }, "x"));
+    const none = await failure(() => kq.registerPeer(null, "x"));
+    const all = await bytesOf(kq);
+    await server.stop(true);
+    return { seen, one, all, wrong, none };
+  },
+
+  async ports() {
+    const server = echoServer();
+    await using kq = await KQTime.open();
+    const before = await connectTo(server.port);
+    await before.exchange(10);
+    await kq.registerPort(server.port, "a");
+    await before.exchange(100);
+    const after = await connectTo(server.port);
+    await after.exchange(1000);
+    await kq.registerPort(server.port, "b");
+    await after.exchange(20);
+    await kq.deregisterPort(server.port);
+    await after.exchange(3);
+    await (await connectTo(server.port)).exchange(4);
+    return { bytes: await bytesOf(kq), wrong: await failure(() => kq.registerPort(0, "x")) };
+  },
+
+  /** Everything that samples tell, against the log. */
+  async samples() {
+    const server = echoServer();
+    const kq = await KQTime.open({ log: path("samples.log") });
+    const { socket, exchange } = await connectTo(server.port);
+    kq.register(socket, "a;b\nc");
+    const samples = kq.samples();
+    const second = kq.samples();
+    await Promise.all([samples.opened, second.opened]);
+    for (const bytes of [1, 20, 300, 4000]) await exchange(bytes);
+    const taken: Sample[] = [];
+    for await (const sample of samples) {
+      taken.push(sample);
+      if (taken.length === 3) break;
+    }
+    const ended = await samples.next();
+    const rest: Sample[] = [];
+    const reading = (async () => {
+      for await (const sample of second) rest.push(sample);
+    })();
+    await kq.close();
+    await reading;
+    return { taken, ended, rest, lost: [samples.dropped, await second.lost()] };
+  },
+
+  /** What a reader has no room for is counted. */
+  async overflow() {
+    const server = echoServer();
+    const kq = await KQTime.open({ inbound: false });
+    const { socket, exchange } = await connectTo(server.port);
+    kq.register(socket, "x");
+    const samples = kq.samples({ capacity: 10 });
+    await samples.opened;
+    for (let n = 0; n < 200; n++) await exchange(100);
+    await kq.close();
+    let taken = 0;
+    let inbound = 0;
+    for await (const sample of samples) {
+      taken++;
+      if (sample.direction === "in") inbound++;
+    }
+    const lost = await samples.lost();
+    return { taken, inbound, dropped: samples.dropped, lost };
+  },
+
+  /** Handles of their own, one after the other, and at once. */
+  async handles() {
+    const server = echoServer();
+    const [a, b] = await Promise.all([
+      KQTime.open({ log: path("a.log.gz") }),
+      KQTime.open({ log: path("b.log") }),
+    ]);
+    const together = collectors();
+    const { socket, exchange } = await connectTo(server.port);
+    a.register(socket, "to a");
+    b.register(socket, "to b");
+    await exchange(100);
+    // One that is opened while others are closed.
+    const [, c] = await Promise.all([a.close(), KQTime.open(), a.close()]);
+    const closed = await failure(() => a.register(socket, "x"));
+    const gone = await failure(() => a.snapshot());
+    c.register(socket, "to c");
+    await exchange(30);
+    const bytes = [await bytesOf(b), await bytesOf(c)];
+    await Promise.all([b.close(), c.close()]);
+    const d = await KQTime.open({ log: path("a.log.gz") });
+    const later = await connectTo(server.port);
+    d.register(later.socket, "to d");
+    await later.exchange(5);
+    bytes.push(await bytesOf(d));
+    await d.close();
+    return { together: together.length, closed, gone, bytes };
+  },
+
+  /** The longest time that the event loop did nothing else, ms. */
+  async lag() {
+    const server = echoServer();
+    let lag = 0;
+    let last = performance.now();
+    const timer = setInterval(() => {
+      const now = performance.now();
+      lag = Math.max(lag, now - last);
+      last = now;
+    }, 1);
+    const kq = await KQTime.open({ log: path("lag.log") });
+    const { socket, exchange } = await connectTo(server.port);
+    kq.register(socket, "x");
+    await exchange(1000);
+    await kq.snapshot();
+    const beganMs = performance.now();
+    await kq.close();
+    const closeMs = performance.now() - beganMs;
+    clearInterval(timer);
+    return { lag, closeMs };
+  },
+
+  async killed() {
+    const kq = await KQTime.open({ log: path("killed.log") });
+    const samples = kq.samples();
+    await samples.opened;
+    const [collector] = collectors();
+    process.kill(collector!, "SIGKILL");
+    const end = await failure(() => samples.next());
+    const snapshot = await failure(() => kq.snapshot());
+    const close = await failure(() => kq.close());
+    await using again = await KQTime.open();
+    return { end, snapshot, close, again: (await again.snapshot()).warnings };
+  },
+
+  async wrongSockets() {
+    await using kq = await KQTime.open();
+    const listener = echoServer();
+    const udp = await Bun.udpSocket({});
+    const closed = await connectTo(listener.port);
+    closed.socket.terminate();
+    const file = openSync("/dev/null", "r");
+    return {
+      listening: await failure(() => kq.register((listener as unknown as { fd: number }).fd, "x")),
+      server: await failure(() => kq.register(Bun.serve({ port: 0, fetch: () => new Response() }) as never, "x")),
+      negative: await failure(() => kq.register(-1, "x")),
+      text: await failure(() => kq.register("1" as never, "x")),
+      closed: await failure(() => kq.register(closed.socket, "x")),
+      unused: await failure(() => kq.register(999, "x")),
+      file: await failure(() => kq.register(file, "x")),
+      udp: await failure(() => kq.register((udp as unknown as { fd: number }).fd ?? -1, "x")),
+      capacity: await failure(() => kq.samples({ capacity: 0 })),
+    };
+  },
+
+  /** It is the caller's rights, options and machine that fail here. */
+  async open() {
+    const options = JSON.parse(process.env["OPTIONS"] ?? "{}") as object;
+    return failure(async () => (await KQTime.open(options)).close());
+  },
+
+  /** Ends without a word, with samples under way. */
+  async exit() {
+    const server = echoServer();
+    const kq = await KQTime.open({ log: path("exit.log.gz") });
+    const { socket, exchange } = await connectTo(server.port);
+    kq.register(socket, "x");
+    await exchange(1234);
+    return collectors();
+  },
+};
+
+console.log(JSON.stringify(await scenarios[name]!()));
+process.exit(0);
