@@ -2,7 +2,7 @@
 //
 //     bun tools/bench/main.ts [--quick] [--pairs N] [--seed N] [--json FILE] [bench…]
 //
-// Benches: hook, idle, throughput, memory; all of them without a name. What is compared takes
+// Benches: hook, idle, throughput, memory, service; all of them without a name. What is compared takes
 // turns in an order that the seed decides, and a ratio is of neighbours, so that what else the
 // machine does falls on both. Figures are medians with quartiles. Exits 1 if a target is missed.
 
@@ -13,6 +13,7 @@ import { benchHook } from "./hook.ts";
 import { benchIdle } from "./idle.ts";
 import { benchMemory } from "./memory.ts";
 import { Report } from "./report.ts";
+import { benchService } from "./service.ts";
 import { seeded } from "./stats.ts";
 import { benchThroughput } from "./throughput.ts";
 
@@ -21,8 +22,9 @@ const BENCHES: Record<string, (bench: Bench) => Promise<void>> = {
   idle: benchIdle,
   throughput: benchThroughput,
   memory: benchMemory,
+  service: benchService,
 };
-const PROGRAMS = ["ip", "nsenter", "iperf3", "tcpdump", ...(process.env.CC ? [] : ["cc"])];
+const PROGRAMS = ["ip", "nsenter", "iperf3", "tcpdump", "wrk", "curl", ...(process.env.CC ? [] : ["cc"])];
 
 class UsageError extends Error {}
 

@@ -1,0 +1,184 @@
+// What kqtime costs a Bun service: Bun.serve under wrk, in turns without kqtime (twice: how far these
+// two differ is the machine's noise), beside a tcpdump alone (the kernel's price of any packet tap),
+// under `kqtime run`, and measuring itself by the API. Two loads: as much as it can serve, and a
+// paced one that leaves it room, as a service has.
+
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { type Lab, withLab } from "../../test/lib/network.ts";
+import type { Running } from "../../test/lib/process.ts";
+import {
+  type Bench, type BenchSummary, gapsOf, kqtimeRun, lossOf, PRELOAD, readSummary, ROOT,
+} from "./bench.ts";
+import { shuffled, spread } from "./stats.ts";
+
+const WAYS = ["plain", "again", "tcpdump", "run", "api"] as const;
+type Way = (typeof WAYS)[number];
+const LOADS = ["saturated", "paced"] as const;
+type Load = (typeof LOADS)[number];
+
+const SERVICE = join(ROOT, "examples", "service");
+const PORT = "8080";
+const ADMIN_PORT = "8081";
+const RESPONSE_BYTES = 1000;
+/** Enough to keep one event loop busy; more would only queue. */
+const CONNECTIONS = 32;
+/**
+ * A connection asks again after 1 ms to this, evenly: some 6,000 requests a second. (After the same
+ * time always, all connections would ask at once.)
+ */
+const PAUSE_MOST_MS = 9;
+const MICRO_PER_MILLI = 1000;
+
+interface Served {
+  /** Milliseconds. */
+  readonly p50: number;
+  readonly p99: number;
+  /** Requests a second. */
+  readonly rate: number;
+}
+
+type Trial = Record<Load, Served>;
+
+/** wrk's own table rounds; here it prints what it has. */
+function script(pauseMostMs: number): string {
+  return `
+${pauseMostMs > 0 ? `function delay() return math.random(1, ${pauseMostMs}) end` : ""}
+function done(summary, latency)
+  local errors = summary.errors
+  io.write(string.format("served %d %d %d %d %d\\n", latency:percentile(50), latency:percentile(99),
+    summary.requests, summary.duration,
+    errors.connect + errors.read + errors.write + errors.status + errors.timeout))
+end
+`;
+}
+
+async function load(lab: Lab, name: Load, seconds: number): Promise<Served> {
+  const { scope, left, right } = lab;
+  const lua = scope.path(`${name}.lua`);
+  writeFileSync(lua, script(name === "paced" ? PAUSE_MOST_MS : 0));
+  const words = [
+    "wrk", "--threads", "1", "--connections", `${CONNECTIONS}`, "--duration", `${seconds}s`,
+    "--script", lua, `http://${left.v4}:${PORT}/bytes/${RESPONSE_BYTES}`,
+  ];
+  const { stdout } = await scope.run(words, { prefix: right.prefix });
+  const numbers = /^served (\d+) (\d+) (\d+) (\d+) (\d+)$/m.exec(stdout);
+  if (numbers === null) throw new Error(`wrk printed no figures: ${stdout}`);
+  const [p50 = 0, p99 = 0, requests = 0, durationUs = 1, errors = 0] = numbers.slice(1).map(Number);
+  if (errors > 0) throw new Error(`wrk counted ${errors} errors: ${stdout}`);
+  return {
+    p50: p50 / MICRO_PER_MILLI, p99: p99 / MICRO_PER_MILLI, rate: requests / (durationUs / 1e6),
+  };
+}
+
+function startService(lab: Lab, way: Way, json: string): Running {
+  const { scope, left } = lab;
+  const environment = { ...process.env, PORT, ADMIN_PORT, KQTIME_LOG: `${json}.log.gz` };
+  const bun = process.execPath;
+  const plain = [bun, join(SERVICE, "server.ts")];
+  const prefix = left.prefix;
+  if (way === "run") {
+    const log = ["--log", `${json}.log.gz`];
+    const [kqtime, run, ...rest] = kqtimeRun(json, plain);
+    return scope.start([kqtime!, run!, ...log, ...rest], { prefix, env: environment });
+  }
+  if (way === "api") {
+    const env = { ...environment, LD_PRELOAD: PRELOAD };
+    return scope.start([bun, join(SERVICE, "measured.ts")], { prefix, env });
+  }
+  return scope.start(plain, { prefix, env: environment });
+}
+
+async function startTcpdump({ scope, left }: Lab): Promise<Running> {
+  const tap = scope.start(
+    [
+      "tcpdump", "-i", "any", "-s", "128", "-B", "65536", "-n", "-Z", "root",
+      "-w", scope.path("tcpdump.pcap"), "tcp and not port 22",
+    ],
+    { prefix: left.prefix },
+  );
+  await tap.says(/listening on/);
+  return tap;
+}
+
+let trials = 0;
+
+async function trial(
+  lab: Lab, way: Way, pacedSeconds: number, summaries: { way: Way; summary: BenchSummary }[],
+): Promise<Trial> {
+  const { scope, left } = lab;
+  const json = scope.path(`service-${trials++}.json`);
+  const service = startService(lab, way, json);
+  await service.says(/serving on port/);
+  const tap = way === "tcpdump" ? await startTcpdump(lab) : null;
+  // Code is compiled, buffers have grown.
+  await load(lab, "saturated", 1);
+  const saturated = await load(lab, "saturated", 1);
+  const paced = await load(lab, "paced", pacedSeconds);
+  if (way === "api") {
+    const url = `http://127.0.0.1:${ADMIN_PORT}/kqtime`;
+    const { stdout } = await scope.run(["curl", "-s", "--fail", url], { prefix: left.prefix });
+    summaries.push({ way, summary: JSON.parse(stdout) as BenchSummary });
+  }
+  await service.stop("SIGTERM");
+  await tap?.stop("SIGINT");
+  if (way === "run") summaries.push({ way, summary: readSummary(json) });
+  return { saturated, paced };
+}
+
+const NAMES: Record<Way, string> = {
+  plain: "without kqtime",
+  again: "without kqtime, a second time",
+  tcpdump: "beside a tcpdump alone",
+  run: "kqtime run",
+  api: "the API",
+};
+
+export async function benchService(bench: Bench): Promise<void> {
+  const { report, random, quick } = bench;
+  const turns = bench.pairs ?? (quick ? 2 : 4);
+  const seconds = quick ? 1 : 2;
+  await withLab({}, async (lab) => {
+    const summaries: { way: Way; summary: BenchSummary }[] = [];
+    const results: Record<Way, Trial[]> = {
+      plain: [], again: [], tcpdump: [], run: [], api: [],
+    };
+    for (let turn = 0; turn < turns; turn++) {
+      for (const way of shuffled(WAYS, random)) {
+        results[way].push(await trial(lab, way, seconds, summaries));
+      }
+    }
+    for (const name of LOADS) {
+      const figures = (way: Way, what: keyof Served) => results[way].map((each) => each[name][what]);
+      const plain = (what: keyof Served) => spread(figures("plain", what));
+      report.add("service", `${name}, without kqtime: p50`, "ms", plain("p50"), { digits: 2 });
+      report.add("service", `${name}, without kqtime: p99`, "ms", plain("p99"), { digits: 2 });
+      report.add("service", `${name}, without kqtime`, "requests/s", plain("rate"), { digits: 0 });
+      const ratio = (way: Way, what: keyof Served) =>
+        spread(figures(way, what).map((value, turn) => value / figures("plain", what)[turn]!));
+      // What the machine itself does to the 99th percentile between two runs.
+      const noise = Math.max(1, ratio("again", "p99").high);
+      for (const way of ["again", "tcpdump", "run", "api"] as const) {
+        const text = `${name}, ${NAMES[way]}`;
+        const judged = name === "paced" && (way === "run" || way === "api");
+        report.add("service", `${text}: p50, ratio`, "", ratio(way, "p50"), { digits: 3 });
+        report.add("service", `${text}: p99, ratio`, "", ratio(way, "p99"), {
+          digits: 3,
+          ...(judged ? { target: { sign: "<=", value: Number(noise.toFixed(3)) } } : {}),
+        });
+        report.add("service", `${text}: requests/s, ratio`, "", ratio(way, "rate"), { digits: 3 });
+      }
+    }
+    const lost = summaries.reduce((sum, { summary }) => sum + lossOf(summary), 0);
+    report.add("service", "records and packets lost", "", spread([lost]), {
+      digits: 0, target: { sign: "=", value: 0 },
+    });
+    const gaps = summaries.map(({ way, summary }) =>
+      gapsOf(summary, []).replace(/^(?=.)/, `service, ${NAMES[way]}: `),
+    );
+    report.notes.push(
+      "service: the target of the p99 is the third quartile of a second run without kqtime",
+    );
+    report.notes.push(...new Set(gaps.filter((text) => text !== "")));
+  });
+}
