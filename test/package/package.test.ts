@@ -1,7 +1,7 @@
 // What is published works where nothing of this checkout is: the main job, the API, the types.
 
 import { afterAll, beforeAll, expect } from "bun:test";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Summary } from "../../src/output/summary.ts";
 import { ROOT } from "../lib/kqtime.ts";
@@ -97,6 +97,44 @@ testUnless(noNpm, "the API is there, and says how to start a program that uses i
   expect(stdout).toMatch(/^true E_NOT_PRELOADED .*kqtime run -- bun .*LD_PRELOAD=/m);
   expect(existsSync(join(folder, "api.log"))).toBe(false);
 });
+
+needsNamespaces("the example service measures itself with the installed package", async () => {
+  const prefix = enter(await makeNamespace(scope, "q"));
+  const example = join(folder, "service");
+  const kqtime = join(folder, "node_modules", "kqtime");
+  cpSync(join(kqtime, "examples", "service"), example, { recursive: true });
+  await scope.run([join(folder, "node_modules", ".bin", "kqtime"), "setup"], { cwd: folder });
+  const env = {
+    ...process.env, PORT: "0", ADMIN_PORT: "0", KQTIME_LOG: join(example, "log"),
+    LD_PRELOAD: join(kqtime, "build", "libkqtime-preload.so"),
+  };
+  const service = scope.start([process.execPath, "measured.ts"], { prefix, cwd: example, env });
+  const [, port, figures] = await service.says(/port (\d+), figures on (\S+)/);
+  await scope.run(["curl", "-s", "-o", "/dev/null", `http://127.0.0.1:${port}/bytes/5000`], { prefix });
+  const { stdout } = await scope.run(["curl", "-s", figures!], { prefix });
+  const { labels, directions } = JSON.parse(stdout) as Summary;
+  expect(labels.map(({ label }) => label)).toEqual(["http"]);
+  expect(directions.out.bytesMatched).toBeGreaterThan(5000);
+  service.kill("SIGTERM");
+  expect((await service.exit(10_000)).code).toBe(0);
+  expect(readFileSync(join(example, "log"), "utf8")).toContain(";http;");
+
+  const config = write(
+    "tsconfig.example.json",
+    JSON.stringify({
+      compilerOptions: {
+        strict: true, noEmit: true, target: "esnext", module: "esnext", lib: ["esnext"],
+        moduleResolution: "bundler", allowImportingTsExtensions: true, skipLibCheck: true,
+        noPropertyAccessFromIndexSignature: true,
+        typeRoots: [join(ROOT, "node_modules", "@types")], types: ["bun"],
+      },
+      include: ["service"],
+    }),
+  );
+  const tsc = join(ROOT, "node_modules", ".bin", "tsc");
+  const checked = await scope.start([tsc, "-p", config], { cwd: folder }).exit();
+  expect(checked.stdout).toBe("");
+}, { programs: ["npm", "curl", "cc"] });
 
 const CONSUMER = `
 import { KQTime, KQTimeError, type Sample, type Summary } from "kqtime";

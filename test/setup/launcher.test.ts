@@ -97,7 +97,7 @@ describe("bin/kqtime", () => {
       const none = runProgram([start], { env });
       expect(none.code).toBe(125);
       expect(none.stderr.split("\n")).toHaveLength(2);
-      expect(none.stderr).toContain("npm run setup");
+      expect(none.stderr).toContain("npm install bun");
     }
     cpSync(join(folder, "kq", "kqtime.ts"), join(bare, "kqtime.ts"));
     const bun = process.execPath;

@@ -117,6 +117,7 @@ const forTests = [
   programs(["openssl"], ["openssl"], ["openssl"]),
   programs(["python3"], ["python3"], ["python3"]),
   programs(["iperf3"], ["iperf3"], ["iperf3"]),
+  programs(["wrk"], ["wrk"], ["wrk"]),
   programs(["nginx"], ["nginx"], ["nginx"]),
   programs(["tor"], ["tor"], ["tor"]),
   programs(
