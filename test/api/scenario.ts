@@ -4,7 +4,7 @@
 //     bun scenario.ts NAME FOLDER
 
 import { once } from "node:events";
-import { openSync, readdirSync, readFileSync } from "node:fs";
+import { openSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { connect as netConnect } from "node:net";
 import { join } from "node:path";
 import { KQTime, KQTimeError, type Sample } from "../../src/api/index.ts";
@@ -174,6 +174,7 @@ const scenarios: Record<string, () => Promise<unknown>> = {
     await after.exchange(1000);
     await kq.registerPort(server.port, "b");
     await after.exchange(20);
+    await (await connectTo(server.port)).exchange(500);
     await kq.deregisterPort(server.port);
     await after.exchange(3);
     await (await connectTo(server.port)).exchange(4);
@@ -203,6 +204,73 @@ const scenarios: Record<string, () => Promise<unknown>> = {
     await kq.close();
     await reading;
     return { taken, ended, rest, lost: [samples.dropped, await second.lost()] };
+  },
+
+  /** A reader of samples gets what is registered before and after it came, and nothing else. */
+  async readers() {
+    const server = echoServer();
+    const kq = await KQTime.open({ inbound: false });
+    const connections: Echoed[] = [];
+    for (let n = 0; n < 4; n++) connections.push(await connectTo(server.port));
+    const [before, after, gone, accepted] = connections as [Echoed, Echoed, Echoed, Echoed];
+    kq.register(before.socket, "before");
+    kq.register(gone.socket, "gone");
+    kq.deregister(gone.socket);
+    await kq.registerPort((accepted.socket as { localPort: number }).localPort, "port");
+    const samples = kq.samples();
+    await samples.opened;
+    kq.register(after.socket, "after");
+    for (const { exchange } of connections) await exchange(10);
+    await kq.close();
+    const names: string[] = [];
+    for await (const { name } of samples) names.push(name);
+    return names.sort();
+  },
+
+  /** An open and the close of the last handle, at once, in either order. */
+  async turns() {
+    const sums: number[] = [];
+    let last = await KQTime.open();
+    for (let n = 0; n < 6; n++) {
+      const before = last;
+      const closing = n % 2 === 0 ? before.close() : null;
+      const opening = KQTime.open();
+      const [opened] = await Promise.all([opening, closing ?? before.close()]);
+      last = opened;
+      sums.push((await last.snapshot()).labels.length);
+    }
+    await last.close();
+    return sums;
+  },
+
+  /** What the collector has of this process. */
+  async collector() {
+    const server = echoServer();
+    await using kq = await KQTime.open({ log: path("collector.log") });
+    await connectTo(server.port);
+    const [pid] = collectors();
+    const links = (of: number | string) => {
+      const fds = readdirSync(`/proc/${of}/fd`);
+      return fds.flatMap((fd) => {
+        try {
+          return [`${fd} ${readlinkSync(`/proc/${of}/fd/${fd}`)}`];
+        } catch {
+          return [];
+        }
+      });
+    };
+    const sockets = (of: number | string) =>
+      links(of).flatMap((link) => /socket:.*/.exec(link) ?? []);
+    const own = new Set(sockets("self"));
+    const field = (of: number | string) =>
+      readFileSync(`/proc/${of}/stat`, "latin1").replace(/.*\) /, "").split(" ");
+    return {
+      log: kq.log,
+      preload: readFileSync(`/proc/${pid}/environ`, "latin1").includes("LD_PRELOAD="),
+      sockets: sockets(pid!).filter((socket) => own.has(socket)),
+      standard: links(pid!).filter((link) => /^[012] /.test(link)),
+      sameSession: field(pid!)[3] === field("self")[3],
+    };
   },
 
   /** What a reader has no room for is counted. */
