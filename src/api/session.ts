@@ -16,7 +16,7 @@ let handles = 0;
 let closing = 0;
 /** The collector is one that this module has started. */
 let started = false;
-/** Opening and the last closing take turns: a collector that is about to end takes no request. */
+/** Opens take turns: the first one starts the collector for all. */
 let turn: Promise<unknown> = Promise.resolve();
 let left: Promise<void> = Promise.resolve();
 let leave: () => void = () => {};
@@ -57,6 +57,8 @@ export function withSession<T>(
   preload: Preload, options: CollectorOptions, open: () => Promise<T>,
 ): Promise<T> {
   const result = turn.then(async () => {
+    // All that are open are being closed: the collector ends with the last. (One that is opened
+    // before that asks first, and is answered first.)
     if (handles > 0 && handles === closing) await left;
     if (handles === 0) left = new Promise((resolve) => (leave = resolve));
     handles++;
@@ -74,8 +76,6 @@ export function withSession<T>(
 
 /** Gives up a handle's hold, after `free`, whether that works or not. */
 export async function endSession(preload: Preload, free: () => Promise<void>): Promise<void> {
-  // An open that is under way gets its handle first: without one, the collector would end.
-  for (let seen: unknown = null; seen !== turn; ) await (seen = turn);
   closing++;
   try {
     await free();

@@ -137,7 +137,7 @@ needsNamespaces("a reader of samples gets what is registered, before it came and
 });
 
 needsNamespaces("the last close and another open wait for each other", async () => {
-  expect(await play<number[]>("turns")).toEqual([0, 0, 0, 0, 0, 0]);
+  expect(await play<number[]>("turns")).toEqual([0, 0, 0, 0, 0, 0, 0]);
 });
 
 needsNamespaces("the collector holds nothing of the program's", async () => {
