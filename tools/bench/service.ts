@@ -1,7 +1,8 @@
 // What kqtime costs a Bun service: Bun.serve under wrk, in turns without kqtime (twice: how far these
 // two differ is the machine's noise), beside a tcpdump alone (the kernel's price of any packet tap),
 // under `kqtime run`, and measuring itself by the API. Two loads: as much as it can serve, and a
-// paced one that leaves it room, as a service has.
+// paced one that leaves it room, as a service has. The logs are not compressed: where cores are
+// short, the collector's compression competes with the service for them.
 
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -73,12 +74,12 @@ async function load(lab: Lab, name: Load, seconds: number): Promise<Served> {
 
 function startService(lab: Lab, way: Way, json: string): Running {
   const { scope, left } = lab;
-  const environment = { ...process.env, PORT, ADMIN_PORT, KQTIME_LOG: `${json}.log.gz` };
+  const environment = { ...process.env, PORT, ADMIN_PORT, KQTIME_LOG: `${json}.log` };
   const bun = process.execPath;
   const plain = [bun, join(SERVICE, "server.ts")];
   const prefix = left.prefix;
   if (way === "run") {
-    const log = ["--log", `${json}.log.gz`];
+    const log = ["--log", `${json}.log`];
     const [kqtime, run, ...rest] = kqtimeRun(json, plain);
     return scope.start([kqtime!, run!, ...log, ...rest], { prefix, env: environment });
   }
