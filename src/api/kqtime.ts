@@ -149,8 +149,9 @@ export class KQTime {
 
   /**
    * Measures the connections with a remote address and port, as `server.requestIP(request)` gives
-   * them. In effect when it is fulfilled. A client that connects again has another port: take the
-   * registration back when its connection has ended.
+   * them. In effect when it is fulfilled. A client's is forgotten when its connection has ended; that
+   * of a server, to which this program connects, holds for all connections to it. An iterator of
+   * samples that is made later knows the latest 1,024 ports and peers.
    * @throws KQTimeError `E_PEER` (also for null: the request is over), `E_PORT`, and as
    *   `registerPort`
    */

@@ -8,8 +8,10 @@ import { RuleFlag } from "../ring/layout.ts";
 import { errorName } from "./errno.ts";
 import { request } from "./request.ts";
 
-/** Rules that a later reader is given; of more, the oldest are forgotten. */
-const RULES_KEPT = 65_536;
+/** Rules that a later reader is given; of more, the oldest are forgotten: peers come and go. */
+const RULES_KEPT = 1024;
+/** Asked for at once. */
+const RULES_AT_ONCE = 64;
 const ENOBUFS = 105;
 const EPROTONOSUPPORT = 93;
 
@@ -81,8 +83,11 @@ export class Registrations {
       else this.#descriptors.delete(fd);
     }
     const type = MessageType.Rule;
-    for (const [address, name] of [...this.#rules]) {
-      await request(this.#preload, "samples", { type, handle, text: `${address} ${name}` });
+    const texts = Array.from(this.#rules, ([address, name]) => `${address} ${name}`);
+    for (let at = 0; at < texts.length; at += RULES_AT_ONCE) {
+      const some = texts.slice(at, at + RULES_AT_ONCE);
+      const asked = some.map((text) => request(this.#preload, "samples", { type, handle, text }));
+      await Promise.all(asked);
     }
   }
 

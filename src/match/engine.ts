@@ -309,6 +309,7 @@ export class Engine implements Books {
   #retire(connection: Connection): void {
     connection.settled = true;
     this.live.delete(connection);
+    this.handles.settled(connection);
     this.instances.release(connection);
     const sockets = this.#tables.get(connection.table);
     sockets?.settle(connection);

@@ -158,6 +158,16 @@ export class Handles {
     }
   }
 
+  /** A socket is settled. The remote end of one that was accepted does not come again. */
+  settled(connection: Connection): void {
+    if (connection.connected) return;
+    for (const { measurement, rule } of connection.registrations) {
+      if (rule === null || rule.remote === null) continue;
+      const at = measurement.rules.indexOf(rule);
+      if (at >= 0) measurement.rules.splice(at, 1);
+    }
+  }
+
   #applyRules(connection: Connection, measurement: Measurement): void {
     if (connection.registrations.some((one) => one.measurement === measurement)) return;
     const rule = measurement.rules.find((one) => matches(one, connection));

@@ -3,6 +3,7 @@
 
 import { expect, test } from "bun:test";
 import fc from "fast-check";
+import type { Connection } from "../../src/match/connection.ts";
 import type { Rule } from "../../src/match/measurement.ts";
 import type { CallSink } from "../../src/match/merge.ts";
 import { DirectionStats } from "../../src/output/stats.ts";
@@ -226,4 +227,45 @@ test("the books of a handle as they stand count what waits as in flight", () => 
   bench.packet(6 * MS, true, 100, 10);
   bench.finish();
   expect(last.labels[0]!.out.bytesCalled).toBe(100);
+});
+
+/** The socket that lives in an entry. */
+function living(bench: Bench, entry: number): Connection {
+  return [...bench.engine.live].find((connection) => connection.entry === entry)!;
+}
+
+test("a rule for a client ends with its connection, one for a server holds", () => {
+  const rule = (lastByte: number, port: number): Rule => ({
+    localPort: -1,
+    remote: { words: new Uint32Array([0, 0, 0xffff, 0x0a000000 + lastByte]), port },
+    name: "peer",
+  });
+  const served = nothingElse().bench;
+  served.engine.handles.addRule(1, rule(1, CLIENT_PORT));
+  const client = living(served, served.accepted(0));
+  expect(client.registrations.length).toBe(1);
+  served.engine.settle(client, -1);
+  expect(living(served, served.accepted(5 * MS)).registrations.length).toBe(0);
+
+  const serving = nothingElse().bench;
+  serving.engine.handles.addRule(1, rule(2, SERVER_PORT));
+  const server = living(serving, serving.connected(0));
+  expect(server.registrations.length).toBe(1);
+  serving.engine.settle(server, -1);
+  expect(living(serving, serving.connected(5 * MS)).registrations.length).toBe(1);
+});
+
+test("a rule for the same addresses replaces the earlier one, and its name", () => {
+  const { bench } = nothingElse();
+  const names = (entry: number) => living(bench, entry).registrations.map(({ name }) => name);
+  const rule = (name: string): Rule => ({ localPort: CLIENT_PORT, remote: null, name });
+  const first = bench.connected(0);
+  for (const name of ["one", "two"]) {
+    bench.engine.handles.addRule(1, rule(name));
+    expect(names(first)).toEqual([name]);
+  }
+  bench.engine.settle(living(bench, first), -1);
+  expect(names(bench.connected(5 * MS))).toEqual(["two"]);
+  bench.engine.handles.removeRule(1, rule(""));
+  expect(names(bench.connected(9 * MS))).toEqual([]);
 });
