@@ -73,8 +73,10 @@ export function descriptorOf(socket: Registrable): number {
     if (Number.isInteger(fd) && fd >= 0) return fd;
     throw noDescriptor("the socket is closed, or not connected yet");
   }
+  // A socket of node:http is open and has no handle; one of node:net that has none is closed.
+  const open = (socket as { readonly readyState?: unknown } | null)?.readyState === "open";
   throw noDescriptor(
-    handle === null
+    handle === null && !open
       ? "the socket is closed, or not connected yet (register it on its `connect` event)"
       : "this object tells no descriptor (Bun.serve and node:http have none to give: use " +
           "`registerPort`, or `registerPeer` with what `server.requestIP(request)` gives)",

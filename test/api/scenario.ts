@@ -5,6 +5,7 @@
 
 import { once } from "node:events";
 import { openSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { createServer } from "node:http";
 import { connect as netConnect } from "node:net";
 import { join } from "node:path";
 import { KQTime, KQTimeError, type Sample } from "../../src/api/index.ts";
@@ -372,12 +373,21 @@ const scenarios: Record<string, () => Promise<unknown>> = {
 
   async wrongSockets() {
     await using kq = await KQTime.open();
+    const http = createServer((request, response) => {
+      void failure(() => kq.register(request.socket, "x")).then((failed) =>
+        response.end(JSON.stringify(failed)),
+      );
+    }).listen(0, "127.0.0.1");
+    await once(http, "listening");
+    const { port } = http.address() as { port: number };
+    const nodeHttp = await (await fetch(`http://127.0.0.1:${port}/`)).json();
     const listener = echoServer();
     const udp = await Bun.udpSocket({});
     const closed = await connectTo(listener.port);
     closed.socket.terminate();
     const file = openSync("/dev/null", "r");
     return {
+      nodeHttp,
       listening: await failure(() => kq.register((listener as unknown as { fd: number }).fd, "x")),
       server: await failure(() => kq.register(Bun.serve({ port: 0, fetch: () => new Response() }) as never, "x")),
       negative: await failure(() => kq.register(-1, "x")),
