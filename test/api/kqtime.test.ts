@@ -244,3 +244,14 @@ needsNamespaces("open fails without the right to capture, and without a collecto
   expect(silent.message).toContain("ended without a word");
   expect(existsSync(PRELOAD)).toBe(true);
 }, { programs: ["setpriv"] });
+
+needsNamespaces("open fails under a preload library of another version", async () => {
+  const source = scope.path("other.c");
+  const library = scope.path("libkqtime-preload.so");
+  writeFileSync(source, "unsigned kq_preload_version(void) { return 99; }\n");
+  const soname = "-Wl,-soname,libkqtime-preload.so";
+  await scope.run(["cc", "-shared", "-fPIC", soname, source, "-o", library]);
+  const other = await refused({}, { env: { LD_PRELOAD: library } });
+  expect(other.code).toBe("E_VERSION");
+  expect(other.message).toContain("version 99");
+}, { programs: ["cc"] });
