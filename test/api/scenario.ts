@@ -382,6 +382,7 @@ const scenarios: Record<string, () => Promise<unknown>> = {
     const { port } = http.address() as { port: number };
     const nodeHttp = await (await fetch(`http://127.0.0.1:${port}/`)).json();
     const listener = echoServer();
+    const served = Bun.serve({ port: 0, fetch: () => new Response() });
     const udp = await Bun.udpSocket({});
     const closed = await connectTo(listener.port);
     closed.socket.terminate();
@@ -389,7 +390,7 @@ const scenarios: Record<string, () => Promise<unknown>> = {
     return {
       nodeHttp,
       listening: await failure(() => kq.register((listener as unknown as { fd: number }).fd, "x")),
-      server: await failure(() => kq.register(Bun.serve({ port: 0, fetch: () => new Response() }) as never, "x")),
+      server: await failure(() => kq.register(served as never, "x")),
       negative: await failure(() => kq.register(-1, "x")),
       text: await failure(() => kq.register("1" as never, "x")),
       closed: await failure(() => kq.register(closed.socket, "x")),
