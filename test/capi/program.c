@@ -176,6 +176,12 @@ static void reuse(void) {
   CHECK(dup2(q.client, idle) == idle);
   CHECK(send(idle, bytes, 5, 0) == 5);
   take(q.server, 5);
+  idle = socket(AF_INET, SOCK_STREAM, 0);
+  kqtime_register(kqtime, idle, "never");
+  int other = socket(AF_INET, SOCK_STREAM, 0);
+  CHECK(dup2(other, idle) == idle);
+  CHECK(connect(idle, (struct sockaddr *)&q.address, sizeof q.address) == 0);
+  CHECK(send(idle, bytes, 6, 0) == 6);
   kqtime_free(kqtime);
 }
 
@@ -538,6 +544,18 @@ static void overflows(void) {
   kqtime_free(kqtime);
 }
 
+/* What a session has used of memory is given back. */
+static void returns(void) {
+  KQTime *kqtime = new_measurement();
+  struct pair p = make_pair();
+  for (int round = 0; round < 8000; round++) {
+    move(&p, 1);
+  }
+  long used = status_kib("RssShmem:");
+  kqtime_free(kqtime);
+  TELL("%ld %ld\n", used, status_kib("RssShmem:"));
+}
+
 static void frees(void) {
   KQTime *kqtime = new_measurement();
   double start = now_ms();
@@ -556,6 +574,7 @@ static void survives(void) {
   move(&p, 1);
   KQTime *kqtime = new_measurement();
   kqtime_register(old, p.client, "of the old one");
+  move(&p, 7);
   kqtime_free(old);
   kqtime_register(kqtime, p.client, "anew");
   move(&p, 2);
@@ -637,7 +656,8 @@ int main(int count, char **arguments) {
       {"rounds", rounds},     {"waits", waits},     {"holds", holds},
       {"leaves", leaves},     {"forks", forks},     {"daemonises", daemonises},
       {"threads", threads},   {"overflows", overflows}, {"frees", frees},
-      {"survives", survives}, {"two", two}, {"refused", refused},   {"sandboxed", sandboxed},
+      {"survives", survives}, {"two", two}, {"refused", refused},
+      {"returns", returns},   {"sandboxed", sandboxed},
   };
   if (count < 3) {
     return 2;

@@ -286,6 +286,13 @@ describe.skipIf(!canCompile)("the C API and its collector", () => {
     expect(kib).toBeLessThan(1024);
   }, 60_000);
 
+  test("the memory of a session is given back", async () => {
+    const { stdout } = await bench.sees("returns", { env: { CAPI_SLOTS: "65536" } });
+    const [used, left] = stdout.trim().split(" ").map(Number);
+    expect(used).toBeGreaterThan(900);
+    expect(left).toBeLessThan(64);
+  });
+
   test("a forked child's free is not its parent's", async () => {
     const seen = await bench.sees("forks");
     const calls = measured(seen.records);
@@ -357,7 +364,7 @@ describe.skipIf(!canCompile)("the C API and its collector", () => {
     const seen = await bench.ended();
     expect(seen.starts).toHaveLength(2);
     const anew = seen.records.filter((record) => (record as unknown as { session: number }).session === 1);
-    expect(measured(anew)).toEqual(["OUT 0+2 anew"]);
+    expect(measured(anew)).toEqual(["OUT 7+2 anew"]);
   });
 
   test("two measurements share a collector", async () => {
