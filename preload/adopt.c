@@ -7,13 +7,12 @@
  * each is asked for its inode again at its first use.
  */
 #define _GNU_SOURCE
-#include <fcntl.h>
 #include <netinet/tcp.h>
-#include <stddef.h>
-#include <string.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 
 #include "address.h"
+#include "proc.h"
 #include "recorder.h"
 #include "session.h"
 #include "socket.h"
@@ -77,40 +76,16 @@ static void adopt_blindly(void) {
   }
 }
 
-/* As getdents64(2) fills the buffer. */
-struct directory_entry {
-  uint64_t inode;
-  int64_t next;
-  uint16_t bytes;
-  uint8_t type;
-  char name[];
-};
-
-static int number_of(const char *name) {
-  int number = 0;
-  for (; *name >= '0' && *name <= '9'; name++) {
-    number = number * 10 + (*name - '0');
+static void adopt_named(long folder, const char *name) {
+  int fd = (int)strtol(name, NULL, 10);
+  if (fd != folder) {
+    kq_socket_adopt(fd);
   }
-  return *name == '\0' ? number : -1;
 }
 
 void kq_socket_adopt_all(void) {
-  long folder = KQ_SYS(SYS_openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-  if (folder < 0) {
+  if (!kq_proc_list("/proc/self/fd", adopt_named)) {
     adopt_blindly();
-    return;
   }
-  _Alignas(8) uint8_t buffer[4096];
-  long filled;
-  while ((filled = KQ_SYS(SYS_getdents64, folder, buffer, sizeof buffer)) > 0) {
-    for (long at = 0; at < filled;) {
-      const struct directory_entry *entry = (const struct directory_entry *)&buffer[at];
-      int fd = entry->name[0] != '.' ? number_of(entry->name) : -1;
-      if (fd >= 0 && fd != folder) {
-        kq_socket_adopt(fd);
-      }
-      at += entry->bytes;
-    }
-  }
-  KQ_SYS(SYS_close, folder);
+  kq_socket_calls_under_way();
 }

@@ -5,7 +5,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync
 import { join } from "node:path";
 import { Running } from "../lib/process.ts";
 import { reason, testUnless } from "../lib/requires.ts";
-import { ENTRY, LOSS, STATE } from "../preload/ringdump.ts";
+import { ENTRY, LOSS, SLOT, STATE } from "../preload/ringdump.ts";
 import { Bench, canCompile, measured, ROOT } from "./bench.ts";
 
 const OPEN = 1;
@@ -257,6 +257,15 @@ describe.skipIf(!canCompile)("the C API and its collector", () => {
     expect([first!.fd, first!.bytes, first!.entry]).toEqual([copy!, 4, adopted.find(({ fd }) => fd === client)!.entry]);
     expect([second!.fd, second!.bytes]).toEqual([idle!, 5]);
     expect(seen.entries.find(({ entry }) => entry === second!.entry)!.flags & ENTRY.connected).toBeTruthy();
+  });
+
+  test("a call that was under way when measuring began makes its direction uncertain", async () => {
+    const { records } = await bench.sees("under-way");
+    const calls = records.filter(({ kind }) => kind === "IN" || kind === "OUT");
+    expect(measured(records)).toEqual(["OUT 0+10 sends", "OUT 10+3 sends", "IN 0+3 disturbed", "IN 0+4 quiet"]);
+    expect(calls.map(({ bytes, flags }) => [bytes, flags & SLOT.overlap])).toEqual([
+      [10, 0], [3, 0], [3, SLOT.overlap], [4, 0], [4, 0],
+    ]);
   });
 
   test("one session after the other: nothing of one gets into the next", async () => {
