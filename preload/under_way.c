@@ -1,7 +1,8 @@
 /*
  * Calls that were under way when measuring began: no hook saw them begin, none will see them end,
  * and what they move shifts every offset behind it. So all calls of a direction that has one are
- * flagged as overlapping, and nothing is matched wrongly. /proc/self/task/TID/syscall tells them, as far as threads sleep in them (proc(5)).
+ * flagged as overlapping, and nothing is matched wrongly. /proc/self/task/TID/syscall tells them,
+ * as far as threads sleep in them (proc(5)).
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

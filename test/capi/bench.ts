@@ -39,7 +39,7 @@ export interface Seen {
   starts: Start[];
   requests: Request[];
   rings: Ring[];
-  records: SlotRecord[];
+  records: (SlotRecord & { session: number })[];
   entries: Entry[];
   losses: number[];
   /** How often one found that nobody listens, and how often one came to its end. */
@@ -78,15 +78,17 @@ export class Bench {
   readonly seen = join(this.folder, "seen");
 
   constructor() {
-    check(["sh", join(ROOT, "tools", "build-native.sh")], { KQTIME_BUILD_DIR: this.folder, KQTIME_DEBUG: "" });
+    const env = { KQTIME_BUILD_DIR: this.folder, KQTIME_DEBUG: "" };
+    check(["sh", join(ROOT, "tools", "build-native.sh")], env);
     check([...cc(), "-o", join(this.folder, "collector"), join(FOLDER, "collector.c")]);
     this.compile("program");
   }
 
-  compile(name: string, output = name, ...flags: string[]): string {
+  compile(output: string, ...flags: string[]): string {
     const path = join(this.folder, output);
+    const sources = ["program.c", "lives.c"].map((name) => join(FOLDER, name));
     check([
-      ...cc(), ...flags, "-I", join(ROOT, "c"), "-o", path, join(FOLDER, `${name}.c`),
+      ...cc(), ...flags, "-I", join(ROOT, "c"), "-o", path, ...sources,
       "-L", this.folder, "-lkqtime", "-ldl",
     ]);
     return path;
@@ -122,7 +124,7 @@ export class Bench {
     });
     return {
       code: child.exitCode,
-      signal: child.signalCode === undefined || child.signalCode === null ? null : String(child.signalCode),
+      signal: child.signalCode == null ? null : String(child.signalCode),
       stdout: child.stdout.toString(),
       stderr: child.stderr.toString(),
     };

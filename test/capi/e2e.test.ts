@@ -1,7 +1,10 @@
 // The C API with the collector that it is made for, on loopback in a network namespace of its own.
 
 import { afterAll, beforeAll, expect } from "bun:test";
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { OUT } from "../lib/calllog.ts";
 import { type KQTimeLog, readLog } from "../lib/kqlog.ts";
@@ -133,8 +136,10 @@ e2e("the collector holds nothing of the program's, and wait() does not see it", 
   await words.read();
   const [pid] = collectors();
   expect(pid).toBeGreaterThan(0);
-  const held = readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
-  const own = readdirSync(`/proc/${child.pid}/fd`).map((fd) => readlinkSync(`/proc/${child.pid}/fd/${fd}`));
+  const links = (of: number) =>
+    readdirSync(`/proc/${of}/fd`).map((fd) => readlinkSync(`/proc/${of}/fd/${fd}`));
+  const held = links(pid!);
+  const own = links(child.pid);
   expect(own.some((link) => /^(pipe|socket):/.test(link))).toBe(true);
   expect(held.filter((link) => /^(pipe|socket):/.test(link) && own.includes(link))).toEqual([]);
   expect(readFileSync(`/proc/${pid}/environ`, "utf8")).not.toContain("LD_PRELOAD");
@@ -153,7 +158,9 @@ e2e("without the privilege to capture: NULL, one line, and the program runs", as
   const folder = join(bench.folder, "anybody");
   mkdirSync(folder, { mode: 0o777 });
   chmodSync(folder, 0o777);
-  const unprivileged = [...prefix, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"];
+  const unprivileged = [
+    ...prefix, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all",
+  ];
   const ran = bench.run("opens", options({ prefix: unprivileged, log: join(folder, "log") }));
   expect(ran.stderr).toMatch(/^kqtime: not measured: [^\n]*CAP_NET_RAW[^\n]*\n$/);
   const [what, ms] = ran.stdout.trim().split(" ");
@@ -174,7 +181,8 @@ e2e("a log that the collector refuses: NULL, one line, and no collector is left"
   child.stdin.write("x");
   await child.stdin.end();
   expect(await child.exited).toBe(0);
-  expect(await new Response(child.stderr).text()).toMatch(/^kqtime: not measured: [^\n]*no gzip file[^\n]*\n$/);
+  const said = await new Response(child.stderr).text();
+  expect(said).toMatch(/^kqtime: not measured: [^\n]*no gzip file[^\n]*\n$/);
   expect(readFileSync(log, "utf8")).toBe("not compressed\n");
 });
 

@@ -3,13 +3,13 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import {
-  chmodSync, chownSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, writeFileSync,
+  chmodSync, chownSync, cpSync, existsSync, lstatSync, mkdirSync, readdirSync, writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
 import { enter, makeNamespace } from "../lib/network.ts";
 import { readLog } from "../lib/kqlog.ts";
 import { needsNamespaces } from "../lib/privilege.ts";
-import { isRoot, lacks, reason, testUnless } from "../lib/requires.ts";
+import { isRoot, reason, testUnless } from "../lib/requires.ts";
 import { withScope } from "../lib/process.ts";
 import { Bench, canCompile, ROOT } from "./bench.ts";
 
@@ -19,7 +19,7 @@ const FILES = [
   "lib/pkgconfig/kqtime.pc",
 ];
 /** A program that was written for libkqtime, and its configure script. */
-const CONFIGURE = '#!/bin/sh\nset -e\n${CC:-cc} $CFLAGS -o program program.c $LDFLAGS $LIBS\n';
+const CONFIGURE = '#!/bin/sh\nset -e\n${CC:-cc} $CFLAGS -o program capi/*.c $LDFLAGS $LIBS\n';
 
 describe.skipIf(!canCompile)("install-native", () => {
   let bench: Bench;
@@ -102,9 +102,9 @@ describe.skipIf(!canCompile)("install-native", () => {
   needsNamespaces("a program built with the prefix alone measures itself", async () => {
     await withScope(async (scope) => {
       const inside = enter(await makeNamespace(scope, "i"));
-      const source = readFileSync(join(import.meta.dir, "program.c"), "utf8");
-      const pair = join(ROOT, "test/preload/pair.h");
-      writeFileSync(scope.path("program.c"), source.replace("../preload/pair.h", pair));
+      for (const part of ["capi/program.c", "capi/lives.c", "capi/program.h", "preload/pair.h"]) {
+        cpSync(join(ROOT, "test", part), scope.path(part));
+      }
       writeFileSync(scope.path("configure"), CONFIGURE, { mode: 0o755 });
       const ways: Record<string, string>[] = [
         { CFLAGS: `-w -I${prefix}/include`, LDFLAGS: `-L${prefix}/lib`, LIBS: "-lkqtime" },
@@ -127,11 +127,12 @@ describe.skipIf(!canCompile)("install-native", () => {
         expect(readLog(log, 0).calls).toHaveLength(6);
       }
     });
-  }, { programs: ["cc", "pkg-config", ...(lacks("nsenter") ? ["nsenter"] : [])], timeoutMs: 60_000 });
+  }, { programs: ["cc", "nsenter", "pkg-config"], timeoutMs: 60_000 });
 
   function pkgConfig(flag: string): string {
     const PKG_CONFIG_PATH = `${prefix}/lib/pkgconfig`;
-    const child = Bun.spawnSync(["pkg-config", flag, "kqtime"], { env: { ...process.env, PKG_CONFIG_PATH } });
+    const env = { ...process.env, PKG_CONFIG_PATH };
+    const child = Bun.spawnSync(["pkg-config", flag, "kqtime"], { env });
     expect(child.exitCode).toBe(0);
     return child.stdout.toString().trim();
   }
