@@ -34,7 +34,7 @@ const PROGRAMS = ["tor", "tor-gencert", "ip", "tc", "nsenter"];
 function parse(argv: readonly string[]): Options {
   const words = [...argv];
   const options: Options = {
-    clients: 6, streams: 60, circuits: 3, rate: "40mbit", limitBytes: 1_500_000,
+    clients: 6, streams: 60, circuits: 3, rate: "40mbit", limitBytes: 100_000,
     congestion: "cubic", seconds: 20, runs: 3, seed: 1, json: null, variants: [],
   };
   const quick = words.indexOf("--quick");
@@ -120,7 +120,8 @@ async function main(): Promise<number> {
   } finally {
     await scope.end();
   }
-  const version = Bun.spawnSync(["tor", "--version"]).stdout.toString().match(/version (\S+?)\.?\s/)?.[1];
+  const { stdout } = Bun.spawnSync(["tor", "--version"]);
+  const version = stdout.toString().match(/version (\S+?)\.?\s/)?.[1];
   const machine = `Tor ${version}, Linux ${release()}, ${navigator.hardwareConcurrency} processors ` +
     `(load ${load.toFixed(1)} before)`;
   const { clients, streams, circuits, rate, limitBytes, congestion, seconds, runs, seed } = options;

@@ -5,7 +5,9 @@
 // A cold start takes about ten seconds, most of them for the vote. The consensus is then valid for
 // a day, so a node that is started again is ready after one or two: tests share a network.
 
-import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync, chownSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { enter, makeNamespace, shapeDevice, type Node, type Shape } from "./network.ts";
 import { until, type Running, type Scope } from "./process.ts";
