@@ -1,160 +1,213 @@
-// A private Tor network of four nodes, each in a network namespace of its own, joined by a bridge:
-// an authority (which is also the middle relay), a guard, an exit and a client. The authority's
-// strict votes leave one path only: client, guard, authority, exit.
+// A private Tor network, each node in a network namespace of its own, joined by a bridge: an
+// authority (which is also the middle relay), a guard, an exit and clients. The authority's strict
+// votes leave one path only: client, guard (r1), authority (a1), exit (r2).
+//
+// A cold start takes about ten seconds, most of them for the vote. The consensus is then valid for
+// a day, so a node that is started again is ready after one or two: tests share a network.
 
-import { appendFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { enter, makeNamespace, type Node } from "./network.ts";
+import {
+  chmodSync, chownSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { enter, makeNamespace, shapeDevice, type Node, type Shape } from "./network.ts";
 import { until, type Running, type Scope } from "./process.ts";
+import { DIR_PORT, OR_PORT, SOCKS_PORT, torrc, type Identities } from "./torrc.ts";
 
-export type TorName = "a1" | "r1" | "r2" | "c1";
+/** a1, r1, r2, and the clients c1, c2, … */
+export type TorName = string;
 
-const NAMES: readonly TorName[] = ["a1", "r1", "r2", "c1"];
-const ADDRESS: Record<TorName, string> = {
-  a1: "10.78.0.1", r1: "10.78.0.2", r2: "10.78.0.3", c1: "10.78.0.4",
-};
-const OR_PORT = 15000;
-const DIR_PORT = 15100;
-const SOCKS_PORT = 15300;
+const RELAYS = ["a1", "r1", "r2"] as const;
+const READY_MS = 60_000;
+const DEVICE = "kq0";
 
-export interface TorNetwork {
-  nodes: Record<TorName, Node>;
-  /** Starts one node; `start` gets the command line. Relays first, the client last. */
-  command(name: TorName): string[];
-  log(name: TorName): string;
-  socks: string;
+export interface TorOptions {
+  /** How many there are. */
+  clients?: number;
+  /** What the nodes may send, by name; the others send as fast as the machine can. */
+  shape?: Readonly<Record<TorName, Shape>>;
+  /** Lines for every node's torrc. */
+  torrc?: readonly string[];
 }
 
-async function must(...words: string[]): Promise<string> {
+export class TorNetwork {
+  readonly nodes: Record<TorName, Node> = {};
+  /** Where each client takes streams, in its own namespace. */
+  readonly socks = `127.0.0.1:${SOCKS_PORT}`;
+  readonly clients: readonly TorName[];
+  readonly #torrc: Record<TorName, string> = {};
+
+  private constructor(readonly scope: Scope, readonly options: TorOptions) {
+    this.clients = Array.from({ length: options.clients ?? 1 }, (_, i) => `c${i + 1}`);
+  }
+
+  /** Namespaces, keys and configurations; nothing is started yet. */
+  static async make(scope: Scope, options: TorOptions = {}): Promise<TorNetwork> {
+    const tor = new TorNetwork(scope, options);
+    await tor.#connect();
+    await tor.#configureAll();
+    return tor;
+  }
+
+  get names(): TorName[] {
+    return [...RELAYS, ...this.clients];
+  }
+
+  folder(name: TorName): string {
+    return this.scope.path(name);
+  }
+
+  /** What starts a node. */
+  command(name: TorName, program = "tor"): string[] {
+    return [program, "--defaults-torrc", "/dev/null", "-f", `${this.folder(name)}.torrc`];
+  }
+
+  /** Adds lines to a node's configuration, in place of those that were added before. */
+  configure(name: TorName, ...lines: string[]): void {
+    writeFileSync(`${this.folder(name)}.torrc`, [this.#torrc[name], ...lines, ""].join("\n"));
+  }
+
+  /** Lets the node run as this user: what it keeps is that user's from here on. */
+  giveTo(name: TorName, user: { uid: number; gid: number }): void {
+    chmodSync(this.scope.folder, 0o711);
+    const paths = [this.folder(name)];
+    for (const file of readdirSync(this.folder(name), { recursive: true })) {
+      paths.push(join(this.folder(name), String(file)));
+    }
+    for (const path of paths) chownSync(path, user.uid, user.gid);
+  }
+
+  /** A pid that the node wrote down: of itself, also where it became a daemon. */
+  pid(name: TorName): number {
+    return Number(readFileSync(join(this.folder(name), "pid"), "utf8"));
+  }
+
+  /** What the node logged since it was started. */
+  log(name: TorName): string {
+    const path = join(this.folder(name), "notice.log");
+    return existsSync(path) ? readFileSync(path, "utf8") : "";
+  }
+
+  async logged(name: TorName, words: string): Promise<void> {
+    try {
+      await until(`"${words}" in the log of ${name}`, () => this.log(name).includes(words), READY_MS);
+    } catch (error) {
+      throw new Error(`${(error as Error).message}; its log:\n${this.log(name)}`);
+    }
+  }
+
+  /** Starts one node without measuring it. */
+  plain = (name: TorName): Running =>
+    this.scope.start(this.command(name), { prefix: this.nodes[name].prefix });
+
+  /** Starts relays that have started before, or `launch`es all of them; then the clients. */
+  async start(
+    launch: (name: TorName) => Running = this.plain,
+    names: readonly TorName[] = this.names,
+  ): Promise<Record<TorName, Running>> {
+    const running: Record<TorName, Running> = {};
+    const begin = (name: TorName) => {
+      rmSync(join(this.folder(name), "notice.log"), { force: true });
+      running[name] = launch(name);
+    };
+    const relays = names.filter((name) => !this.clients.includes(name));
+    const clients = names.filter((name) => this.clients.includes(name));
+    const cold = relays.includes("a1");
+    for (const name of relays) begin(name);
+    if (cold) await this.#vote(relays, running);
+    // A relay is told where to extend a circuit to, and needs no consensus of its own for that.
+    else await Promise.all(relays.map((name) => this.logged(name, "Bootstrapped 0%")));
+    for (const name of clients) begin(name);
+    await Promise.all(clients.map((name) => this.logged(name, "Bootstrapped 100%")));
+    return running;
+  }
+
+  /** The consensus is a file of the authority; relays that are told to (SIGHUP) fetch it at once
+   *  instead of some time within twenty seconds. */
+  async #vote(relays: readonly TorName[], running: Record<TorName, Running>): Promise<void> {
+    const consensus = join(this.folder("a1"), "cached-microdesc-consensus");
+    await until("consensus with all three relays", () =>
+      existsSync(consensus) && readFileSync(consensus, "utf8").match(/^r /gm)?.length === 3, READY_MS);
+    const others = relays.filter((name) => name !== "a1");
+    for (const name of others) {
+      if (running[name].ended) process.kill(this.pid(name), "SIGHUP");
+      else running[name].kill("SIGHUP");
+    }
+    // A client that asks its guard before that has descriptors is sent away for ten seconds.
+    await Promise.all(others.map((name) => this.logged(name, "Tor can build exit and internal paths")));
+  }
+
+  async #connect(): Promise<void> {
+    const hub = await makeNamespace(this.scope, "h");
+    await must("ip", "-n", hub, "link", "add", "br0", "type", "bridge", "stp_state", "0");
+    await must("ip", "-n", hub, "link", "set", "br0", "up");
+    for (const [i, name] of this.names.entries()) {
+      const namespace = await makeNamespace(this.scope, name);
+      const v4 = `10.78.0.${i + 1}`;
+      await must("ip", "link", "add", name, "netns", hub, "type", "veth",
+        "peer", "name", DEVICE, "netns", namespace);
+      await must("ip", "-n", hub, "link", "set", name, "master", "br0", "up");
+      await must("ip", "-n", namespace, "addr", "add", `${v4}/24`, "dev", DEVICE);
+      await must("ip", "-n", namespace, "link", "set", DEVICE, "up");
+      const shape = this.options.shape?.[name];
+      if (shape) await shapeDevice(namespace, DEVICE, shape);
+      this.nodes[name] = { name: namespace, prefix: enter(namespace), v4, v6: "::1", device: DEVICE };
+    }
+  }
+
+  async #configureAll(): Promise<void> {
+    for (const name of this.names) mkdirSync(this.folder(name), { mode: 0o700 });
+    const identities: Identities = { v3: await this.#certify(), fingerprints: {} };
+    await Promise.all(RELAYS.map(async (name) => {
+      await must(
+        "tor", "--quiet", "--ignore-missing-torrc", "-f", "/nonexistent", "--defaults-torrc",
+        "/dev/null", "--list-fingerprint", "--ORPort", "1", "--Nickname", name,
+        "--DataDirectory", this.folder(name),
+      );
+      const line = readFileSync(join(this.folder(name), "fingerprint"), "utf8");
+      identities.fingerprints[name] = line.trim().split(" ")[1];
+    }));
+    const resolver = this.scope.path("resolv.conf");
+    writeFileSync(resolver, "# nobody to ask\n");
+    const authority = this.nodes.a1.v4;
+    for (const name of this.names) {
+      const place = { name, folder: this.folder(name), address: this.nodes[name].v4, authority, resolver };
+      this.#torrc[name] = [...torrc(place, identities), ...(this.options.torrc ?? [])].join("\n");
+      this.configure(name);
+    }
+  }
+
+  /** The authority's keys; gives their fingerprint. */
+  async #certify(): Promise<string> {
+    const keys = join(this.folder("a1"), "keys");
+    mkdirSync(keys, { mode: 0o700 });
+    await must(
+      "sh", "-c", `cd "$0" && echo x | tor-gencert --create-identity-key -m 12 \
+        -a ${this.nodes.a1.v4}:${DIR_PORT} --passphrase-fd 0 -i authority_identity_key \
+        -s authority_signing_key -c authority_certificate`, keys,
+    );
+    const certificate = readFileSync(join(keys, "authority_certificate"), "utf8");
+    return certificate.match(/^fingerprint (\S+)/m)![1];
+  }
+}
+
+/**
+ * The signal that ends a Tor: SIGTERM where it is not blocked. Tor's seccomp filter denies the
+ * SIG_BLOCK that glibc 2.36 does in pthread_create, and what glibc then restores is whatever was on
+ * the stack, a pointer: SIGTERM is blocked in about seven of ten sandboxed Tors, measured or not.
+ * SIGHUP, SIGINT and SIGQUIT are the low bits of that pointer, and never blocked.
+ */
+export function endSignal(pid: number): "SIGTERM" | "SIGINT" {
+  const status = readFileSync(`/proc/${pid}/status`, "latin1");
+  const blocked = BigInt(`0x${status.match(/^SigBlk:\s*([0-9a-f]+)/m)![1]}`);
+  return (blocked >> 14n) & 1n ? "SIGINT" : "SIGTERM";
+}
+
+export { OR_PORT };
+
+async function must(...words: string[]): Promise<void> {
   const child = Bun.spawn(words, { stdout: "pipe", stderr: "pipe", stdin: "ignore" });
   const [out, error, code] = await Promise.all([
     new Response(child.stdout).text(), new Response(child.stderr).text(), child.exited,
   ]);
-  if (code !== 0) throw new Error(`${words.join(" ")}: exit ${code}: ${error}`);
-  return out;
-}
-
-async function connectNodes(scope: Scope, rate: string): Promise<Record<TorName, Node>> {
-  const hub = await makeNamespace(scope, "h");
-  await must("ip", "-n", hub, "link", "add", "br0", "type", "bridge", "stp_state", "0");
-  await must("ip", "-n", hub, "link", "set", "br0", "up");
-  const nodes = {} as Record<TorName, Node>;
-  for (const name of NAMES) {
-    const namespace = await makeNamespace(scope, name);
-    await must("ip", "link", "add", name, "netns", hub, "type", "veth",
-      "peer", "name", "kq0", "netns", namespace);
-    await must("ip", "-n", hub, "link", "set", name, "master", "br0", "up");
-    await must("ip", "-n", namespace, "addr", "add", `${ADDRESS[name]}/24`, "dev", "kq0");
-    await must("ip", "-n", namespace, "link", "set", "kq0", "up");
-    await must("tc", "-n", namespace, "qdisc", "replace", "dev", "kq0", "root", "tbf",
-      "rate", rate, "burst", "15000", "limit", "16000000");
-    nodes[name] = {
-      name: namespace, prefix: enter(namespace), v4: ADDRESS[name], v6: "::1", device: "kq0",
-    };
-  }
-  return nodes;
-}
-
-/** Keys and configurations of the four nodes; nothing is started yet. */
-export async function makeTorNetwork(scope: Scope, rate: string): Promise<TorNetwork> {
-  const nodes = await connectNodes(scope, rate);
-  const folder = (name: TorName) => scope.path(name);
-  for (const name of NAMES) mkdirSync(folder(name), { mode: 0o700 });
-  mkdirSync(`${folder("a1")}/keys`, { mode: 0o700 });
-  await must(
-    "sh", "-c", `cd "$0" && echo x | tor-gencert --create-identity-key -m 12 \
-      -a ${ADDRESS.a1}:${DIR_PORT} --passphrase-fd 0 -i authority_identity_key \
-      -s authority_signing_key -c authority_certificate`, `${folder("a1")}/keys`,
-  );
-  const certificate = readFileSync(`${folder("a1")}/keys/authority_certificate`, "utf8");
-  const v3 = certificate.match(/^fingerprint (\S+)/m)![1];
-  const fingerprints = {} as Record<TorName, string>;
-  await Promise.all((["a1", "r1", "r2"] as const).map(async (name) => {
-    await must(
-      "tor", "--quiet", "--ignore-missing-torrc", "-f", "/nonexistent", "--defaults-torrc",
-      "/dev/null", "--list-fingerprint", "--ORPort", "1", "--Nickname", name,
-      "--DataDirectory", folder(name),
-    );
-    fingerprints[name] = readFileSync(`${folder(name)}/fingerprint`, "utf8").trim().split(" ")[1];
-  }));
-  writeFileSync(scope.path("resolv.conf"), "# nobody to ask\n");
-  for (const name of NAMES) {
-    writeFileSync(`${folder(name)}.torrc`, configuration(name, folder(name), scope, v3, fingerprints));
-  }
-  return {
-    nodes,
-    command: (name) => ["tor", "--defaults-torrc", "/dev/null", "-f", `${folder(name)}.torrc`],
-    log: (name) => `${folder(name)}/notice.log`,
-    socks: `127.0.0.1:${SOCKS_PORT}`,
-  };
-}
-
-function configuration(
-  name: TorName, folder: string, scope: Scope, v3: string, prints: Record<TorName, string>,
-): string {
-  const lines = [
-    "TestingTorNetwork 1",
-    `DirAuthority a1 orport=${OR_PORT} no-v2 v3ident=${v3} ${ADDRESS.a1}:${DIR_PORT} ${prints.a1}`,
-    `DataDirectory ${folder}`, `Nickname ${name}`, `PidFile ${folder}/pid`,
-    `Log notice file ${folder}/notice.log`, "SafeLogging 0", "LogTimeGranularity 1",
-    "ShutdownWaitLength 0", "PathsNeededToBuildCircuits 0.67",
-    // KIST, the default, keeps the kernel's queues short on purpose: here they are what counts.
-    "Schedulers Vanilla",
-  ];
-  if (name === "c1") {
-    lines.push(`SocksPort 127.0.0.1:${SOCKS_PORT}`, "UseEntryGuards 0");
-    return `${lines.join("\n")}\n`;
-  }
-  lines.push(
-    "SocksPort 0", `Address ${ADDRESS[name]}`, `ORPort ${ADDRESS[name]}:${OR_PORT}`,
-    "AssumeReachable 1", "__DisablePredictedCircuits 1", "ServerDNSDetectHijacking 0",
-    "ServerDNSTestAddresses", `ServerDNSResolvConfFile ${scope.path("resolv.conf")}`,
-  );
-  if (name === "a1") {
-    lines.push(
-      `DirPort ${ADDRESS.a1}:${DIR_PORT}`, "ExitRelay 0", "AuthoritativeDirectory 1",
-      "V3AuthoritativeDirectory 1", "ContactInfo a1@torlab.invalid", "V3AuthNIntervalsValid 2",
-      "TestingV3AuthInitialVotingInterval 8", "TestingV3AuthInitialVoteDelay 2",
-      "TestingV3AuthInitialDistDelay 2",
-      `TestingV3AuthVotingStartOffset ${(Math.floor(Date.now() / 1000) + 7) % 8}`,
-      "V3AuthVotingInterval 43200", "V3AuthVoteDelay 2", "V3AuthDistDelay 2",
-      "TestingMinExitFlagThreshold 0",
-      `TestingDirAuthVoteGuard ${prints.r1}`, "TestingDirAuthVoteGuardIsStrict 1",
-      `TestingDirAuthVoteExit ${prints.r2}`, "TestingDirAuthVoteExitIsStrict 1",
-    );
-  } else if (name === "r1") {
-    lines.push("ExitRelay 0");
-  } else {
-    lines.push("ExitRelay 1", "ExitPolicyRejectPrivate 0", "ExitPolicy accept *:*");
-  }
-  return `${lines.join("\n")}\n`;
-}
-
-/** Adds options to a node's torrc before it is started. */
-export function configure(scope: Scope, name: TorName, ...options: string[]): void {
-  appendFileSync(`${scope.path(name)}.torrc`, `${options.join("\n")}\n`);
-}
-
-/** Starts the relays, waits for the consensus, then starts the client and waits for its circuit. */
-export async function startTor(
-  tor: TorNetwork, start: (name: TorName) => Running,
-): Promise<Record<TorName, Running>> {
-  const logged = (name: TorName, words: string, ms = 60_000) =>
-    until(`"${words}" in the log of ${name}`, async () => {
-      const file = Bun.file(tor.log(name));
-      return (await file.exists()) && (await file.text()).includes(words);
-    }, ms);
-  const running = {} as Record<TorName, Running>;
-  for (const name of ["a1", "r1", "r2"] as const) running[name] = start(name);
-  // The authority's consensus is a file of its own; relays that are told to (SIGHUP) fetch it at
-  // once instead of some time within twenty seconds.
-  const consensus = `${tor.log("a1").replace(/notice\.log$/, "")}cached-microdesc-consensus`;
-  await until("consensus with all three relays", async () => {
-    const file = Bun.file(consensus);
-    return (await file.exists()) && ((await file.text()).match(/^r /gm)?.length ?? 0) === 3;
-  }, 60_000);
-  for (const name of ["r1", "r2"] as const) running[name].kill("SIGHUP");
-  await Promise.all((["r1", "r2"] as const).map((name) => logged(name, "Received reload signal")));
-  running.c1 = start("c1");
-  await logged("c1", "Bootstrapped 100%");
-  return running;
+  if (code !== 0) throw new Error(`${words.join(" ")}: exit ${code}: ${error}${out}`);
 }
