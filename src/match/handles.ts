@@ -1,6 +1,7 @@
 // What programs ask for themselves: handles, each a measurement of the sockets that are registered
 // with it, by the descriptor or by their addresses.
 
+import { Reason } from "../output/reasons.ts";
 import { Kind, SlotWord } from "../ring/layout.ts";
 import type { Connection } from "./connection.ts";
 import { type Label, Labels } from "./labels.ts";
@@ -94,6 +95,8 @@ export class Handles {
   isPending(handle: number): boolean {
     const measurement = this.#byNumber.get(handle);
     for (const connection of this.#live) {
+      if (measurement === undefined || !isOf(connection.namings, measurement)) continue;
+      if (connection.out.calls.waiting + connection.in.calls.waiting > 0) return true;
       for (const { recipients, out, in: inbound } of connection.namings) {
         if (!recipients.some((recipient) => recipient.measurement === measurement)) continue;
         if (out.bytesCalled > out.bytesMatched + out.bytesUnmatched() + out.bytesInFlight) return true;
@@ -109,7 +112,9 @@ export class Handles {
     const measurement = this.#byNumber.get(handle);
     if (measurement === undefined) return null;
     for (const connection of this.#live) {
-      if (connection.registrations.some((one) => one.measurement === measurement)) {
+      const { namings, registrations } = connection;
+      if (isOf(namings, measurement)) closeCalls(connection);
+      if (registrations.some((one) => one.measurement === measurement)) {
         this.#rename(connection, measurement, null, null);
       }
     }
@@ -218,4 +223,20 @@ interface Addressed {
 
 function keyOf(table: number, entry: number, generation: number): string {
   return `${table} ${entry} ${generation}`;
+}
+
+function isOf(namings: readonly Naming[], measurement: Measurement): boolean {
+  return namings.some(({ recipients }) =>
+    recipients.some((recipient) => recipient.measurement === measurement),
+  );
+}
+
+/** Nobody waits any longer for a call that may have overlapped, or for a record that is missing. */
+function closeCalls(connection: Connection): void {
+  for (const { calls } of [connection.out, connection.in]) {
+    while (calls.waiting > 0) calls.skipGap(Reason.ringDrop);
+    calls.doubt();
+    calls.release();
+  }
+  connection.merge();
 }

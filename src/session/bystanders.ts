@@ -45,8 +45,10 @@ export class Bystanders {
   #judge(pid: number): void {
     this.#seen.set(pid, -1);
     try {
-      // Its own ring, or the one that it shares with its parent.
-      if (readFileSync(`/proc/${pid}/maps`, "latin1").includes("/memfd:kqtime")) return;
+      const maps = readFileSync(`/proc/${pid}/maps`, "latin1");
+      // Its own ring, or the one that it shares with its parent. A process that has ended, but was
+      // not waited for, has no memory.
+      if (maps === "" || maps.includes("/memfd:kqtime")) return;
       const name = readFileSync(`/proc/${pid}/comm`, "latin1").trim().replace(/[^\x21-\x7e]/g, "?");
       this.#names.set(name, (this.#names.get(name) ?? 0) + 1);
     } catch {

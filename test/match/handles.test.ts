@@ -6,8 +6,9 @@ import fc from "fast-check";
 import type { Connection } from "../../src/match/connection.ts";
 import type { Rule } from "../../src/match/measurement.ts";
 import type { CallSink } from "../../src/match/merge.ts";
+import { Reason } from "../../src/output/reasons.ts";
 import { DirectionStats } from "../../src/output/stats.ts";
-import { Kind, SlotWord } from "../../src/ring/layout.ts";
+import { Kind, SlotFlag, SlotWord } from "../../src/ring/layout.ts";
 import { Bench, CLIENT_PORT, MS, SERVER_PORT } from "./bench.ts";
 import { featuresOf } from "./features.ts";
 import { makeHistory } from "./history.ts";
@@ -268,4 +269,19 @@ test("a rule for the same addresses replaces the earlier one, and its name", () 
   expect(names(bench.connected(5 * MS))).toEqual(["two"]);
   bench.engine.handles.removeRule(1, rule(""));
   expect(names(bench.connected(9 * MS))).toEqual([]);
+});
+
+test("a handle that ends while calls may overlap keeps their bytes in its books", () => {
+  const { bench } = nothingElse();
+  const client = bench.connected(0);
+  bench.handshake(1 * MS);
+  bench.engine.handles.addRule(1, { localPort: CLIENT_PORT, remote: null, name: "" });
+  // Another call of the group is still in progress.
+  bench.send(client, 2 * MS, 0, 100, { flags: SlotFlag.Overlap, group: 7 });
+  bench.packet(3 * MS, true, 0, 100);
+  bench.engine.flush();
+  const [label] = bench.engine.handles.free(1)!.labels;
+  expect(label!.out.bytesCalled).toBe(100);
+  expect(label!.out.unmatched[Reason.concurrent]).toBe(100);
+  expect(label!.out.balances()).toBe(true);
 });
