@@ -1,5 +1,5 @@
-// A netlink(7) socket that asks for dumps: one request, many messages, NLMSG_DONE. Opened on
-// first use and kept, because the questions repeat several times a second.
+// A netlink(7) socket that asks for dumps (one request, many messages, NLMSG_DONE) and for single
+// objects. Opened on first use and kept, because the questions repeat several times a second.
 
 import { dlopen, read, type Library, type Pointer } from "bun:ffi";
 import { KQTimeError } from "../errors.ts";
@@ -23,6 +23,7 @@ const SOCK_CLOEXEC = 0o2000000;
 const SOL_SOCKET = 1;
 const SO_RCVTIMEO = 20;
 const MSG_TRUNC = 0x20;
+const ENOENT = 2;
 const EINTR = 4;
 const EAGAIN = 11;
 const ENOBUFS = 105;
@@ -83,8 +84,37 @@ export class NetlinkSocket {
   dump(type: number, request: Uint8Array, begin: () => void, reader: MessageReader): void {
     for (let attempt = 1; ; attempt++) {
       begin();
-      this.#send(type, request);
+      this.#send(type, request, NLM_F_REQUEST | NLM_F_DUMP);
       if (this.#receive(reader) || attempt === ATTEMPTS) return;
+    }
+  }
+
+  /**
+   * Asks for one object. Returns false if there is no such object.
+   * @throws KQTimeError `E_NETLINK`
+   */
+  ask(type: number, request: Uint8Array, reader: MessageReader): boolean {
+    this.#send(type, request, NLM_F_REQUEST);
+    const view = this.#view;
+    for (;;) {
+      const length = symbols().recv(this.#fd, this.#received, RECEIVE_BYTES, MSG_TRUNC);
+      if (length < 0) {
+        const code = errno();
+        if (code === EINTR) continue;
+        this.#fail("recv", code);
+      }
+      if (length > RECEIVE_BYTES) this.#fail("recv", ENOBUFS);
+      // What an earlier question left behind after an error is not this one's.
+      if (length < NLMSG_HEADER_BYTES || view.getUint32(8, true) !== this.#sequence) continue;
+      const end = Math.min(length, view.getUint32(0, true));
+      const answer = view.getUint16(4, true);
+      if (answer === NLMSG_ERROR) {
+        const code = end >= NLMSG_HEADER_BYTES + 4 ? -view.getInt32(NLMSG_HEADER_BYTES, true) : 0;
+        if (code !== 0 && code !== ENOENT) this.#fail("ask", code);
+        return false;
+      }
+      reader(view, NLMSG_HEADER_BYTES, end, answer);
+      return true;
     }
   }
 
@@ -105,13 +135,13 @@ export class NetlinkSocket {
     libc.setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, timeout, 16);
   }
 
-  #send(type: number, request: Uint8Array): void {
+  #send(type: number, request: Uint8Array, flags: number): void {
     if (this.#fd < 0) this.#open();
     this.#sequence = (this.#sequence + 1) >>> 0;
     const header = new DataView(request.buffer, request.byteOffset, NLMSG_HEADER_BYTES);
     header.setUint32(0, request.length, true);
     header.setUint16(4, type, true);
-    header.setUint16(6, NLM_F_REQUEST | NLM_F_DUMP, true);
+    header.setUint16(6, flags, true);
     header.setUint32(8, this.#sequence, true);
     header.setUint32(12, 0, true);
     while (symbols().send(this.#fd, request, request.length, 0) < 0) {
