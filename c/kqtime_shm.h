@@ -148,7 +148,8 @@ enum kq_entry_flag {
   KQ_ENTRY_ADOPTED = 4,   /* older than the library: offsets count from its first call seen */
   KQ_ENTRY_KTLS = 8,      /* set later: the kernel frames the bytes, they cannot be joined */
   KQ_ENTRY_URGENT = 16,   /* set later: MSG_OOB or SO_OOBINLINE was used for reading */
-  KQ_ENTRY_ZEROCOPY_IN = 32 /* set later: TCP_ZEROCOPY_RECEIVE moved bytes */
+  KQ_ENTRY_ZEROCOPY_IN = 32, /* set later: TCP_ZEROCOPY_RECEIVE moved bytes */
+  KQ_ENTRY_COUNTED = 64   /* adopted only: sent_before and read_before are valid */
 };
 
 /* One direction of one socket. Its own cache line: one thread may send while another receives. */
@@ -178,7 +179,12 @@ struct kq_entry {
   int32_t birth_fd;
   uint32_t queued_out; /* adopted only: bytes unsent or unacknowledged then (SIOCOUTQ) */
   uint32_t queued_in;  /* adopted only: bytes unread then (FIONREAD) */
-  uint8_t pad0[128 - 76];
+  uint8_t pad0[4];
+  /* What offset 0 is in the kernel's own counts (tcp_info): bytes_acked and what was queued for
+     sending; bytes_received without what was unread. A SYN counts in the first, a FIN in none. */
+  uint64_t sent_before;
+  uint64_t read_before;
+  uint8_t pad1[128 - 96];
 
   struct kq_direction out;
   struct kq_direction in;

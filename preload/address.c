@@ -111,3 +111,45 @@ static uint32_t ask_queue(int fd, unsigned long request) {
 uint32_t kq_unread_bytes(int fd) { return ask_queue(fd, FIONREAD); }
 
 uint32_t kq_unsent_bytes(int fd) { return ask_queue(fd, SIOCOUTQ); }
+
+/* struct tcp_info up to tcpi_segs_in (Linux 4.6); older C libraries declare less of it. */
+#define TCP_INFO_WORDS 18
+#define TCP_INFO_ACKED 15    /* tcpi_bytes_acked */
+#define TCP_INFO_RECEIVED 16 /* tcpi_bytes_received */
+#define COUNT_TRIES 4
+
+static bool ask_info(int fd, uint64_t *words) {
+  socklen_t length = TCP_INFO_WORDS * sizeof *words;
+  return KQ_SYS(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, words, &length) == 0 &&
+         length == TCP_INFO_WORDS * sizeof *words;
+}
+
+bool kq_tcp_counts(int fd, uint64_t *sent, uint64_t *read) {
+  uint64_t before[TCP_INFO_WORDS];
+  uint64_t after[TCP_INFO_WORDS];
+  /* Segments may be processed in between: only what is the same before and after is of one
+     moment. */
+  for (int tries = 0; tries < COUNT_TRIES; tries++) {
+    if (!ask_info(fd, before)) {
+      return false;
+    }
+    uint32_t unsent = kq_unsent_bytes(fd);
+    uint32_t unread = kq_unread_bytes(fd);
+    if (unsent == KQ_UNREAD_UNKNOWN || unread == KQ_UNREAD_UNKNOWN || !ask_info(fd, after)) {
+      return false;
+    }
+    uint8_t state = (uint8_t)(before[0] & 0xff);
+    if (before[TCP_INFO_ACKED] != after[TCP_INFO_ACKED] ||
+        before[TCP_INFO_RECEIVED] != after[TCP_INFO_RECEIVED] ||
+        state != (uint8_t)(after[0] & 0xff)) {
+      continue;
+    }
+    bool fin_sent = state == TCP_FIN_WAIT1 || state == TCP_FIN_WAIT2 || state == TCP_CLOSING ||
+                    state == TCP_LAST_ACK;
+    bool fin_received = state == TCP_CLOSE_WAIT || state == TCP_LAST_ACK || state == TCP_CLOSING;
+    *sent = before[TCP_INFO_ACKED] + unsent - fin_sent;
+    *read = before[TCP_INFO_RECEIVED] - unread - fin_received;
+    return true;
+  }
+  return false;
+}

@@ -79,6 +79,9 @@ uint64_t kq_adopt_tcp(int fd, uint64_t word, uint64_t marks) {
   kq_entry_remote(entry, &peer);
   entry->queued_out = kq_unsent_bytes(fd);
   entry->queued_in = kq_unread_bytes(fd);
+  if (kq_tcp_counts(fd, &entry->sent_before, &entry->read_before)) {
+    entry->flags |= KQ_ENTRY_COUNTED;
+  }
   uint64_t bound = kq_fd_rebind(fd, word, fresh | marks);
   if (bound != (fresh | marks)) {
     kq_entry_drop(fresh);

@@ -88,7 +88,7 @@ export class TcpCounters {
   readonly #socket = new NetlinkSocket(NETLINK_SOCK_DIAG, "sock_diag");
   readonly #request = new Uint8Array(new ArrayBuffer(REQUEST_BYTES));
   readonly #view = new DataView(this.#request.buffer);
-  #into = this.values;
+  #into: Float64Array = this.values;
   #inode = 0;
   #complete = false;
   readonly #reader = (view: DataView, offset: number, end: number, type: number): void =>
@@ -151,8 +151,8 @@ export class TcpCounters {
   #read(view: DataView, offset: number, end: number, type: number): void {
     if (type !== SOCK_DIAG_BY_FAMILY || end - offset < MESSAGE_BYTES) return;
     const inode = view.getUint32(offset + 68, true);
-    // The four-tuple may be another socket's by now.
-    if (inode !== this.#inode >>> 0) return;
+    // The four-tuple may be another socket's by now. One that no process has any more has no inode.
+    if (inode !== 0 && inode !== this.#inode >>> 0) return;
     const into = this.#into;
     into[Counter.state] = view.getUint8(offset + 1);
     into[Counter.receiveQueueBytes] = view.getUint32(offset + 56, true);

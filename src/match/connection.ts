@@ -4,6 +4,7 @@
 import { Reason } from "../output/reasons.ts";
 import type { DirectionStats } from "../output/stats.ts";
 import type { SocketInput } from "../output/summary.ts";
+import type { Anchor } from "./anchor.ts";
 import type { Flow, Instance } from "./instances.ts";
 import { formatAddress, type Label } from "./labels.ts";
 import type { Naming, Registration } from "./measurement.ts";
@@ -47,6 +48,11 @@ export class Connection implements SocketIdentity {
   fd = -1;
   flow: Flow | null = null;
   instance: Instance | null = null;
+  /** Of a socket that is older than the capture: what ties it to the wire. */
+  anchor: Anchor | null = null;
+  /** Offsets below were called before the session took over. */
+  outTaken = 0;
+  inTaken = 0;
   /** Time of the last death of a descriptor, ns; -1 while none has died. */
   unboundNs = -1;
   /** Bytes in the receive queue at that moment; -1 if unknown. */

@@ -17,6 +17,7 @@ import {
   State,
   Type,
 } from "../ring/layout.ts";
+import { Anchors } from "./anchors.ts";
 import { Connection } from "./connection.ts";
 import { Instances } from "./instances.ts";
 import { Handles } from "./handles.ts";
@@ -34,6 +35,8 @@ const ANCHOR_WAIT_NS = 5e9;
 const QUIET_NS = 250e6;
 /** A record that is this much older than its neighbours, while records were lost, is lost. */
 const GAP_NS = 1e9;
+/** Calls kept of each direction of a socket that is not anchored yet. */
+const MAX_UNANCHORED = 1 << 14;
 const NONE: readonly Connection[] = [];
 
 export interface EngineOptions {
@@ -46,6 +49,7 @@ export interface EngineOptions {
 
 export class Engine implements Books {
   readonly instances = new Instances();
+  readonly anchors = new Anchors(this.instances);
   readonly handles: Handles;
   readonly out: boolean;
   readonly in: boolean;
@@ -174,6 +178,7 @@ export class Engine implements Books {
       let off = words[SlotWord.off]! + words[SlotWord.off + 1]! * 4294967296;
       if (continued !== null) off += out ? continued.outBase : continued.inBase;
       const side = out ? owner.out : owner.in;
+      if (off < (out ? owner.outTaken : owner.inTaken)) return;
       if (isContested(connection, off, out)) this.#lose(owner, side, Reason.concurrent);
       if ((flags & SlotFlag.Ktls) !== 0) this.#lose(owner, side, Reason.ktls);
       else if ((flags & SlotFlag.Urgent) !== 0 && !out) {
@@ -247,7 +252,8 @@ export class Engine implements Books {
   pending(into: Connection[]): void {
     for (const connection of this.live) {
       const { out, instance } = connection;
-      if (instance !== null && !out.lost && out.calls.known > out.position) {
+      const isFound = instance !== null || connection.anchor !== null;
+      if (isFound && !out.lost && out.calls.known > out.position) {
         into.push(connection);
       }
     }
@@ -288,6 +294,7 @@ export class Engine implements Books {
    */
   tick(capturedNs: number): void {
     this.instances.pair();
+    this.anchors.judge(capturedNs);
     for (const connection of this.live) this.#look(connection, capturedNs);
     this.flush();
   }
@@ -310,6 +317,7 @@ export class Engine implements Books {
     connection.settled = true;
     this.live.delete(connection);
     this.handles.settled(connection);
+    this.anchors.end(connection);
     this.instances.release(connection);
     const sockets = this.#tables.get(connection.table);
     sockets?.settle(connection);
@@ -334,7 +342,7 @@ export class Engine implements Books {
     const lastNs = Math.max(out.calls.lastNs, inbound.calls.lastNs, connection.unboundNs);
     if (instance === null) {
       const called = out.calls.count + inbound.calls.count > 0;
-      if (called && lastNs + ANCHOR_WAIT_NS < capturedNs) {
+      if (called && connection.anchor === null && lastNs + ANCHOR_WAIT_NS < capturedNs) {
         const reason = this.unfound(connection);
         this.#lose(connection, out, reason);
         this.#lose(connection, inbound, reason);
@@ -359,7 +367,10 @@ export class Engine implements Books {
 
   /** The reason for which a socket was not found on the wire. */
   unfound(connection: Connection): number {
-    if (connection.adopted) return Reason.noAnchor;
+    if (connection.anchor !== null) {
+      const seen = connection.anchor.packets.total > 0 || connection.out.calls.bytes === 0;
+      if (seen) return Reason.noAnchor;
+    }
     if ((connection.flow?.strays ?? 0) > 0) return Reason.noAnchor;
     return this.instances.looksTranslated(connection) ? Reason.nat : Reason.filtered;
   }
@@ -381,8 +392,13 @@ export class Engine implements Books {
   /** Keeps the list of unsent calls within its bound. */
   #bound(connection: Connection, side: Side): void {
     const queue = side.calls.queue;
-    if (queue.length < MAX_RANGES) return;
+    const unanchored = connection.anchor !== null && side.sightings === null;
+    if (queue.length < (unanchored ? MAX_UNANCHORED : MAX_RANGES)) return;
     const end = queue.values[queue.at(queue.length >> 1)]!;
+    if (unanchored) {
+      side.book(end, Reason.noAnchor, connection);
+      return;
+    }
     side.sightings?.bookTo(end, Reason.overflow);
     if (side.sightings !== null) side.merge(connection);
     else side.book(end, Reason.overflow, connection);
@@ -450,8 +466,7 @@ export class Engine implements Books {
     if (identity.inode !== 0) this.#byInode.set(identity.inode, connection);
     this.handles.born(connection);
     if (connection.adopted) {
-      connection.out.lose(Reason.noAnchor);
-      connection.in.lose(Reason.noAnchor);
+      this.anchors.begin(connection, words, false);
     } else {
       this.instances.bind(connection);
     }

@@ -35,7 +35,7 @@ export function isSameSocket(a: Connection, b: Connection): boolean {
 }
 
 /** Bytes that all programs with a socket have moved so far. */
-function streamOffset(owner: Connection, out: boolean): number {
+export function streamOffset(owner: Connection, out: boolean): number {
   const { calls } = out ? owner.out : owner.in;
   let off = Math.max(calls.known, (out ? owner.outProgress : owner.inProgress).off);
   for (const heir of owner.heirs) {

@@ -6,7 +6,8 @@
 // after microseconds begins a new instance. Instances and the sockets that the preload library
 // reports find each other here, in whatever order they come.
 
-import { type PacketBatch, Sight, TcpFlag } from "../capture/packets.ts";
+import { PacketBatch, Sight, TcpFlag } from "../capture/packets.ts";
+import type { Anchor } from "./anchor.ts";
 import type { Connection } from "./connection.ts";
 import { type CaptureDrops, Sightings } from "./sightings.ts";
 import { TupleMap } from "./tuple-map.ts";
@@ -86,6 +87,8 @@ export class Flow {
   readonly unbound: Instance[] = [];
   /** Sockets that are not yet found on the wire, oldest first. */
   readonly awaiting: Connection[] = [];
+  /** A socket that is older than the capture and not anchored yet: its packets are kept. */
+  older: Connection | null = null;
   /** Sockets that are settled later than their flow: keeps the flow in the map. */
   bound = 0;
   /** Packets of this tuple that no instance explains. */
@@ -147,14 +150,7 @@ export class Instances {
 
   /** A socket was born: it waits for its instance, and `pair` looks for one. */
   bind(connection: Connection): void {
-    const { local, remote, lport, rport } = connection;
-    let flow = this.#flows.get(local, 0, lport, remote, 0, rport);
-    if (flow === null) {
-      flow = new Flow(local, 0, lport, remote, 0, rport);
-      this.#flows.set(local, 0, lport, remote, 0, rport, flow);
-    }
-    flow.bound++;
-    connection.flow = flow;
+    const flow = this.#flowOf(connection);
     const { awaiting } = flow;
     let i = awaiting.length;
     while (i > 0 && awaiting[i - 1]!.birthNs > connection.birthNs) i--;
@@ -162,6 +158,49 @@ export class Instances {
     if (flow.listed) return;
     flow.listed = true;
     this.#unpaired.push(flow);
+  }
+
+  /** A socket appeared whose handshake was not captured: packets are kept until `anchor`. */
+  keepFor(connection: Connection): void {
+    this.#flowOf(connection).older = connection;
+  }
+
+  /** The sequence numbers of a socket that `keepFor` was called for are known. */
+  anchor(connection: Connection, anchor: Anchor): void {
+    const flow = connection.flow!;
+    const { packets } = anchor;
+    const { drops } = this;
+    const firstNs = packets.count > 0 ? packets.timeNs(0) : connection.birthNs;
+    const [firstOut, firstIn] = [anchor.out.sequenceOf(0), anchor.in.sequenceOf(0)];
+    const keptSince = { now: drops.now, drained: anchor.drops };
+    const instance = new Instance(
+      flow, firstNs, firstOut, firstIn, true, keptSince, !connection.connected,
+    );
+    instance.established = true;
+    for (const side of [connection.out, connection.in]) {
+      const out = side === connection.out;
+      const offset = Math.max(anchor.firstOffset(out), side.position);
+      const sequence = (out ? anchor.out : anchor.in).sequenceOf(offset);
+      (out ? instance.out : instance.in).startAt(offset, sequence, side.position);
+    }
+    const handshake = flow.current;
+    if (handshake !== null && handshake.connection === null) {
+      // It was captured, but nobody claimed it then.
+      flow.unbound.splice(flow.unbound.indexOf(handshake), 1);
+      this.#unbound[handshake.slot] = null;
+    }
+    flow.older = null;
+    flow.current = instance;
+    instance.connection = connection;
+    connection.attach(instance);
+    const row = new PacketBatch(1);
+    for (let n = 0; n < packets.count; n++) {
+      const out = packets.show(n, row);
+      const mine = out ? instance.out : instance.in;
+      cutBefore(row, mine);
+      this.#segment(instance, row, 0, out, row.flags[0]!);
+    }
+    this.onSighting(connection);
   }
 
   /**
@@ -182,6 +221,7 @@ export class Instances {
   release(connection: Connection): void {
     const flow = connection.flow;
     if (flow === null) return;
+    if (flow.older === connection) flow.older = null;
     const waiting = flow.awaiting.indexOf(connection);
     if (waiting >= 0) flow.awaiting.splice(waiting, 1);
     const instance = connection.instance;
@@ -237,6 +277,9 @@ export class Instances {
     }
     if (flow === null) return;
     const instance = flow.current;
+    if (flow.older !== null && (instance === null || instance.connection === null)) {
+      flow.older.anchor!.packets.add(batch, i, out);
+    }
     if (instance === null) {
       if (batch.payloadBytes[i]! > 0) flow.strays++;
       return;
@@ -311,6 +354,8 @@ export class Instances {
       this.#unbound[old.slot] = null;
     }
     flow.current = instance;
+    // The four-tuple came back: its packets are another connection's from here on.
+    flow.older = null;
     flow.unbound.push(instance);
     this.#remember(instance);
     if (dataInSyn) {
@@ -391,6 +436,18 @@ export class Instances {
     instance.in.forget();
   }
 
+  #flowOf(connection: Connection): Flow {
+    const { local, remote, lport, rport } = connection;
+    let flow = this.#flows.get(local, 0, lport, remote, 0, rport);
+    if (flow === null) {
+      flow = new Flow(local, 0, lport, remote, 0, rport);
+      this.#flows.set(local, 0, lport, remote, 0, rport, flow);
+    }
+    flow.bound++;
+    connection.flow = flow;
+    return flow;
+  }
+
   #drop(flow: Flow): void {
     if (flow.bound > 0 || flow.unbound.length > 0 || flow.awaiting.length > 0) return;
     this.#flows.delete(flow.local, 0, flow.localPort, flow.remote, 0, flow.remotePort);
@@ -412,6 +469,16 @@ function candidate(awaiting: readonly Connection[], timeNs: number): number {
     }
   }
   return found;
+}
+
+/** Leaves of a segment what is not below the sightings' first offset. */
+function cutBefore(row: PacketBatch, sightings: Sightings): void {
+  const bytes = row.payloadBytes[0]!;
+  if (bytes === 0) return;
+  const cut = Math.min(bytes, sightings.startsAt - sightings.offsetOf(row.sequence[0]!));
+  if (cut <= 0) return;
+  row.sequence[0] = row.sequence[0]! + cut;
+  row.payloadBytes[0] = bytes - cut;
 }
 
 function sameWords(a: Uint32Array, b: Uint32Array): boolean {

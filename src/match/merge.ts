@@ -104,6 +104,13 @@ export class Side {
     this.#retransmitted = bytes;
   }
 
+  /** Its calls begin at `offset`: what was called before is of no concern. Before the first call. */
+  beginAt(offset: number): void {
+    this.calls.edge = offset;
+    this.position = offset;
+    this.#callStart = offset;
+  }
+
   /** From now on nothing of this side can be joined; the first reason stands. */
   lose(reason: number): void {
     if (this.lostReason === MATCHABLE) this.lostReason = reason;

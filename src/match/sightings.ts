@@ -61,6 +61,8 @@ export class Sightings {
   finAt = -1;
   /** Everything below was acknowledged by the receiver. */
   acknowledged = 0;
+  /** First offset that is known of the wire. */
+  startsAt = 0;
   /** Time of the last segment with payload, ns. */
   lastDataNs = -Infinity;
 
@@ -73,6 +75,19 @@ export class Sightings {
   constructor(firstSequence: number, drops: number) {
     this.#sequenceOfHigh = firstSequence >>> 0;
     this.#dropsAtLast = drops;
+  }
+
+  /**
+   * The stream is known from `offset` on, whose sequence number this is; what the calls have in
+   * front of it, from `position` on, has no anchor.
+   */
+  startAt(offset: number, sequence: number, position: number): void {
+    this.startsAt = offset;
+    this.edge = offset;
+    this.high = offset;
+    this.acknowledged = offset;
+    this.#sequenceOfHigh = sequence >>> 0;
+    if (offset > position) this.#append(offset, 0, 0, Reason.noAnchor);
   }
 
   get holes(): number {

@@ -87,6 +87,7 @@ export const EntryFlag = {
   Ktls: 8,
   Urgent: 16,
   ZerocopyIn: 32,
+  Counted: 64,
 } as const;
 
 /** enum kq_message_type */
@@ -277,6 +278,8 @@ export const Entry = {
   birthFd: 64,
   queuedOut: 68,
   queuedIn: 72,
+  sentBefore: 80,
+  readBefore: 88,
   out: 128,
   in: 192,
 } as const;
@@ -294,6 +297,8 @@ export const EntryWord = {
   birthFd: 16,
   queuedOut: 17,
   queuedIn: 18,
+  sentBefore: 20,
+  readBefore: 22,
   out: 32,
   in: 48,
 } as const;
@@ -314,6 +319,8 @@ export const EntryBytes = {
   birthFd: 4,
   queuedOut: 4,
   queuedIn: 4,
+  sentBefore: 8,
+  readBefore: 8,
   out: 64,
   in: 64,
   total: 256,

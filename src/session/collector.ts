@@ -12,6 +12,7 @@ import type { Engine } from "../match/engine.ts";
 import { TupleMap } from "../match/tuple-map.ts";
 import { type RecordFeed, Rings } from "../ring/rings.ts";
 import type { MessageListener } from "../ffi/libc.ts";
+import { Observer } from "./observer.ts";
 import { Frame, type TapeWriter } from "./tape.ts";
 
 const BATCH_PACKETS = 4096;
@@ -61,6 +62,7 @@ export class Collector implements RecordFeed {
   readonly #batch = new PacketBatch(BATCH_PACKETS);
   readonly #devices = new Devices();
   readonly #work: Connection[] = [];
+  readonly #observer: Observer;
   #tickAtMs = 0;
   #syncAtMs = 0;
   #devicesAtMs = -Infinity;
@@ -84,6 +86,13 @@ export class Collector implements RecordFeed {
     this.source = new PacketSource(parts.capture, parts.baseSec);
     this.rings = new Rings(parts.listener, parts.token, this);
     this.#engine.onFree = (table, entry, generation) => this.rings.free(table, entry, generation);
+    this.#observer = new Observer({
+      engine: parts.engine,
+      baseSec: parts.baseSec,
+      refresh: (connection) => this.rings.refresh(connection.table, connection.entry),
+      onObserved: (sock, values) => this.#tape?.observed(sock, values),
+      onFailure: (error) => this.#warnOnce(error),
+    });
   }
 
   // The rings' contents, on their way to the join: everything passes the tape.
@@ -203,6 +212,7 @@ export class Collector implements RecordFeed {
     }
     const idle = this.#idleMs >= IDLE_MOST_MS && !this.#hurry;
     rings.reap(nowMs, idle ? IDLE_ALIVE_EVERY_MS : ALIVE_EVERY_MS);
+    this.#observer.round(nowMs);
     if (nowMs - this.#tickAtMs >= (idle ? IDLE_TICK_EVERY_MS : TICK_EVERY_MS)) this.#tick();
     if (nowMs - this.#syncAtMs >= SYNC_EVERY_MS) {
       this.#syncAtMs = nowMs;

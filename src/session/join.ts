@@ -139,6 +139,13 @@ export class Join {
           "end of its process; what the wire shows of it is booked to it",
       );
     }
+    const { contradicted } = engine.anchors;
+    if (contradicted > 0) {
+      warnings.push(
+        `${contradicted} socket${contradicted === 1 ? "" : "s"} older than the capture moved bytes in ` +
+          "calls that nobody recorded: they are booked as no anchor from there on",
+      );
+    }
     const total = { out: new DirectionStats(), in: new DirectionStats() };
     for (const label of labels) {
       total.out.merge(label.out);

@@ -6,6 +6,7 @@ import { PacketBatch } from "../capture/packets.ts";
 import { PacketSource } from "../capture/source.ts";
 import { KQTimeError } from "../errors.ts";
 import { Capture } from "../ffi/libpcap.ts";
+import { Observed } from "../match/anchor.ts";
 import { Log } from "../output/log.ts";
 import type { Summary } from "../output/summary.ts";
 import { type HandleSetup, Join, type JoinEnd, type JoinSetup } from "./join.ts";
@@ -135,6 +136,13 @@ class Player {
         engine.innerDevices.clear();
         for (const index of words) engine.innerDevices.add(index);
         break;
+      case Frame.Observed: {
+        // A frame's body is only aligned to four bytes.
+        const numbers = new Float64Array(words.slice().buffer);
+        if (numbers.length !== 1 + Observed.count) throw damaged(this.#events, "an observation is cut");
+        engine.anchors.observe(numbers[0]!, numbers.subarray(1));
+        break;
+      }
       case Frame.Flush:
         engine.flush();
         break;

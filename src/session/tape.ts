@@ -54,6 +54,8 @@ export const Frame = {
   Free: 13,
   /** JSON text: handle, remove, text (see rule-text.ts). */
   Rule: 14,
+  /** sock, and what the kernel says of that socket (f64, see `Observed`). */
+  Observed: 15,
 } as const;
 
 export class TapeWriter {
@@ -130,6 +132,16 @@ export class TapeWriter {
     this.#float[1] = b;
     this.#words.set(this.#floatWords, at);
     if (type === Frame.Tick && performance.now() - this.#flushedMs >= FLUSH_EVERY_MS) this.#flush();
+  }
+
+  observed(sock: number, values: Float64Array): void {
+    const numbers = this.#begin(Frame.Observed, (1 + values.length) * 2);
+    this.#float[0] = sock;
+    for (let i = -1; i < values.length; i++) {
+      if (i >= 0) this.#float[0] = values[i]!;
+      this.#words[numbers + (i + 1) * 2] = this.#floatWords[0]!;
+      this.#words[numbers + (i + 1) * 2 + 1] = this.#floatWords[1]!;
+    }
   }
 
   packets(count: number, dropsNow: number, dropsDrained: number): void {

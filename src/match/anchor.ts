@@ -1,0 +1,327 @@
+// Which sequence number belongs to offset 0 of a stream whose handshake was not captured.
+//
+// The kernel counts, for each socket, the bytes that were acknowledged to it and those that it
+// received in order: counters that move with snd_una and rcv_nxt (tcp_info, RFC 4898). So there are
+// two unknowns in each direction, and neither changes while the connection lives:
+//
+//   - the sequence number at which the counter would have been 0, here `zero`. No moment shows it
+//     exactly, but every moment bounds it: what the kernel has processed was captured before, so
+//     zero <= (largest acknowledgment captured) - counter; what was captured on its way out had been
+//     sent before, so zero >= (end of what was captured) - (sent and unacknowledged) - counter. The
+//     same holds of what arrives and what this end acknowledges. Bounds of different moments may be
+//     put together: where they meet, the number is proven, on a busy connection as on a quiet one.
+//   - the counter's value at offset 0, here `base`: 0, or 1 for the SYN of who connected; of an
+//     adopted socket what the preload library read, which a moment must confirm at which the kernel's
+//     queue and the socket table's offset say the same (an unrecorded call may have been under way).
+//
+// A connection that fills its own qdisc all the time keeps the lower bound of `zero` away. There the
+// upper one is believed once `AGREEING` moments, with bytes moved in between and nothing arriving
+// shortly before, have shown the same: it is too high only if packets arrive at their socket later
+// than `DELIVERY_NS` after the tap, every time by the same number of bytes.
+
+import { AnchorPackets, Reach, type RowBudget } from "./anchor-packets.ts";
+
+/** Numbers of an observation: what the kernel says of one socket at one moment, and its entry. */
+export const Observed = {
+  /** When it was asked, ns relative to the base: the moment is in between. */
+  beforeNs: 0,
+  afterNs: 1,
+  /** 1: everything below is of the same moment; 0: of moments in between. */
+  steady: 2,
+  /** Bytes acknowledged to it; a SYN and a FIN count as one each. */
+  acked: 3,
+  /** Bytes received in order; a FIN counts as one. */
+  received: 4,
+  /** Sent and not acknowledged. */
+  unacked: 5,
+  /** As `acked`, of what the program has written (without a FIN); what it has read. */
+  written: 6,
+  read: 7,
+  /** Offsets of the socket table's entries, -1: they moved; and whether no call was under way. */
+  outOff: 8,
+  inOff: 9,
+  outIdle: 10,
+  inIdle: 11,
+  count: 12,
+} as const;
+
+/** See the head of this file. */
+const AGREEING = 4;
+const AGREEING_SPAN_NS = 300e6;
+const DELIVERY_NS = 2e6;
+/** A moment that cannot be judged yet waits; more moments than these are not worth waiting for. */
+const PENDING_MOST = 8;
+const TWO_TO_32 = 2 ** 32;
+
+/** What is known of one direction. */
+class Direction {
+  /** Counter at offset 0; NaN: unknown. */
+  base: number;
+  /** The two have been seen together: no byte passed unrecorded. */
+  confirmed: boolean;
+  /** `zero` is known. */
+  proven = false;
+  /** Bytes before this offset, or this count, passed when nobody kept the packets. */
+  floorOffset = 0;
+  floorCount = -Infinity;
+  /** The counter when it was last read. */
+  counter = 0;
+
+  /** `zero` is `reference` + [low, high], modulo 2^32. */
+  #reference = -1;
+  #low = -Infinity;
+  #high = Infinity;
+  /** Moments that showed `high` exactly, the counter of the last, and the time of the first. */
+  #agreeing = 0;
+  #agreedAt = -1;
+  #agreedNs = 0;
+
+  constructor(base: number, confirmed: boolean) {
+    this.base = base;
+    this.confirmed = confirmed;
+  }
+
+  get anchored(): boolean {
+    return this.proven && this.confirmed;
+  }
+
+  /** The sequence number of an offset, once `anchored`. */
+  sequenceOf(offset: number): number {
+    return (this.#zero + ((offset + this.base) % TWO_TO_32)) >>> 0;
+  }
+
+  /** The offset of a sequence number that is within half the number space of the counter. */
+  offsetOf(sequence: number): number {
+    const count = (sequence - this.#zero) >>> 0;
+    return this.counter + ((count - (this.counter % TWO_TO_32)) | 0) - this.base;
+  }
+
+  /** First offset that is not below the floor. */
+  get floor(): number {
+    return Math.max(0, this.floorOffset, this.floorCount - this.base);
+  }
+
+  /** Forgets what packets have shown. */
+  reset(): void {
+    this.#reference = -1;
+    this.#low = -Infinity;
+    this.#high = Infinity;
+    this.#agreeing = 0;
+    this.proven = false;
+  }
+
+  /** Of a moment at which `counter` was counted, `sequence` was the most that had arrived. */
+  atMost(sequence: number, counter: number, quiet: boolean, timeNs: number): void {
+    const value = this.#relative(sequence, counter);
+    if (value < this.#high) {
+      this.#high = value;
+      this.#agreeing = 0;
+      this.proven = false;
+    }
+    if (!quiet || value !== this.#high || counter === this.#agreedAt) return;
+    if (this.#agreeing++ === 0) this.#agreedNs = timeNs;
+    this.#agreedAt = counter;
+    if (this.#agreeing >= AGREEING && timeNs - this.#agreedNs >= AGREEING_SPAN_NS) {
+      this.proven = true;
+    }
+  }
+
+  atLeast(sequence: number, counter: number): void {
+    const value = this.#relative(sequence, counter);
+    if (value > this.#low) this.#low = value;
+  }
+
+  /** Whether the bounds meet; false if they contradict each other. */
+  conclude(): boolean {
+    if (this.#low > this.#high) return false;
+    if (this.#low === this.#high) this.proven = true;
+    return true;
+  }
+
+  /** The kernel's count of what the program has moved, and the table's offset, of one moment. */
+  align(count: number, off: number, idle: boolean): void {
+    if (off < 0) return;
+    const base = count - off;
+    if (base === this.base) {
+      this.confirmed = true;
+    } else if (idle) {
+      // Bytes passed in calls that nobody recorded: what was recorded before may have been shifted.
+      this.base = base;
+      this.confirmed = true;
+      this.floorOffset = Math.max(this.floorOffset, off);
+    }
+    // Within a call the kernel is ahead of the table: that tells nothing.
+  }
+
+  get #zero(): number {
+    return (this.#reference + this.#high) >>> 0;
+  }
+
+  #relative(sequence: number, counter: number): number {
+    const value = (sequence - (counter % TWO_TO_32)) >>> 0;
+    if (this.#reference < 0) this.#reference = value;
+    return (value - this.#reference) | 0;
+  }
+}
+
+/** What an anchor starts from. */
+export interface AnchorStart {
+  /** Counters at offset 0; NaN: unknown. */
+  readonly outBase: number;
+  readonly inBase: number;
+  /** The bases hold without a moment that confirms them. */
+  readonly isCertain: boolean;
+  /** Bytes that had arrived when the socket was first seen; -1: unknown. */
+  readonly arrived: number;
+  /** Bytes passed before anybody kept the packets: the first moment says which. */
+  readonly isLate: boolean;
+  /** Packets that the capture has dropped so far. */
+  readonly drops: number;
+}
+
+export class Anchor {
+  readonly packets: AnchorPackets;
+  readonly out: Direction;
+  readonly in: Direction;
+  /** Times that bounds contradicted each other. */
+  contradictions = 0;
+
+  readonly #start: AnchorStart;
+  #pending: Float64Array[] = [];
+  #seen = false;
+  #drops: number;
+  /** Packets that had come when the capture last dropped some: those before tell no upper bound. */
+  #since = 0;
+  /** Packets that had come at the latest moment that was judged. */
+  #judgedPackets = 0;
+  readonly #upper = new Reach();
+  readonly #lower = new Reach();
+
+  constructor(start: AnchorStart, budget: RowBudget) {
+    this.#start = start;
+    this.#drops = start.drops;
+    this.packets = new AnchorPackets(budget);
+    this.out = new Direction(start.outBase, start.isCertain);
+    this.in = new Direction(start.inBase, start.isCertain);
+  }
+
+  /** Packets that the capture had dropped when the first packet was kept. */
+  get drops(): number {
+    return this.#start.drops;
+  }
+
+  /** Whether a moment now would tell something new: 2 for certain, 1 perhaps, 0 no. */
+  get appetite(): number {
+    if (!this.#seen) return 2;
+    if (this.packets.total === 0 || this.#pending.length >= PENDING_MOST) return 0;
+    if (this.packets.total > this.#judgedPackets) return 2;
+    return this.out.confirmed && this.in.confirmed ? 0 : 1;
+  }
+
+  /** Takes a moment (see `Observed`), to be judged when the packets up to it are here. */
+  observe(values: Float64Array): void {
+    const { out, in: inbound } = this;
+    if (values[Observed.steady] === 1) {
+      out.align(values[Observed.written]!, values[Observed.outOff]!, values[Observed.outIdle] === 1);
+      inbound.align(values[Observed.read]!, values[Observed.inOff]!, values[Observed.inIdle] === 1);
+    }
+    if (!this.#seen) this.#first(values);
+    if (this.#pending.length < PENDING_MOST) this.#pending.push(values.slice());
+  }
+
+  /**
+   * Judges the moments up to which all packets are here.
+   * @param drops Packets that the capture has dropped so far.
+   * @returns whether both directions are anchored now
+   */
+  judge(capturedNs: number, drops: number): boolean {
+    const pending = this.#pending;
+    if (drops !== this.#drops) {
+      // An acknowledgment that nobody saw would make the upper bounds too low.
+      this.#drops = drops;
+      this.#since = this.packets.total;
+      this.out.reset();
+      this.in.reset();
+      pending.length = 0;
+    }
+    let done = 0;
+    while (done < pending.length && pending[done]![Observed.afterNs]! <= capturedNs) {
+      this.#judge(pending[done++]!);
+    }
+    if (done > 0) pending.splice(0, done);
+    return this.out.anchored && this.in.anchored;
+  }
+
+  /** From which offset on every byte's first packet is kept or to come; once anchored. */
+  firstOffset(isOut: boolean): number {
+    const side = isOut ? this.out : this.in;
+    const { packets } = this;
+    const dropped = isOut ? packets.droppedOutEnd : packets.droppedInEnd;
+    const floor = dropped < 0 ? side.floor : Math.max(side.floor, side.offsetOf(dropped));
+    const first = packets.firstPayload(isOut);
+    if (first >= 0) return Math.max(floor, side.offsetOf(first));
+    // What has passed so far did so before the first packet that is kept.
+    const reach = this.#lower;
+    reach.copy(packets.before);
+    for (let row = 0; row < packets.count; row++) packets.reach(row, reach);
+    const end = isOut ? reach.endOut : reach.endIn;
+    return Math.max(floor, end >= 0 ? side.offsetOf(end) : side.counter - side.base);
+  }
+
+  release(): void {
+    this.packets.release();
+    this.#pending = [];
+  }
+
+  #first(values: Float64Array): void {
+    this.#seen = true;
+    const { isLate, arrived } = this.#start;
+    if (isLate) {
+      const steady = values[Observed.steady] === 1;
+      this.out.floorCount = steady
+        ? values[Observed.acked]! + values[Observed.unacked]!
+        : values[Observed.written]!;
+    }
+    if (!isLate && arrived >= 0) this.in.floorOffset = Math.max(this.in.floorOffset, arrived);
+    else this.in.floorCount = values[Observed.received]!;
+  }
+
+  #judge(values: Float64Array): void {
+    const { packets, out, in: inbound } = this;
+    const beforeNs = values[Observed.beforeNs]!;
+    const afterNs = values[Observed.afterNs]!;
+    const upper = this.#upper;
+    const lower = this.#lower;
+    upper.copy(packets.before);
+    lower.copy(packets.before);
+    const dropped = packets.total - packets.count;
+    let quiet = true;
+    let fresh = false;
+    let judged = dropped;
+    for (let row = 0; row < packets.count; row++) {
+      const timeNs = packets.timeNs(row);
+      if (timeNs > afterNs) continue;
+      judged++;
+      packets.reach(row, upper);
+      if (timeNs <= beforeNs) packets.reach(row, lower);
+      if (packets.isOut(row)) continue;
+      if (dropped + row >= this.#since) fresh = true;
+      if (timeNs > beforeNs - DELIVERY_NS) quiet = false;
+    }
+    if (judged > this.#judgedPackets) this.#judgedPackets = judged;
+    const acked = values[Observed.acked]!;
+    const received = values[Observed.received]!;
+    out.counter = acked;
+    inbound.counter = received;
+    if (fresh && upper.ackIn >= 0) out.atMost(upper.ackIn, acked, quiet, beforeNs);
+    if (fresh && upper.endIn >= 0) inbound.atMost(upper.endIn, received, quiet, beforeNs);
+    if (lower.endOut >= 0 && values[Observed.steady] === 1) {
+      out.atLeast(lower.endOut, acked + values[Observed.unacked]!);
+    }
+    if (lower.ackOut >= 0) inbound.atLeast(lower.ackOut, received);
+    if (out.conclude() && inbound.conclude()) return;
+    this.contradictions++;
+    out.reset();
+    inbound.reset();
+  }
+}

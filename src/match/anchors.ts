@@ -1,0 +1,198 @@
+// The sockets that are older than the capture: how each gets its anchor (see anchor.ts), and whether
+// the anchor goes on agreeing with what the kernel says.
+
+import { Reason } from "../output/reasons.ts";
+import { EntryFlag, EntryWord } from "../ring/layout.ts";
+import { Anchor, Observed } from "./anchor.ts";
+import { RowBudget } from "./anchor-packets.ts";
+import type { Connection } from "./connection.ts";
+import { streamOffset } from "./heirs.ts";
+import type { Instances } from "./instances.ts";
+
+/** Another look at an anchored socket comes after this long, … */
+const CHECK_EVERY_MS = 2000;
+/** … at one that has nothing new after this long, … */
+const RETRY_EVERY_MS = 250;
+/** … at one that the kernel did not know after this long, … */
+const MISSED_EVERY_MS = 1000;
+/** … and at one with new packets after this long. */
+const ASK_EVERY_MS = 20;
+/** By `Anchor.appetite`. */
+const EVERY_MS = [Infinity, RETRY_EVERY_MS, ASK_EVERY_MS] as const;
+/** A packet that came this long before has reached its socket. */
+const SETTLED_NS = 50e6;
+
+interface Older {
+  readonly connection: Connection;
+  readonly anchor: Anchor;
+  askedMs: number;
+  /** The kernel had no such socket. */
+  isMissed: boolean;
+  /** Where the sightings began, once anchored. */
+  outStart: number;
+  inStart: number;
+  /** An observation of an anchored socket, until its packets are here. */
+  check: Float64Array | null;
+  drops: number;
+}
+
+export class Anchors {
+  /** Sockets whose anchor was contradicted later. */
+  contradicted = 0;
+  readonly #instances: Instances;
+  readonly #budget = new RowBudget();
+  readonly #all = new Map<number, Older>();
+
+  constructor(instances: Instances) {
+    this.#instances = instances;
+  }
+
+  get size(): number {
+    return this.#all.size;
+  }
+
+  /**
+   * A socket was born before the capture could see it.
+   * @param isTaken The session began in the middle of its life, and not with its first offset.
+   */
+  begin(connection: Connection, words: Uint32Array, isTaken: boolean): void {
+    const { adopted, connected } = connection;
+    const counted = ((words[EntryWord.type]! >>> 16) & EntryFlag.Counted) !== 0;
+    const queued = words[EntryWord.queuedIn]!;
+    const { now } = this.#instances.drops;
+    const anchor = new Anchor(
+      {
+        outBase: adopted ? (counted ? u64(words, EntryWord.sentBefore) : NaN) : connected ? 1 : 0,
+        inBase: adopted ? (counted ? u64(words, EntryWord.readBefore) : NaN) : 0,
+        isCertain: !adopted,
+        arrived: adopted && queued !== 0xffffffff ? queued : -1,
+        isLate: isTaken,
+        drops: now,
+      },
+      this.#budget,
+    );
+    connection.anchor = anchor;
+    this.#all.set(connection.sock, {
+      connection, anchor, askedMs: -Infinity, isMissed: false, outStart: 0, inStart: 0, check: null, drops: now,
+    });
+    this.#instances.keepFor(connection);
+  }
+
+  /** Sockets that the kernel should be asked about now, `most` at the most: into `into`. */
+  wanted(nowMs: number, most: number, into: Connection[]): void {
+    for (const older of this.#all.values()) {
+      if (into.length >= most) return;
+      const { connection, anchor } = older;
+      const everyMs = connection.instance === null ? EVERY_MS[anchor.appetite]! : CHECK_EVERY_MS;
+      if (nowMs - older.askedMs < Math.max(everyMs, older.isMissed ? MISSED_EVERY_MS : 0)) continue;
+      if (!isWorthIt(connection)) continue;
+      older.askedMs = nowMs;
+      into.push(connection);
+    }
+  }
+
+  /** The kernel had, or had not, a socket that it was asked about. */
+  answered(sock: number, isThere: boolean): void {
+    const older = this.#all.get(sock);
+    if (older === undefined) return;
+    older.isMissed = !isThere;
+    // In turn: those that were asked are behind the others next time.
+    this.#all.delete(sock);
+    this.#all.set(sock, older);
+  }
+
+  /** Takes an observation (see `Observed`) of a socket. */
+  observe(sock: number, values: Float64Array): void {
+    const older = this.#all.get(sock);
+    if (older === undefined) return;
+    if (older.connection.instance === null) older.anchor.observe(values);
+    else older.check ??= values.slice();
+  }
+
+  /** Anchors what can be anchored now, and checks those that are. */
+  judge(capturedNs: number): void {
+    const { now } = this.#instances.drops;
+    for (const older of this.#all.values()) {
+      const { connection, anchor, check } = older;
+      if (connection.instance === null) {
+        if (connection.flow?.older === connection && anchor.judge(capturedNs, now)) this.#anchor(older);
+      } else if (check !== null && check[Observed.afterNs]! <= capturedNs) {
+        older.check = null;
+        if (this.#contradicts(older, check)) {
+          this.contradicted++;
+          connection.out.lose(Reason.noAnchor);
+          connection.in.lose(Reason.noAnchor);
+        }
+      }
+    }
+  }
+
+  /** The socket is settled. */
+  end(connection: Connection): void {
+    connection.anchor?.release();
+    this.#all.delete(connection.sock);
+  }
+
+  #anchor(older: Older): void {
+    const { connection, anchor } = older;
+    this.#instances.anchor(connection, anchor);
+    const { instance } = connection;
+    older.outStart = instance!.out.startsAt;
+    older.inStart = instance!.in.startsAt;
+    older.drops = this.#instances.drops.now;
+    anchor.release();
+  }
+
+  /** Whether the kernel says of an anchored socket what cannot be if the anchor is right. */
+  #contradicts(older: Older, values: Float64Array): boolean {
+    const { connection, anchor, outStart, inStart } = older;
+    const { out, in: inbound } = anchor;
+    if (values[Observed.steady] === 1) {
+      if (isMoved(values, Observed.written, Observed.outOff, Observed.outIdle, out.base)) return true;
+      if (isMoved(values, Observed.read, Observed.inOff, Observed.inIdle, inbound.base)) return true;
+    }
+    const instance = connection.instance!;
+    // What the capture lost it cannot be asked about.
+    if (this.#instances.drops.now !== older.drops || instance.ended) return false;
+    const acked = values[Observed.acked]! - out.base;
+    const received = values[Observed.received]! - inbound.base;
+    const fin = instance.in.finAt >= 0 ? 1 : 0;
+    if (acked > instance.out.acknowledged || received > instance.in.high + fin) return true;
+    if (instance.lastNs > values[Observed.beforeNs]! - SETTLED_NS) return false;
+    if (instance.out.acknowledged > outStart && acked < instance.out.acknowledged) return true;
+    return instance.in.edge > inStart && instance.in.holes === 0 && received < instance.in.edge;
+  }
+}
+
+/** Somebody measures it, and what the kernel says can still change something. */
+function isWorthIt({ namings, inode, instance, out, in: inbound }: Connection): boolean {
+  if (inode === 0 || namings.at(-1)!.recipients.length === 0) return false;
+  if (instance?.ended === true) return false;
+  return !out.lost || !inbound.lost;
+}
+
+/** Bytes moved by calls that are in no record. */
+function isMoved(
+  values: Float64Array, counted: number, off: number, idle: number, base: number,
+): boolean {
+  return values[idle] === 1 && values[off]! >= 0 && values[counted]! - base !== values[off];
+}
+
+/** Where the streams of a socket stand that several programs have, and whether none is in a call. */
+export function standsAt(connection: Connection): { out: number; in: number; active: number } {
+  let outActive = connection.outProgress.active;
+  let inActive = connection.inProgress.active;
+  for (const heir of connection.heirs) {
+    outActive += heir.outProgress.active;
+    inActive += heir.inProgress.active;
+  }
+  return {
+    out: streamOffset(connection, true),
+    in: streamOffset(connection, false),
+    active: (outActive > 0 ? 1 : 0) + (inActive > 0 ? 2 : 0),
+  };
+}
+
+export function u64(words: Uint32Array, at: number): number {
+  return words[at]! + words[at + 1]! * 4294967296;
+}

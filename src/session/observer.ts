@@ -1,0 +1,103 @@
+// Asks the kernel about sockets that are older than the capture, a few at a time, and tells the join
+// what it said as plain numbers (see match/anchor.ts).
+
+import { Counter, TcpCounters } from "../ffi/tcp-counters.ts";
+import { TcpState } from "../ffi/netlink.ts";
+import { Observed } from "../match/anchor.ts";
+import { standsAt } from "../match/anchors.ts";
+import type { Connection } from "../match/connection.ts";
+import type { Engine } from "../match/engine.ts";
+
+/** About 12 microseconds each. */
+const MOST_A_ROUND = 64;
+const ROUND_EVERY_MS = 20;
+
+/** What the observer needs of the collector. */
+export interface ObserverParts {
+  readonly engine: Engine;
+  readonly baseSec: number;
+  /** Shows the engine the socket table's entry as it is now. */
+  readonly refresh: (connection: Connection) => void;
+  /** Told of each observation before the engine is. */
+  readonly onObserved: (sock: number, values: Float64Array) => void;
+  /** Told why the kernel cannot be asked; it is not asked again. */
+  readonly onFailure: (error: unknown) => void;
+}
+
+export class Observer {
+  readonly #parts: ObserverParts;
+  readonly #counters = new TcpCounters();
+  readonly #values = new Float64Array(Observed.count);
+  readonly #work: Connection[] = [];
+  #roundMs = -Infinity;
+  #failed = false;
+
+  constructor(parts: ObserverParts) {
+    this.#parts = parts;
+  }
+
+  /** One bounded round; `all`: whoever has not been asked yet, however many. */
+  round(nowMs: number, all = false): void {
+    const { engine } = this.#parts;
+    if (engine.anchors.size === 0 || this.#failed) return;
+    if (!all && nowMs - this.#roundMs < ROUND_EVERY_MS) return;
+    this.#roundMs = nowMs;
+    const work = this.#work;
+    work.length = 0;
+    engine.anchors.wanted(nowMs, all ? Infinity : MOST_A_ROUND, work);
+    try {
+      for (const connection of work) this.#observe(connection);
+    } catch (error) {
+      this.#failed = true;
+      this.#parts.onFailure(error);
+    }
+  }
+
+  close(): void {
+    this.#counters.close();
+  }
+
+  /** The entry, the kernel, the entry again: what did not move in between is of one moment. */
+  #observe(connection: Connection): void {
+    const { engine, baseSec, onObserved } = this.#parts;
+    this.#refresh(connection);
+    const before = standsAt(connection);
+    const isThere = this.#counters.read(connection, 0, baseSec);
+    engine.anchors.answered(connection.sock, isThere);
+    if (!isThere) return;
+    this.#refresh(connection);
+    const after = standsAt(connection);
+    const counters = this.#counters.values;
+    const values = this.#values;
+    const state = counters[Counter.state]!;
+    const finSent = state === TcpState.FinWait1 || state === TcpState.FinWait2 ||
+      state === TcpState.Closing || state === TcpState.LastAck;
+    const finReceived = state === TcpState.CloseWait || state === TcpState.LastAck ||
+      state === TcpState.Closing;
+    const queued = counters[Counter.receiveQueueBytes]!;
+    values[Observed.beforeNs] = counters[Counter.beforeNs]!;
+    values[Observed.afterNs] = counters[Counter.afterNs]!;
+    values[Observed.steady] = counters[Counter.steady]!;
+    values[Observed.acked] = counters[Counter.ackedBytes]!;
+    values[Observed.received] = counters[Counter.receivedBytes]!;
+    values[Observed.unacked] = counters[Counter.sendQueueBytes]! - counters[Counter.notSentBytes]!;
+    values[Observed.written] =
+      counters[Counter.ackedBytes]! + counters[Counter.sendQueueBytes]! - (finSent ? 1 : 0);
+    // A FIN that was received is unread as long as anything is.
+    values[Observed.read] =
+      counters[Counter.receivedBytes]! - queued - (finReceived && queued === 0 ? 1 : 0);
+    values[Observed.outOff] = before.out === after.out ? after.out : -1;
+    values[Observed.inOff] = before.in === after.in ? after.in : -1;
+    const active = before.active | after.active;
+    values[Observed.outIdle] = (active & 1) === 0 ? 1 : 0;
+    values[Observed.inIdle] = (active & 2) === 0 ? 1 : 0;
+    onObserved(connection.sock, values);
+    engine.anchors.observe(connection.sock, values);
+  }
+
+  #refresh(connection: Connection): void {
+    const { refresh } = this.#parts;
+    refresh(connection);
+    for (const heir of connection.heirs) refresh(heir);
+  }
+}
