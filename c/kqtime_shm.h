@@ -149,7 +149,9 @@ enum kq_entry_flag {
   KQ_ENTRY_KTLS = 8,      /* set later: the kernel frames the bytes, they cannot be joined */
   KQ_ENTRY_URGENT = 16,   /* set later: MSG_OOB or SO_OOBINLINE was used for reading */
   KQ_ENTRY_ZEROCOPY_IN = 32, /* set later: TCP_ZEROCOPY_RECEIVE moved bytes */
-  KQ_ENTRY_COUNTED = 64   /* adopted only: sent_before and read_before are valid */
+  KQ_ENTRY_COUNTED = 64,  /* adopted only: sent_before and read_before are valid */
+  KQ_ENTRY_FIRST_USE = 128 /* adopted only: at its first use in a process that was measured already,
+                              so that no call of that process can have been under way */
 };
 
 /* One direction of one socket. Its own cache line: one thread may send while another receives. */

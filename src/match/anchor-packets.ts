@@ -4,7 +4,7 @@ import { type PacketBatch, TcpFlag } from "../capture/packets.ts";
 
 const FIRST_ROWS = 16;
 /** More are not kept of one connection; the oldest go. */
-const MOST_ROWS = 2048;
+const MOST_ROWS = 8192;
 
 /** Memory for the packets of all connections together, in rows of about 40 bytes. */
 export class RowBudget {
@@ -42,8 +42,12 @@ export class AnchorPackets {
   total = 0;
   /** Time of the latest, ns. */
   lastNs = -Infinity;
-  /** Of those that were dropped for want of room. */
+  /** Of the packets that were dropped for want of room, and of the first `folded` rows. */
   readonly before = new Reach();
+  folded = 0;
+  /** Of these, number and time of the latest that arrived here. */
+  foldedIn = -1;
+  foldedInNs = -Infinity;
   /** End of the farthest payload byte among those; -1: none. */
   droppedOutEnd = -1;
   droppedInEnd = -1;
@@ -104,6 +108,11 @@ export class AnchorPackets {
     }
   }
 
+  /** Takes rows into `before` that came until then: later moments need not look at them again. */
+  fold(untilNs: number): void {
+    while (this.folded < this.count && this.timeNs(this.folded) <= untilNs) this.#fold();
+  }
+
   /** Sequence number of the first payload byte that is kept of a direction; -1: none is. */
   firstPayload(out: boolean): number {
     let first = -1;
@@ -136,6 +145,7 @@ export class AnchorPackets {
     this.#budget.left += this.#capacity;
     this.#capacity = 0;
     this.count = 0;
+    this.folded = 0;
     this.#timeNs = new Float64Array(0);
     this.#words = new Uint32Array(0);
   }
@@ -144,8 +154,18 @@ export class AnchorPackets {
     return (this.#head + row) & (this.#capacity - 1);
   }
 
+  #fold(): void {
+    const row = this.folded++;
+    this.reach(row, this.before);
+    if (this.isOut(row)) return;
+    this.foldedIn = this.total - this.count + row;
+    const timeNs = this.timeNs(row);
+    if (timeNs > this.foldedInNs) this.foldedInNs = timeNs;
+  }
+
   #drop(): void {
-    this.reach(0, this.before);
+    if (this.folded === 0) this.#fold();
+    this.folded--;
     const w = this.#at(0) * AnchorPackets.#stride;
     const bytes = this.#words[w + 2]!;
     if (bytes > 0) {

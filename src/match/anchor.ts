@@ -15,9 +15,9 @@
 //     queue and the socket table's offset say the same (an unrecorded call may have been under way).
 //
 // A connection that fills its own qdisc all the time keeps the lower bound of `zero` away. There the
-// upper one is believed once `AGREEING` moments, with bytes moved in between and nothing arriving
-// shortly before, have shown the same: it is too high only if packets arrive at their socket later
-// than `DELIVERY_NS` after the tap, every time by the same number of bytes.
+// upper one is believed once enough moments, with bytes moved in between, have shown exactly the
+// same and none a lower one: it is too high only if at each of them the same number of bytes was on
+// its way from the tap to the socket, and at none less. A later quiet moment would tell (anchors.ts).
 
 import { AnchorPackets, Reach, type RowBudget } from "./anchor-packets.ts";
 
@@ -45,13 +45,20 @@ export const Observed = {
   count: 12,
 } as const;
 
-/** See the head of this file. */
-const AGREEING = 4;
-const AGREEING_SPAN_NS = 300e6;
+/** See the head of this file: votes of moments, over at least this long. */
+const VOTES = 10;
+const VOTES_SPAN_NS = 300e6;
+/** A moment before which nothing had arrived for this long has a weight of `QUIET_VOTES`. */
 const DELIVERY_NS = 2e6;
+const QUIET_VOTES = 3;
+/** A writer that is in a call at each of so many moments will not be met between two. */
+const NEVER_IDLE = 8;
 /** A moment that cannot be judged yet waits; more moments than these are not worth waiting for. */
 const PENDING_MOST = 8;
 const TWO_TO_32 = 2 ** 32;
+
+/** Of a base: it holds; it does but for calls of unmeasured processes; it must be confirmed. */
+export type Trust = "certain" | "likely" | "none";
 
 /** What is known of one direction. */
 class Direction {
@@ -71,14 +78,18 @@ class Direction {
   #reference = -1;
   #low = -Infinity;
   #high = Infinity;
-  /** Moments that showed `high` exactly, the counter of the last, and the time of the first. */
-  #agreeing = 0;
-  #agreedAt = -1;
-  #agreedNs = 0;
+  /** Votes for `high`, the counter at the last, and the time of the first. */
+  #votes = 0;
+  #votedAt = -1;
+  #votedNs = 0;
+  /** Moments that met the program in a call. */
+  #inCalls = 0;
+  readonly #isLikely: boolean;
 
-  constructor(base: number, confirmed: boolean) {
+  constructor(base: number, trust: Trust) {
     this.base = base;
-    this.confirmed = confirmed;
+    this.confirmed = trust === "certain";
+    this.#isLikely = trust === "likely";
   }
 
   get anchored(): boolean {
@@ -106,7 +117,7 @@ class Direction {
     this.#reference = -1;
     this.#low = -Infinity;
     this.#high = Infinity;
-    this.#agreeing = 0;
+    this.#votes = 0;
     this.proven = false;
   }
 
@@ -115,15 +126,14 @@ class Direction {
     const value = this.#relative(sequence, counter);
     if (value < this.#high) {
       this.#high = value;
-      this.#agreeing = 0;
+      this.#votes = 0;
       this.proven = false;
     }
-    if (!quiet || value !== this.#high || counter === this.#agreedAt) return;
-    if (this.#agreeing++ === 0) this.#agreedNs = timeNs;
-    this.#agreedAt = counter;
-    if (this.#agreeing >= AGREEING && timeNs - this.#agreedNs >= AGREEING_SPAN_NS) {
-      this.proven = true;
-    }
+    if (value !== this.#high || counter === this.#votedAt) return;
+    if (this.#votes === 0) this.#votedNs = timeNs;
+    this.#votes += quiet ? QUIET_VOTES : 1;
+    this.#votedAt = counter;
+    if (this.#votes >= VOTES && timeNs - this.#votedNs >= VOTES_SPAN_NS) this.proven = true;
   }
 
   atLeast(sequence: number, counter: number): void {
@@ -149,8 +159,10 @@ class Direction {
       this.base = base;
       this.confirmed = true;
       this.floorOffset = Math.max(this.floorOffset, off);
+    } else if (this.#isLikely && base > this.base && ++this.#inCalls >= NEVER_IDLE) {
+      // Within a call the kernel is ahead of the table, which tells nothing against the base.
+      this.confirmed = true;
     }
-    // Within a call the kernel is ahead of the table: that tells nothing.
   }
 
   get #zero(): number {
@@ -169,8 +181,8 @@ export interface AnchorStart {
   /** Counters at offset 0; NaN: unknown. */
   readonly outBase: number;
   readonly inBase: number;
-  /** The bases hold without a moment that confirms them. */
-  readonly isCertain: boolean;
+  readonly outTrust: Trust;
+  readonly inTrust: Trust;
   /** Bytes that had arrived when the socket was first seen; -1: unknown. */
   readonly arrived: number;
   /** Bytes passed before anybody kept the packets: the first moment says which. */
@@ -201,8 +213,8 @@ export class Anchor {
     this.#start = start;
     this.#drops = start.drops;
     this.packets = new AnchorPackets(budget);
-    this.out = new Direction(start.outBase, start.isCertain);
-    this.in = new Direction(start.inBase, start.isCertain);
+    this.out = new Direction(start.outBase, start.outTrust);
+    this.in = new Direction(start.inBase, start.inTrust);
   }
 
   /** Packets that the capture had dropped when the first packet was kept. */
@@ -263,7 +275,7 @@ export class Anchor {
     // What has passed so far did so before the first packet that is kept.
     const reach = this.#lower;
     reach.copy(packets.before);
-    for (let row = 0; row < packets.count; row++) packets.reach(row, reach);
+    for (let row = packets.folded; row < packets.count; row++) packets.reach(row, reach);
     const end = isOut ? reach.endOut : reach.endIn;
     return Math.max(floor, end >= 0 ? side.offsetOf(end) : side.counter - side.base);
   }
@@ -290,24 +302,26 @@ export class Anchor {
     const { packets, out, in: inbound } = this;
     const beforeNs = values[Observed.beforeNs]!;
     const afterNs = values[Observed.afterNs]!;
+    packets.fold(beforeNs);
     const upper = this.#upper;
     const lower = this.#lower;
     upper.copy(packets.before);
     lower.copy(packets.before);
     const dropped = packets.total - packets.count;
-    let quiet = true;
-    let fresh = false;
-    let judged = dropped;
-    for (let row = 0; row < packets.count; row++) {
+    let quiet = packets.foldedInNs <= beforeNs - DELIVERY_NS;
+    let latestIn = packets.foldedIn;
+    let judged = dropped + packets.folded;
+    for (let row = packets.folded; row < packets.count; row++) {
       const timeNs = packets.timeNs(row);
       if (timeNs > afterNs) continue;
       judged++;
       packets.reach(row, upper);
       if (timeNs <= beforeNs) packets.reach(row, lower);
       if (packets.isOut(row)) continue;
-      if (dropped + row >= this.#since) fresh = true;
+      latestIn = dropped + row;
       if (timeNs > beforeNs - DELIVERY_NS) quiet = false;
     }
+    const fresh = latestIn >= this.#since;
     if (judged > this.#judgedPackets) this.#judgedPackets = judged;
     const acked = values[Observed.acked]!;
     const received = values[Observed.received]!;

@@ -57,14 +57,17 @@ export class Anchors {
    */
   begin(connection: Connection, words: Uint32Array, isTaken: boolean): void {
     const { adopted, connected } = connection;
-    const counted = ((words[EntryWord.type]! >>> 16) & EntryFlag.Counted) !== 0;
+    const flags = words[EntryWord.type]! >>> 16;
+    const counted = (flags & EntryFlag.Counted) !== 0;
+    const firstUse = (flags & EntryFlag.FirstUse) !== 0;
     const queued = words[EntryWord.queuedIn]!;
     const { now } = this.#instances.drops;
     const anchor = new Anchor(
       {
         outBase: adopted ? (counted ? u64(words, EntryWord.sentBefore) : NaN) : connected ? 1 : 0,
         inBase: adopted ? (counted ? u64(words, EntryWord.readBefore) : NaN) : 0,
-        isCertain: !adopted,
+        outTrust: !adopted ? "certain" : counted && firstUse ? "likely" : "none",
+        inTrust: adopted ? "none" : "certain",
         arrived: adopted && queued !== 0xffffffff ? queued : -1,
         isLate: isTaken,
         drops: now,

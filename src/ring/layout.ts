@@ -88,6 +88,7 @@ export const EntryFlag = {
   Urgent: 16,
   ZerocopyIn: 32,
   Counted: 64,
+  FirstUse: 128,
 } as const;
 
 /** enum kq_message_type */
