@@ -70,7 +70,7 @@ uint64_t kq_adopt_tcp(int fd, uint64_t word, uint64_t marks) {
   if (known != 0 && kq_fd_kind(known) == KQ_FD_TCP) {
     return kq_fd_rebind(fd, word, known | marks);
   }
-  uint16_t flags = KQ_ENTRY_ADOPTED | KQ_ENTRY_FIRST_USE;
+  uint16_t flags = KQ_ENTRY_ADOPTED | (marks == 0 ? KQ_ENTRY_FIRST_USE : 0);
   uint64_t fresh = kq_entry_begin(KQ_TYPE_TCP, flags, fd, kq_now_ns());
   if (fresh == 0) {
     return kq_fd_rebind(fd, word, KQ_FD_UNSUPPORTED);

@@ -127,6 +127,49 @@ function declare(cli: CAC): Map<string, Action> {
   });
 
   cli
+    .command("attach <pid>", "Go on with a measurement whose kqtime was killed")
+    .usage("attach [options] <pid>")
+    .option("--log <file>", "Write a line for each call; .gz compresses")
+    .option("--json <file>", "Write the summary as JSON (docs/summary.schema.json)")
+    .option("--record <dir>", "Keep raw records and headers for `kqtime replay`")
+    .option("--interface <dev>", "Network interface to capture on", { default: "any" })
+    .option("--filter <bpf>", "Which packets to capture, see pcap-filter(7)", {
+      default: DEFAULT_FILTER,
+    })
+    .option("--direction <which>", "What to measure: in, out or both", { default: "both" })
+    .option("--label <how>", "Group sockets by none, port or peer (shows addresses)", {
+      default: "port",
+    })
+    .option("--drain <seconds>", "Wait so long, after the end, for bytes in send queues", {
+      default: DEFAULT_DRAIN_SECONDS,
+    })
+    .option("--buffer <mib>", "Size of the kernel's capture buffer, MiB", {
+      default: DEFAULT_BUFFER_MIB,
+    })
+    .option("--quiet", "No summary on stderr, only errors and what was lost")
+    .example("  sudo kqtime attach --log rest.log.gz $(pidof tor)");
+  actions.set("attach", async (given) => {
+    const pid = given.words[0]!;
+    if (!/^[1-9]\d{0,9}$/.test(pid)) throw usage(`attach takes a process id, not "${pid}"`);
+    const { attachCommand } = await import("./attach.ts");
+    return attachCommand(
+      {
+        pid: Number(pid),
+        log: given.path("log"),
+        json: given.path("json"),
+        record: given.path("record"),
+        interface: given.text("interface") ?? "any",
+        filter: given.text("filter") ?? DEFAULT_FILTER,
+        direction: given.choice("direction", "both", ["in", "out", "both"]),
+        label: given.choice("label", "port", LABEL_MODES),
+        drainMs: given.number("drain", DEFAULT_DRAIN_SECONDS, 0, 86400) * 1000,
+        bufferBytes: given.number("buffer", DEFAULT_BUFFER_MIB, 0.0625, 2047) * MIB,
+      },
+      given.flag("quiet"),
+    );
+  });
+
+  cli
     .command("replay <dir>", "Join a recording of `run --record` again")
     .usage("replay [options] <dir>")
     .option("--log <file>", "Write a line for each call; .gz compresses")

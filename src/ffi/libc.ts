@@ -26,12 +26,15 @@ const SILENT_MOST = 64;
 const F_GET_SEALS = 1034;
 const F_SEAL_SHRINK = 2;
 const ESRCH = 3;
+const EAGAIN = 11;
 
 const symbols = {
   /** int domain, int type, int protocol → int */
   socket: { args: ["i32", "i32", "i32"], returns: "i32" },
   /** int fd, const struct sockaddr *addr, socklen_t length → int */
   bind: { args: ["i32", "buffer", "u32"], returns: "i32" },
+  /** int fd, const struct sockaddr *addr, socklen_t length → int */
+  connect: { args: ["i32", "buffer", "u32"], returns: "i32" },
   /** int fd, int backlog → int */
   listen: { args: ["i32", "i32"], returns: "i32" },
   /** int fd, struct sockaddr *addr, socklen_t *length, int flags → int */
@@ -170,16 +173,13 @@ export class MessageListener {
 
   /** @throws KQTimeError `E_LIBC` */
   constructor(readonly path: string) {
-    const name = new TextEncoder().encode(path);
-    if (name.length >= SUN_PATH_BYTES) {
+    const address = unixAddress(path);
+    if (address === null) {
       throw new KQTimeError("E_LIBC", "bind", `the socket's path ${path} is too long`);
     }
-    const address = new Uint8Array(new ArrayBuffer(2 + SUN_PATH_BYTES));
-    address[0] = AF_UNIX;
-    address.set(name, 2);
     this.#fd = libc().socket(AF_UNIX, SOCK_STREAM_NONBLOCK_CLOEXEC, 0);
     if (this.#fd < 0) throw failed("socket", path);
-    if (libc().bind(this.#fd, address, 2 + name.length + 1) !== 0) throw failed("bind", path);
+    if (libc().bind(this.#fd, address.bytes, address.length) !== 0) throw failed("bind", path);
     if (libc().listen(this.#fd, BACKLOG) !== 0) throw failed("listen", path);
   }
 
@@ -282,6 +282,28 @@ export function openFlags(fd: number): { writable: boolean; nonBlocking: boolean
   const flags = libc().fcntl(fd, F_GETFL, 0);
   if (flags < 0) return null;
   return { writable: (flags & O_ACCMODE) !== 0, nonBlocking: (flags & 0o4000) !== 0 };
+}
+
+/** Whether somebody listens at the path of a `SOCK_STREAM` socket. */
+export function unixSocketAnswers(path: string): boolean {
+  const address = unixAddress(path);
+  if (address === null) return false;
+  const fd = libc().socket(AF_UNIX, SOCK_STREAM_NONBLOCK_CLOEXEC, 0);
+  if (fd < 0) throw failed("socket", path);
+  // A full backlog is an answer, too.
+  const answers = libc().connect(fd, address.bytes, address.length) === 0 || errno() === EAGAIN;
+  closeSync(fd);
+  return answers;
+}
+
+/** Null if the path is too long. */
+function unixAddress(path: string): { bytes: Uint8Array; length: number } | null {
+  const name = new TextEncoder().encode(path);
+  if (name.length >= SUN_PATH_BYTES) return null;
+  const bytes = new Uint8Array(new ArrayBuffer(2 + SUN_PATH_BYTES));
+  bytes[0] = AF_UNIX;
+  bytes.set(name, 2);
+  return { bytes, length: 2 + name.length + 1 };
 }
 
 /** Whether a process exists (a zombie does). */

@@ -38,6 +38,8 @@ export interface PortFilter {
   /** Only sockets with this local port; 0 or absent: any. Applied by the kernel. */
   readonly localPort?: number;
   readonly remotePort?: number;
+  /** Bits of `TcpState`; absent: every state that can hold bytes. */
+  readonly states?: number;
 }
 
 /** A network interface of this network namespace. */
@@ -105,7 +107,7 @@ export function socketQueues(filter: PortFilter = {}): readonly SocketQueue[] {
   const view = new DataView(diagRequest.buffer);
   // struct inet_diag_req_v2
   view.setUint8(17, IPPROTO_TCP);
-  view.setUint32(20, STATES_WITH_BYTES, true);
+  view.setUint32(20, filter.states ?? STATES_WITH_BYTES, true);
   view.setUint16(24, filter.localPort ?? 0);
   view.setUint16(26, filter.remotePort ?? 0);
   let start = 0;

@@ -75,10 +75,27 @@ export class Anchors {
       this.#budget,
     );
     connection.anchor = anchor;
+    if (isTaken) takeAt(connection);
     this.#all.set(connection.sock, {
       connection, anchor, askedMs: -Infinity, isMissed: false, outStart: 0, inStart: 0, check: null, drops: now,
     });
     this.#instances.keepFor(connection);
+  }
+
+  /** Another program goes on with a socket that was taken over: where in the stream, it has noted. */
+  takeHeir(heir: Connection, words: Uint32Array): void {
+    const owner = heir.continues!.connection;
+    const { anchor } = owner;
+    const outBase = anchor === null ? NaN : u64(words, EntryWord.sentBefore) - anchor.out.base;
+    const inBase = anchor === null ? NaN : u64(words, EntryWord.readBefore) - anchor.in.base;
+    const counted = ((words[EntryWord.type]! >>> 16) & EntryFlag.Counted) !== 0;
+    if (counted && outBase >= 0 && inBase >= 0) {
+      heir.continues = { connection: owner, outBase, inBase };
+    } else {
+      owner.out.lose(Reason.noAnchor);
+      owner.in.lose(Reason.noAnchor);
+    }
+    takeAt(owner);
   }
 
   /** Sockets that the kernel should be asked about now, `most` at the most: into `into`. */
@@ -172,6 +189,14 @@ function isWorthIt({ namings, inode, instance, out, in: inbound }: Connection): 
   if (inode === 0 || namings.at(-1)!.recipients.length === 0) return false;
   if (instance?.ended === true) return false;
   return !out.lost || !inbound.lost;
+}
+
+/** What was called so far is not of this session. */
+function takeAt(connection: Connection): void {
+  connection.outTaken = streamOffset(connection, true);
+  connection.inTaken = streamOffset(connection, false);
+  connection.out.beginAt(connection.outTaken);
+  connection.in.beginAt(connection.inTaken);
 }
 
 /** Bytes moved by calls that are in no record. */

@@ -76,6 +76,8 @@ export class Engine implements Books {
   /** Sockets by inode, for programs that inherit them over exec. */
   readonly #byInode = new Map<number, Connection>();
   #sockets = 0;
+  /** Sockets that lived before the session took over, and are still connecting. */
+  readonly #taken = new Set<string>();
   #dirty: Connection[] = [];
   #spareDirty: Connection[] = [];
 
@@ -149,6 +151,12 @@ export class Engine implements Books {
     }
     if (known !== null) this.settle(known, -1);
     this.#born(table, entry, generation, words);
+  }
+
+  /** Takes an entry whose socket lived before the session took over. */
+  takeEntry(table: number, entry: number, words: Uint32Array): void {
+    this.#taken.add(keyOf(table, entry, words[EntryWord.state]! >>> Constant.stateBits));
+    this.entry(table, entry, words);
   }
 
   /** Takes a record, 16 words of a slot. */
@@ -432,6 +440,7 @@ export class Engine implements Books {
 
   #born(table: number, entry: number, generation: number, words: Uint32Array): void {
     const identity = readIdentity(words, this.#baseSec);
+    const isTaken = this.#taken.delete(keyOf(table, entry, generation));
     const { flags, lport, rport, remote } = identity;
     // An adopted socket tells nothing of its birth: a listening port says who was called.
     const connected =
@@ -459,16 +468,21 @@ export class Engine implements Books {
     const earlier = identity.inode === 0 ? undefined : this.#byInode.get(identity.inode);
     if (connection.adopted && earlier !== undefined && isSameSocket(connection, earlier)) {
       inherit(connection, earlier);
+      if (isTaken) this.anchors.takeHeir(connection, words);
       this.live.delete(connection);
       this.handles.born(connection);
       return;
     }
     if (identity.inode !== 0) this.#byInode.set(identity.inode, connection);
     this.handles.born(connection);
-    if (connection.adopted) {
-      this.anchors.begin(connection, words, false);
+    if (connection.adopted || isTaken) {
+      this.anchors.begin(connection, words, isTaken);
     } else {
       this.instances.bind(connection);
     }
   }
+}
+
+function keyOf(table: number, entry: number, generation: number): string {
+  return `${table}/${entry}/${generation}`;
 }

@@ -196,8 +196,6 @@ export class Instances {
     const row = new PacketBatch(1);
     for (let n = 0; n < packets.count; n++) {
       const out = packets.show(n, row);
-      const mine = out ? instance.out : instance.in;
-      cutBefore(row, mine);
       this.#segment(instance, row, 0, out, row.flags[0]!);
     }
     this.onSighting(connection);
@@ -469,16 +467,6 @@ function candidate(awaiting: readonly Connection[], timeNs: number): number {
     }
   }
   return found;
-}
-
-/** Leaves of a segment what is not below the sightings' first offset. */
-function cutBefore(row: PacketBatch, sightings: Sightings): void {
-  const bytes = row.payloadBytes[0]!;
-  if (bytes === 0) return;
-  const cut = Math.min(bytes, sightings.startsAt - sightings.offsetOf(row.sequence[0]!));
-  if (cut <= 0) return;
-  row.sequence[0] = row.sequence[0]! + cut;
-  row.payloadBytes[0] = bytes - cut;
 }
 
 function sameWords(a: Uint32Array, b: Uint32Array): boolean {

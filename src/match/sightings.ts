@@ -134,8 +134,9 @@ export class Sightings {
     if (start > this.high + MAX_WINDOW_BYTES || end < edge - MAX_WINDOW_BYTES) return false;
     if (timeNs > this.lastDataNs) this.lastDataNs = timeNs;
     if (this.#device < 0) this.#device = device;
-    // Keep-alive probes repeat the byte before the window, which may be the SYN itself.
-    if (start < 0) start = 0;
+    // Keep-alive probes repeat the byte before the window, which may be the SYN itself. Below the
+    // first offset that is known, nobody can tell a first transmission from another.
+    if (start < this.startsAt) start = this.startsAt;
     if (end <= start) return true;
     // What was acknowledged before it was sighted had passed before: this is a repetition.
     if (this.acknowledged > edge) this.bookMissed(Math.min(this.acknowledged, end), drops);

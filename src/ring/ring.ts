@@ -5,7 +5,16 @@
 
 import { KQTimeError } from "../errors.ts";
 import type { Mapping } from "../ffi/libc.ts";
-import { Constant, DirectionWord, EntryWord, Header, HeaderWord, Loss, State } from "./layout.ts";
+import {
+  Constant,
+  DirectionWord,
+  EntryWord,
+  Header,
+  HeaderBytes,
+  HeaderWord,
+  Loss,
+  State,
+} from "./layout.ts";
 
 export const SLOT_WORDS = Constant.slotBytes / 4;
 export const ENTRY_WORDS = Constant.entryBytes / 4;
@@ -18,6 +27,11 @@ export class Ring {
   readonly tableId: bigint;
   readonly namespaceInode: bigint;
   readonly command: string;
+  /** Who made it, as it says itself: in its own pid namespace. */
+  readonly madeBy: number;
+  /** What its process has in its environment: see `Env`. */
+  readonly sessionSocket: string;
+  readonly sessionToken: string;
   readonly slotCount: number;
   readonly entryCount: number;
   /** Number of the socket table that its records refer to. */
@@ -36,12 +50,14 @@ export class Ring {
   readonly #entriesAt: number;
   #tail: number;
   #closed = false;
+  /** What was lost before this collector came. */
+  readonly #lostBefore = new Uint32Array(Loss.Count);
 
   /**
    * @param pid As the kernel vouches for it; 0 if unknown.
    * @throws KQTimeError `E_RING` with what is wrong
    */
-  constructor(mapping: Mapping, readonly pid: number) {
+  constructor(mapping: Mapping, public pid: number) {
     this.#mapping = mapping;
     if (mapping.bytes < Constant.headerBytes) throw bad(`${mapping.bytes} bytes`);
     const words = new Uint32Array(mapping.buffer, 0, mapping.bytes >>> 2);
@@ -71,11 +87,10 @@ export class Ring {
     this.id = view.getBigUint64(Header.ringId, true);
     this.tableId = view.getBigUint64(Header.tableId, true);
     this.namespaceInode = view.getBigUint64(Header.netnsIno, true);
-    const name = new Uint8Array(mapping.buffer, Header.comm, 16).slice();
-    const end = name.indexOf(0);
-    this.command = new TextDecoder()
-      .decode(end < 0 ? name : name.subarray(0, end))
-      .replace(/[^\x20-\x7e]/g, "?");
+    this.madeBy = words[HeaderWord.pid]!;
+    this.command = text(mapping, Header.comm, HeaderBytes.comm);
+    this.sessionSocket = text(mapping, Header.sessionSocket, HeaderBytes.sessionSocket);
+    this.sessionToken = text(mapping, Header.sessionToken, HeaderBytes.sessionToken);
     this.#tail = Atomics.load(words, HeaderWord.tail);
     if (pid > 0) this.users.add(pid);
   }
@@ -119,8 +134,15 @@ export class Ring {
   /** A counter of what the target's side lost; see `Loss`. */
   losses(reason: number): number {
     return reason >= 0 && reason < Loss.Count
-      ? Atomics.load(this.#words, HeaderWord.losses + reason)
+      ? (Atomics.load(this.#words, HeaderWord.losses + reason) - this.#lostBefore[reason]!) >>> 0
       : 0;
+  }
+
+  /** What was lost so far is another session's. */
+  forgetLosses(): void {
+    for (let reason = 0; reason < Loss.Count; reason++) {
+      this.#lostBefore[reason] = Atomics.load(this.#words, HeaderWord.losses + reason);
+    }
   }
 
   /** Copies entry `index` of its table into `out` (64 words); false if it changed meanwhile. */
@@ -182,3 +204,12 @@ function bad(what: string): KQTimeError {
   return new KQTimeError("E_RING", "attach", `a process sent shared memory that is no ring: ${what}`);
 }
 
+
+/** A text of a header, which ends at its first zero. */
+function text(mapping: Mapping, at: number, bytes: number): string {
+  const name = new Uint8Array(mapping.buffer, at, bytes).slice();
+  const end = name.indexOf(0);
+  return new TextDecoder()
+    .decode(end < 0 ? name : name.subarray(0, end))
+    .replace(/[^\x20-\x7e]/g, "?");
+}

@@ -98,6 +98,39 @@ export class Rings {
     }
   }
 
+  /** Goes on with a ring of a session whose collector is gone, and with the processes that use it. */
+  adopt(ring: Ring, pids: readonly number[]): void {
+    const table = this.#tableOf(ring);
+    ring.table = table.number;
+    table.rings++;
+    if (!pids.includes(ring.pid) || pids.includes(ring.madeBy)) ring.pid = ring.madeBy;
+    ring.users.clear();
+    for (const pid of pids) {
+      this.#processes.add(pid);
+      ring.users.add(pid);
+    }
+    this.#rings.push(ring);
+    this.attached++;
+    this.onAttach(ring);
+  }
+
+  /** Gives the records that a ring holds now to `reader` instead of the feed. */
+  skim(ring: Ring, reader: (slot: Uint32Array) => void): void {
+    const slot = this.#slot;
+    for (let left = Math.min(ring.backlog(), ring.slotCount); left > 0 && ring.next(slot); left--) {
+      reader(slot);
+    }
+    ring.publish();
+  }
+
+  /** Gives the used entries of a ring's own table to `reader`, their numbers with them. */
+  forEachEntry(ring: Ring, reader: (entry: number, words: Uint32Array) => void): void {
+    const used = ring.entriesUsed();
+    for (let i = 0; i < used; i++) {
+      if (ring.entryState(i) !== 0 && ring.copyEntry(i, this.#entry)) reader(i, this.#entry);
+    }
+  }
+
   /**
    * Reads every record that was claimed before it was called, of whichever ring, and no more than
    * each ring holds. Returns how many there were.

@@ -124,8 +124,19 @@ export class Collector implements RecordFeed {
       }
       words = copy;
     }
-    this.#tape?.entry(table, entry, words);
+    this.#tape?.entry(Frame.Entry, table, entry, words);
     this.#engine.entry(table, entry, words);
+  }
+
+  /** A socket that lived before this collector took its session over. */
+  takeEntry(table: number, entry: number, words: Uint32Array): void {
+    this.#tape?.entry(Frame.Taken, table, entry, words);
+    this.#engine.takeEntry(table, entry, words);
+  }
+
+  /** Asks the kernel about every socket that was taken over. */
+  observeAll(): void {
+    this.#observer.round(performance.now(), true);
   }
 
   record(table: number, words: Uint32Array): void {

@@ -1,36 +1,73 @@
 // The session's folder: it holds nothing but the socket through which processes of the target hand
 // over their rings, and is gone with the session.
 
-import { accessSync, chmodSync, constants, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
+import {
+  accessSync,
+  chmodSync,
+  constants,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  statSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { MessageListener, processExists } from "../ffi/libc.ts";
+import { basename, dirname, join } from "node:path";
+import { MessageListener, processExists, unixSocketAnswers } from "../ffi/libc.ts";
 import { KQTimeError } from "../errors.ts";
 
 const PREFIX = "kqtime-";
+const FOLDER = /^kqtime-(\d+)-\w{6}$/;
 
 export class SessionFolder {
-  readonly path: string;
-  readonly listener: MessageListener;
-  /** Sent back by every process of the target; it is in their environment, which is private. */
-  readonly token = Buffer.from(crypto.getRandomValues(new Uint8Array(16))).toString("hex");
+  private constructor(
+    readonly path: string,
+    readonly listener: MessageListener,
+    /** Sent back by every process of the target; it is in their environment, which is private. */
+    readonly token: string,
+  ) {}
 
   /** @throws KQTimeError `E_SESSION` */
-  constructor() {
+  static make(): SessionFolder {
     const base = baseFolder();
     sweep(base);
     try {
-      this.path = mkdtempSync(join(base, `${PREFIX}${process.pid}-`));
-      // Processes of the target may become other users: they may pass through, but not look. The
-      // socket's name is the secret that lets only them find it.
-      chmodSync(this.path, 0o711);
-      const socket = join(this.path, Buffer.from(crypto.getRandomValues(new Uint8Array(12))).toString("hex"));
-      this.listener = new MessageListener(socket);
-      chmodSync(socket, 0o666);
+      const path = mkdtempSync(join(base, `${PREFIX}${process.pid}-`));
+      return SessionFolder.#listen(path, randomHex(12), randomHex(16));
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
       throw new KQTimeError("E_SESSION", "mkdtemp", `no session can be made in ${base}: ${why}`);
     }
+  }
+
+  /**
+   * Makes the folder and the socket again that processes of an earlier session look for; null if
+   * they are not where this user's sessions are, for what a process says of a path is its own word.
+   */
+  static again(socket: string, token: string): SessionFolder | null {
+    const path = dirname(socket);
+    const expected = dirname(path) === baseFolder() && FOLDER.test(basename(path));
+    if (!expected || !/^[0-9a-f]{24}$/.test(basename(socket)) || token.length !== 32) return null;
+    try {
+      const there = lstatSync(path, { throwIfNoEntry: false });
+      if (there === undefined) mkdirSync(path, { mode: 0o700 });
+      else if (!there.isDirectory() || there.uid !== process.getuid?.()) return null;
+      rmSync(socket, { force: true });
+      return SessionFolder.#listen(path, basename(socket), token);
+    } catch {
+      return null;
+    }
+  }
+
+  static #listen(path: string, name: string, token: string): SessionFolder {
+    // Processes of the target may become other users: they may pass through, but not look. The
+    // socket's name is the secret that lets only them find it.
+    chmodSync(path, 0o711);
+    const socket = join(path, name);
+    const listener = new MessageListener(socket);
+    chmodSync(socket, 0o666);
+    return new SessionFolder(path, listener, token);
   }
 
   /** Path of the socket. */
@@ -67,13 +104,19 @@ function sweep(base: string): void {
     return;
   }
   for (const name of names) {
-    const pid = /^kqtime-(\d+)-\w{6}$/.exec(name)?.[1];
+    const pid = FOLDER.exec(name)?.[1];
     if (pid === undefined || processExists(Number(pid))) continue;
     const path = join(base, name);
     try {
+      // Another collector may have taken that session over.
+      if (readdirSync(path).some((socket) => unixSocketAnswers(join(path, socket)))) continue;
       if (statSync(path).uid === process.getuid?.()) rmSync(path, { recursive: true, force: true });
     } catch {
       // Another's, or gone already.
     }
   }
+}
+
+function randomHex(bytes: number): string {
+  return Buffer.from(crypto.getRandomValues(new Uint8Array(bytes))).toString("hex");
 }

@@ -109,6 +109,9 @@ class Player {
       case Frame.Entry:
         engine.entry(this.#table(words), words[1]!, words.subarray(2));
         break;
+      case Frame.Taken:
+        engine.takeEntry(this.#table(words), words[1]!, words.subarray(2));
+        break;
       case Frame.Record:
         engine.record(this.#table(words), words.subarray(1));
         break;

@@ -29,6 +29,8 @@ export interface SessionOptions {
   readonly slots: number;
   /** Measure all sockets; else only those that programs register. */
   readonly everything: boolean;
+  /** The session to go on with: what its processes have in their environment. */
+  readonly earlier?: { readonly socket: string; readonly token: string };
   /** A sentence for the user, not the end of the measurement. */
   readonly onWarning: (message: string) => void;
 }
@@ -42,6 +44,8 @@ export interface TargetEnd {
 export class Session {
   readonly collector: Collector;
   readonly requests: Requests;
+  /** Processes that are started find the session by what they have in their environment. */
+  readonly isFound: boolean;
   /** Sentences about the measurement; they end in the summary. */
   readonly warnings: string[] = [];
   readonly #options: SessionOptions;
@@ -87,7 +91,10 @@ export class Session {
           );
         }
       }
-      const folder = new SessionFolder();
+      const { earlier } = options;
+      const again = earlier === undefined ? null : SessionFolder.again(earlier.socket, earlier.token);
+      const folder = again ?? SessionFolder.make();
+      this.isFound = earlier === undefined || again !== null;
       this.#folder = folder;
       undo.push(() => folder.close());
       const setup: JoinSetup = {

@@ -56,6 +56,8 @@ export const Frame = {
   Rule: 14,
   /** sock, and what the kernel says of that socket (f64, see `Observed`). */
   Observed: 15,
+  /** As Entry: the socket lived before the session took over. */
+  Taken: 16,
 } as const;
 
 export class TapeWriter {
@@ -104,8 +106,8 @@ export class TapeWriter {
     this.#words[at] = table;
   }
 
-  entry(table: number, entry: number, words: Uint32Array): void {
-    const at = this.#begin(Frame.Entry, 2 + ENTRY_WORDS);
+  entry(type: number, table: number, entry: number, words: Uint32Array): void {
+    const at = this.#begin(type, 2 + ENTRY_WORDS);
     this.#words[at] = table;
     this.#words[at + 1] = entry;
     for (let w = 0; w < ENTRY_WORDS; w++) this.#words[at + 2 + w] = words[w]!;

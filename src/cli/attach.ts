@@ -1,0 +1,16 @@
+// `kqtime attach` on a terminal: what was lost first, the summary at the end, all on stderr.
+
+import { ExitCode } from "../errors.ts";
+import { attach, type AttachOptions } from "../session/attach.ts";
+import { printSummary } from "./run.ts";
+import { warn } from "./stderr.ts";
+
+/** Returns the exit code. @throws KQTimeError */
+export async function attachCommand(
+  options: Omit<AttachOptions, "onWarning">,
+  quiet: boolean,
+): Promise<number> {
+  const summary = await attach({ ...options, onWarning: warn });
+  if (!quiet) printSummary(summary);
+  return ExitCode.Ok;
+}

@@ -1,0 +1,204 @@
+// Finds a session whose collector is gone: its memory through the mappings of a process that is
+// measured (the preload library keeps no descriptor open), its other processes by the token that
+// each ring's header holds.
+//
+// Source: proc(5), /proc/PID/maps and map_files. Opening the latter needs CAP_CHECKPOINT_RESTORE or
+// CAP_SYS_ADMIN.
+
+import { closeSync, constants, openSync, readdirSync, readFileSync, readlinkSync, readSync } from "node:fs";
+import { KQTimeError } from "../errors.ts";
+import { Mapping, unixSocketAnswers } from "../ffi/libc.ts";
+import { errnoOf, O_CLOEXEC, reasonOf } from "../output/open-file.ts";
+import { Constant, HeaderWord } from "../ring/layout.ts";
+import { Ring } from "../ring/ring.ts";
+
+/** A ring of the session, and the processes that have it mapped. */
+export interface TakenRing {
+  readonly ring: Ring;
+  readonly pids: readonly number[];
+}
+
+export interface TakenSession {
+  /** Those with a socket table first. */
+  readonly rings: readonly TakenRing[];
+  readonly pids: readonly number[];
+  /** What the processes have in their environment. */
+  readonly socket: string;
+  readonly token: string;
+  /** The command line of the process that was named. */
+  readonly command: readonly string[];
+}
+
+interface Found {
+  readonly inode: number;
+  /** Path under /proc of the mapping. */
+  readonly path: string;
+}
+
+/** `ADDRESS-ADDRESS rw-s 00000000 00:01 INODE /memfd:kqtime (deleted)`, from its first byte. */
+const MAPPED = /^([0-9a-f]+-[0-9a-f]+) rw-s 0+ \S+ (\d+) +\/memfd:kqtime \(deleted\)$/gm;
+
+/**
+ * The session of a process, with all rings that belong to it, mapped here.
+ * @throws KQTimeError `E_ATTACH` with the reason why it cannot be taken over
+ */
+export function findSession(pid: number): TakenSession {
+  const own = mappingsOf(pid, true);
+  if (own === null) throw refused(`there is no process ${pid}`);
+  if (own.length === 0) {
+    throw refused(
+      `process ${pid} is not measured by kqtime: start it with \`kqtime run -- …\``,
+    );
+  }
+  if (namespaceOf(pid) !== namespaceOf("self")) {
+    throw refused(
+      `process ${pid} is in another network namespace: \`ip netns exec NAME kqtime attach ${pid}\`` +
+        ` (or nsenter --net=/proc/${pid}/ns/net)`,
+    );
+  }
+  const opened = new Map<number, Ring | null>();
+  try {
+    const first = own.map((found) => open(found, pid, opened, true)).find((ring) => ring !== null);
+    if (first === undefined || first === null) {
+      throw refused(`the memory that process ${pid} shares is none of this version of kqtime`);
+    }
+    const { sessionSocket: socket, sessionToken: token } = first;
+    if (socket !== "" && unixSocketAnswers(socket)) {
+      throw refused(`process ${pid} is being measured: its collector lives (end that one first)`);
+    }
+    const users = new Map<Ring, number[]>();
+    for (const other of processes()) {
+      for (const found of mappingsOf(other, false) ?? []) {
+        const ring = open(found, other, opened, false);
+        if (ring === null || ring.sessionToken !== token) continue;
+        const pids = users.get(ring);
+        if (pids === undefined) users.set(ring, [other]);
+        else if (!pids.includes(other)) pids.push(other);
+      }
+    }
+    for (const ring of opened.values()) if (ring !== null && !users.has(ring)) ring.close();
+    const rings = [...users].map(([ring, pids]) => ({ ring, pids }));
+    rings.sort((a, b) => Number(b.ring.entryCount > 0) - Number(a.ring.entryCount > 0));
+    const pids = [...new Set(rings.flatMap((one) => one.pids))].sort((a, b) => a - b);
+    return { rings, pids, socket, token, command: commandOf(pid) };
+  } catch (error) {
+    for (const ring of opened.values()) ring?.close();
+    throw error;
+  }
+}
+
+/** Inodes of the sockets that any of the processes has open. */
+export function openSockets(pids: readonly number[]): Set<number> {
+  const inodes = new Set<number>();
+  for (const pid of pids) {
+    let names: string[];
+    try {
+      names = readdirSync(`/proc/${pid}/fd`);
+    } catch {
+      continue;
+    }
+    for (const name of names) {
+      try {
+        const inode = /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/${pid}/fd/${name}`))?.[1];
+        if (inode !== undefined) inodes.add(Number(inode));
+      } catch {
+        // It was closed meanwhile.
+      }
+    }
+  }
+  return inodes;
+}
+
+function refused(why: string): KQTimeError {
+  return new KQTimeError("E_ATTACH", "attach", `cannot attach: ${why}`);
+}
+
+/** Null if there is no such process; where it may not be looked at, too, unless it `isNamed`. */
+function mappingsOf(pid: number, isNamed: boolean): Found[] | null {
+  let text: string;
+  try {
+    text = readFileSync(`/proc/${pid}/maps`, "latin1");
+  } catch (error) {
+    const code = errnoOf(error);
+    if (!isNamed || code === "ENOENT" || code === "ESRCH") return null;
+    throw refused(`/proc/${pid}/maps cannot be read (${reasonOf(error)}): run it as root`);
+  }
+  const found: Found[] = [];
+  for (const [, range, inode] of text.matchAll(MAPPED)) {
+    // The kernel names them without leading zeros.
+    const name = range!.replace(/(^|-)0+(?=[0-9a-f])/g, "$1");
+    found.push({ inode: Number(inode), path: `/proc/${pid}/map_files/${name}` });
+  }
+  return found;
+}
+
+/** The ring in a mapping, each opened once; null if it is none, or gone. `isNamed`: by the user. */
+function open(
+  { inode, path }: Found, pid: number, opened: Map<number, Ring | null>, isNamed: boolean,
+): Ring | null {
+  const known = opened.get(inode);
+  if (known !== undefined) return known;
+  let fd: number;
+  try {
+    fd = openSync(path, constants.O_RDWR | O_CLOEXEC);
+  } catch (error) {
+    const code = errnoOf(error);
+    if (!isNamed || code === "ENOENT" || code === "ESRCH") return null;
+    throw refused(
+      `the memory of process ${pid} cannot be opened (${reasonOf(error)}): run it as root, ` +
+        "with CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE",
+    );
+  }
+  const version = versionIn(fd);
+  if (version !== null && version !== Constant.version) {
+    closeSync(fd);
+    opened.set(inode, null);
+    if (!isNamed) return null;
+    throw refused(
+      `process ${pid} is measured by another version of kqtime (layout ${version}, ` +
+        `here ${Constant.version}): use that one`,
+    );
+  }
+  let ring: Ring | null = null;
+  let mapping: Mapping | null = null;
+  try {
+    mapping = Mapping.adopt(fd);
+    ring = new Ring(mapping, pid);
+  } catch {
+    // Whatever it is: a name can be given to any memory.
+    mapping?.close();
+  }
+  opened.set(inode, ring);
+  return ring;
+}
+
+/** Layout version of a ring; null if it is none. */
+function versionIn(fd: number): number | null {
+  const words = new Uint32Array(2);
+  if (readSync(fd, words, 0, words.byteLength, 0) < words.byteLength) return null;
+  return words[HeaderWord.magic] === Constant.magic ? words[HeaderWord.version]! : null;
+}
+
+function namespaceOf(pid: number | "self"): string {
+  try {
+    return readlinkSync(`/proc/${pid}/ns/net`);
+  } catch (error) {
+    throw refused(`the network namespace of process ${pid} is not told (${reasonOf(error)})`);
+  }
+}
+
+/** All but this one, which has the rings mapped by now. */
+function processes(): number[] {
+  const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name)).map(Number);
+  return pids.filter((pid) => pid !== process.pid);
+}
+
+function commandOf(pid: number): string[] {
+  try {
+    const words = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+    if (words.at(-1) === "") words.pop();
+    return words;
+  } catch {
+    return [];
+  }
+}
