@@ -1,0 +1,209 @@
+// Anchors against a naive TCP model: whatever passes and whenever it is looked at, a sequence number
+// that is called proven is the true one, and every byte from the first offset on has its first packet
+// among those that are kept; after a quiet moment everything is proven.
+
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { PacketBatch } from "../../src/capture/packets.ts";
+import { Anchor, Observed, type Trust } from "../../src/match/anchor.ts";
+import { RowBudget } from "../../src/match/anchor-packets.ts";
+import { Random } from "./random.ts";
+import { TcpModel, type TcpFeatures } from "./tcp-model.ts";
+
+const SEED = Number(process.env.KQTIME_TEST_SEED ?? 20240607);
+const RUNS = 300 * Number(process.env.KQTIME_TEST_RUNS ?? 1);
+const MS = 1e6;
+const TIMEOUT_MS = 120_000;
+
+interface Base {
+  /** Counts at offset 0, as the truth has them and as the anchor is told (NaN: not at all). */
+  out: number;
+  in: number;
+  told: "both" | "nothing" | "wrong";
+  trust: Trust;
+}
+
+class Play {
+  readonly model: TcpModel;
+  readonly anchor: Anchor;
+  readonly #random: Random;
+  readonly #batch = new PacketBatch(1);
+  #handed: number;
+  /** When packets were kept first, and what had passed by then. */
+  readonly sinceNs: number;
+  readonly #departed: number;
+  readonly #arrived: number;
+
+  constructor(features: TcpFeatures, seed: number, readonly base: Base, rows: number) {
+    const random = new Random(seed);
+    this.#random = random;
+    const model = new TcpModel(random, features);
+    this.model = model;
+    // The connection's life before.
+    for (let n = random.below(40); n > 0; n--) model.step();
+    if (!features.late) model.quiesce();
+    this.#handed = model.sightings.length;
+    this.sinceNs = model.nowNs;
+    this.#departed = model.departures.length;
+    this.#arrived = model.arrivals.length;
+    // Offset 0 is here, or where the call under way began.
+    base.out = features.late ? random.below(2) : model.written;
+    base.in = features.late ? 0 : model.read;
+    const off = base.told === "wrong" ? 7 : base.told === "nothing" ? NaN : 0;
+    this.anchor = new Anchor(
+      {
+        outBase: base.out + off, inBase: base.in + off, outTrust: base.trust, inTrust: base.trust,
+        arrived: features.late ? -1 : model.received - model.read, isLate: features.late,
+        drops: model.dropsNs.length,
+      },
+      new RowBudget(rows),
+    );
+    if (!features.late) return;
+    // The capture is opened first; what it had missed has reached its socket by the first moment.
+    model.advance(10 * MS);
+    this.observe();
+  }
+
+  observe(): void {
+    this.anchor.observe(this.model.observe(this.base.out, this.base.in));
+  }
+
+  /** Hands over what was captured until then; returns whether the anchor is proven. */
+  hand(untilNs: number): boolean {
+    const { model, anchor } = this;
+    const { sightings } = model;
+    while (this.#handed < sightings.length && sightings[this.#handed]!.timeNs <= untilNs) {
+      const sighting = sightings[this.#handed++]!;
+      model.show(sighting, this.#batch);
+      anchor.packets.add(this.#batch, 0, sighting.packet.out);
+    }
+    return anchor.judge(untilNs, model.dropsNs.filter((ns) => ns <= untilNs).length);
+  }
+
+  /** Plays until it is anchored, or the steps are over. */
+  run(steps: number): boolean {
+    for (let n = 0; n < steps; n++) {
+      this.model.step();
+      if (this.#random.chance(0.4)) this.observe();
+      if (this.hand(this.model.nowNs - this.#random.below(60 * MS))) return true;
+    }
+    return false;
+  }
+
+  /** What is proven must be true. */
+  check(): void {
+    const { anchor, base, model } = this;
+    expect(anchor.out.sequenceOf(0)).toBe((model.isnOut + base.out) % 2 ** 32);
+    expect(anchor.in.sequenceOf(0)).toBe((model.isnIn + base.in) % 2 ** 32);
+    for (const isOut of [true, false]) {
+      const first = anchor.firstOffset(isOut) + (isOut ? base.out : base.in);
+      const seen = isOut
+        ? model.departures.slice(0, this.#departed)
+        : model.arrivals.slice(0, this.#arrived);
+      expect(seen.filter(({ end }) => end > first)).toEqual([]);
+      expect(anchor.firstOffset(isOut)).toBeGreaterThanOrEqual(0);
+    }
+  }
+}
+
+const features = fc.record({
+  queued: fc.boolean(),
+  lagNs: fc.constantFrom(0, 50_000, 2_000_000),
+  lossy: fc.boolean(),
+  drops: fc.boolean(),
+  late: fc.boolean(),
+  calls: fc.boolean(),
+  fin: fc.boolean(),
+  steps: fc.integer({ min: 0, max: 400 }),
+}) as fc.Arbitrary<TcpFeatures>;
+const seeds = fc.integer({ min: 0, max: 2 ** 31 - 1 });
+
+function assert(property: (features: TcpFeatures, seed: number, rows: number) => void): void {
+  const rows = fc.constantFrom(1 << 20, 64, 0);
+  fc.assert(fc.property(features, seeds, rows, property), { seed: SEED, numRuns: RUNS });
+}
+
+describe("anchors, against a naive connection", () => {
+  for (const told of ["both", "nothing", "wrong"] as const) {
+    test(`what is proven is true (bases: ${told})`, () => {
+      let busy = 0;
+      let quiet = 0;
+      assert((chosen, seed, rows) => {
+        // A base that nobody can be sure of is confirmed, or measured, at an idle moment.
+        const trust = told === "both" && chosen.late ? "certain" : "none";
+        const play = new Play(chosen, seed, { out: 0, in: 0, told, trust }, rows);
+        if (play.run(chosen.steps)) {
+          busy++;
+          play.check();
+          return;
+        }
+        if (chosen.fin) play.model.close();
+        if (chosen.drops) return;
+        // A moment with nothing on its way, one exchange in the session behind it.
+        for (let n = 0; n < 6; n++) play.model.step();
+        play.model.quiesce();
+        play.observe();
+        play.model.advance(100 * MS);
+        const { packets } = play.anchor;
+        const isProven = play.hand(play.model.nowNs);
+        if (isProven) {
+          quiet++;
+          play.check();
+        }
+        // Whatever has been exchanged, both ends have acknowledged it.
+        if (packets.lastNs > play.sinceNs && packets.foldedIn >= 0) expect(isProven).toBe(true);
+      });
+      expect(busy).toBeGreaterThan(RUNS / 10);
+      expect(quiet).toBeGreaterThan(RUNS / 50);
+    }, TIMEOUT_MS);
+  }
+
+  test("numbers that contradict each other prove nothing", () => {
+    let contradictions = 0;
+    assert((chosen, seed, rows) => {
+      const play = new Play(
+        { ...chosen, drops: false }, seed, { out: 0, in: 0, told: "both", trust: "certain" }, rows,
+      );
+      // A filter that hides some of the packets from the capture, without a count.
+      const { sightings } = play.model;
+      const random = new Random(seed);
+      for (let n = 0; n < chosen.steps; n++) {
+        const at = sightings.length;
+        play.model.step();
+        for (let i = sightings.length - 1; i >= at; i--) if (random.chance(0.3)) sightings.splice(i, 1);
+        if (random.chance(0.4)) play.observe();
+        if (play.hand(play.model.nowNs)) break;
+      }
+      contradictions += play.anchor.contradictions;
+    });
+    expect(contradictions).toBeGreaterThan(0);
+  }, TIMEOUT_MS);
+});
+
+describe("what an anchor asks for", () => {
+  const start = {
+    outBase: 1, inBase: 0, outTrust: "certain", inTrust: "certain", arrived: -1, isLate: true, drops: 0,
+  } as const;
+
+  test("one moment at once, then none before a packet", () => {
+    const anchor = new Anchor(start, new RowBudget());
+    expect(anchor.appetite).toBe(2);
+    anchor.observe(new Float64Array(Observed.count));
+    expect(anchor.appetite).toBe(0);
+    const batch = new PacketBatch(1);
+    anchor.packets.add(batch, 0, true);
+    expect(anchor.appetite).toBe(2);
+  });
+
+  test("rows are bounded for each, and for all together", () => {
+    const budget = new RowBudget(100);
+    const batch = new PacketBatch(1);
+    const anchors = Array.from({ length: 10 }, () => new Anchor(start, budget));
+    for (let n = 0; n < 1000; n++) for (const { packets } of anchors) packets.add(batch, 0, true);
+    const kept = anchors.map(({ packets }) => packets.count);
+    expect(Math.min(...kept)).toBe(16);
+    expect(kept.reduce((sum, rows) => sum + rows, 0)).toBeLessThanOrEqual(100 + 160);
+    for (const anchor of anchors) anchor.release();
+    expect(budget.left).toBe(100);
+  });
+});
