@@ -45,6 +45,8 @@ export class AnchorPackets {
   /** Of the packets that were dropped for want of room, and of the first `folded` rows. */
   readonly before = new Reach();
   folded = 0;
+  /** Time of the latest of these, ns. */
+  foldedNs = -Infinity;
   /** Of these, number and time of the latest that arrived here. */
   foldedIn = -1;
   foldedInNs = -Infinity;
@@ -157,9 +159,10 @@ export class AnchorPackets {
   #fold(): void {
     const row = this.folded++;
     this.reach(row, this.before);
+    const timeNs = this.timeNs(row);
+    if (timeNs > this.foldedNs) this.foldedNs = timeNs;
     if (this.isOut(row)) return;
     this.foldedIn = this.total - this.count + row;
-    const timeNs = this.timeNs(row);
     if (timeNs > this.foldedInNs) this.foldedInNs = timeNs;
   }
 

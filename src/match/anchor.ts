@@ -302,6 +302,8 @@ export class Anchor {
     const { packets, out, in: inbound } = this;
     const beforeNs = values[Observed.beforeNs]!;
     const afterNs = values[Observed.afterNs]!;
+    // For want of room, what came later cannot be told apart any more.
+    if (packets.foldedNs > beforeNs) return;
     packets.fold(beforeNs);
     const upper = this.#upper;
     const lower = this.#lower;

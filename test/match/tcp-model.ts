@@ -69,6 +69,7 @@ export class TcpModel {
   #order = 0;
   #qdiscFreeNs = 0;
   #socketFreeNs = 0;
+  #peerFreeNs = 0;
   #peerSent = 0;
   #peerFin = false;
   #peerReceived = 0;
@@ -121,6 +122,7 @@ export class TcpModel {
       this.#send();
       this.advance(20 * MS);
     }
+    this.advance(100 * MS);
     this.#acknowledge();
     this.advance(500 * MS);
   }
@@ -212,7 +214,10 @@ export class TcpModel {
       }
       if (start <= this.#peerReceived) this.#peerReceived = Math.max(this.#peerReceived, end);
       const reached = this.#peerReceived;
-      this.#at(this.nowNs + this.random.within(100_000, 8 * MS), () => {
+      const atNs = this.nowNs + this.random.within(100_000, 8 * MS);
+      this.#peerFreeNs = Math.max(this.#peerFreeNs, atNs);
+      // Where packets are lost, they also overtake each other.
+      this.#at(this.#features.lossy ? atNs : this.#peerFreeNs, () => {
         this.#arrive({
           out: false, sequence: this.#peerSent, acknowledgment: reached, bytes: 0, flags: TcpFlag.ACK,
         });
@@ -221,9 +226,9 @@ export class TcpModel {
   }
 
   #peerSend(bytes: number): void {
-    if (this.#peerFin && this.finIn) return;
+    if (this.#peerFin && bytes > 0) return;
     const start = this.#peerSent;
-    const isFin = this.#peerFin && bytes === 0;
+    const isFin = this.#peerFin;
     this.#peerSent += bytes + (isFin ? 1 : 0);
     this.#arrive({
       out: false, sequence: start, acknowledgment: this.#peerReceived, bytes,
