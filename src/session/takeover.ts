@@ -39,10 +39,11 @@ interface Found {
 const MAPPED = /^([0-9a-f]+-[0-9a-f]+) rw-s 0+ \S+ (\d+) +\/memfd:kqtime \(deleted\)$/gm;
 
 /**
- * The session of a process, with all rings that belong to it, mapped here.
+ * The session of a process, with all rings that belong to it, mapped here. `isForeign`: it may be
+ * in another network namespace.
  * @throws KQTimeError `E_ATTACH` with the reason why it cannot be taken over
  */
-export function findSession(pid: number): TakenSession {
+export function findSession(pid: number, { isForeign = false } = {}): TakenSession {
   const own = mappingsOf(pid, true);
   if (own === null) throw refused(`there is no process ${pid}`);
   if (own.length === 0) {
@@ -50,7 +51,7 @@ export function findSession(pid: number): TakenSession {
       `process ${pid} is not measured by kqtime: start it with \`kqtime run -- …\``,
     );
   }
-  if (namespaceOf(pid) !== namespaceOf("self")) {
+  if (!isForeign && namespaceOf(pid) !== namespaceOf("self")) {
     throw refused(
       `process ${pid} is in another network namespace: \`ip netns exec NAME kqtime attach ${pid}\`` +
         ` (or nsenter --net=/proc/${pid}/ns/net)`,

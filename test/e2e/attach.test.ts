@@ -1,0 +1,175 @@
+// Taking over a session whose collector was killed: what was lost is said, what follows is exact.
+
+import { expect } from "bun:test";
+import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from "node:fs";
+import { Constant, Header, Loss } from "../../src/ring/layout.ts";
+import { findSession } from "../../src/session/takeover.ts";
+import { Attachment, interruptedTransfer, measured } from "../lib/attach.ts";
+import { IN, OUT, readCallLog } from "../lib/calllog.ts";
+import { e2e } from "../lib/e2e.ts";
+import { fixture } from "../lib/fixtures.ts";
+import { BASE_SEC, directionOf } from "../lib/kqtime.ts";
+import { withLab, type LabOptions } from "../lib/network.ts";
+import { until } from "../lib/process.ts";
+import { Witness } from "../lib/tcpdump.ts";
+import { compare } from "../lib/truth.ts";
+
+const SHAPED: LabOptions = { shape: { rate: "20mbit" }, shapeBack: { rate: "20mbit" } };
+/** What may have waited, unread, when the session was taken over. */
+const MOST_WAITING = 600_000;
+
+for (const mode of ["poll", "threads"]) {
+  e2e(`a collector killed in the middle of a transfer (${mode})`, () =>
+    withLab(SHAPED, async (lab) => {
+      const flow = ["--both", "--total", "8000000", "--conns", "2", "--mode", mode];
+      const { end, attachment } = await interruptedTransfer(lab, flow, [], async () => {});
+      const log = attachment.log();
+      expect(compare(log, end, { lossy: true }).report()).toBe("");
+      const summary = attachment.summary();
+      expect(summary.booksBalance).toBe(true);
+      expect(Object.values(summary.losses).every((count) => count === 0)).toBe(true);
+      expect(summary.warnings[0]).toMatch(/^took over 1 process .* with 2 open connections/);
+      for (const direction of [OUT, IN] as const) {
+        const books = directionOf(summary, direction);
+        // From the first call on that is in the books, none is missing.
+        let called = 0;
+        for (const stream of end.calls) {
+          if (stream.direction !== direction) continue;
+          const lines = [...log.calls, ...log.misses].filter(
+            (line) => line.direction === direction && line.lport === stream.lport,
+          );
+          const first = Math.min(...lines.map((line) => line.offset));
+          expect(first).toBeGreaterThan(0);
+          called += stream.bytes - first;
+        }
+        expect(books.bytesCalled).toBe(called);
+        const { "no anchor": unanchored = 0, ...others } = books.bytesUnmatched;
+        expect(others).toEqual({});
+        expect(unanchored).toBeLessThanOrEqual(direction === OUT ? 0 : MOST_WAITING);
+        expect(books.bytesMatched).toBe(called - unanchored);
+        expect(books.bytesMatched).toBeGreaterThan(2_000_000);
+      }
+      expect(directionOf(summary, OUT).bytesRetransmitted).toBe(0);
+    }));
+}
+
+e2e("rings that overflow while nobody reads", () =>
+  withLab(SHAPED, async (lab) => {
+    const flow = ["--both", "--total", "15000000", "--size", "4000"];
+    const { end, attachment } = await interruptedTransfer(
+      lab, flow, ["--ring", "256"],
+      (pid) => until("loss", () => lostRecords(pid) > 100).then(() => {}),
+    );
+    expect(compare(attachment.log(), end, { lossy: true }).report()).toBe("");
+    const summary = attachment.summary();
+    expect(summary.booksBalance).toBe(true);
+    const told = summary.warnings.join("\n");
+    expect(told).toMatch(/while nobody measured: 256 calls of .* recorded, at least .* without a record/);
+    expect(told).toMatch(/\d+ records were dropped because rings were full/);
+    expect(directionOf(summary, OUT).bytesMatched).toBeGreaterThan(1_000_000);
+  }));
+
+function lostRecords(pid: number): number {
+  const session = findSession(pid, { isForeign: true });
+  const lost = session.rings.reduce((sum, { ring }) => sum + ring.losses(Loss.RingFull), 0);
+  for (const { ring } of session.rings) ring.close();
+  return lost;
+}
+
+e2e("processes that are started afterwards are measured, and so is what they accept", () =>
+  withLab(SHAPED, async ({ scope, left, right }) => {
+    const program = await fixture("flow");
+    const go = scope.path("go");
+    await scope.run(["mkfifo", go]);
+    const log = scope.path("flow");
+    const words = `--address ${right.v4} --port 7000 --log ${log} --both --total 300000 --conns 5`;
+    const witness = await Witness.start(scope, right);
+    const shell = `read -r word < ${go}; ${program} server ${words}`;
+    const { measurement, pid } = await measured(scope, ["bash", "-c", shell], right);
+    measurement.running.kill("SIGKILL");
+    await measurement.running.exited;
+    const attachment = new Attachment(scope, pid, right);
+    await attachment.running.says(/took over/);
+    writeFileSync(go, "now\n");
+    const client = await until("server", async () => {
+      const running = scope.start([program, "client", ...words.split(" ")], { prefix: left.prefix });
+      const exit = await running.exit();
+      return exit.code === 0 ? running : null;
+    });
+    expect(client.ended).toBe(true);
+    await attachment.running.success();
+    const seen = await witness.finish(BASE_SEC, right.v4, left);
+    const calls = readCallLog(`${log}.server`, BASE_SEC);
+    const comparison = compare(attachment.log(), { calls, seen }, {});
+    expect(comparison.report()).toBe("");
+    const summary = attachment.summary();
+    for (const direction of [OUT, IN] as const) {
+      expect(directionOf(summary, direction).coverage).toBe(1);
+      expect(directionOf(summary, direction).bytesCalled).toBe(1_500_000);
+    }
+    expect(summary.warnings.length).toBe(1);
+  }));
+
+e2e("what cannot be taken over, and why", () =>
+  withLab({}, async ({ scope, left, right }) => {
+    const refusal = async (pid: number | string, prefix: readonly string[] = left.prefix) => {
+      const node = { ...left, prefix };
+      const attachment = new Attachment(scope, pid as number, node);
+      const exit = await attachment.running.exit();
+      return { code: exit.code, why: exit.stderr.trim() };
+    };
+    const { measurement, pid } = await measured(scope, ["sleep", "1000"], left);
+    expect(await refusal("tor")).toEqual({
+      code: 2, why: 'kqtime: attach takes a process id, not "tor"',
+    });
+    expect(await refusal(2 ** 22 + 1)).toEqual({
+      code: 125, why: `kqtime: cannot attach: there is no process ${2 ** 22 + 1}`,
+    });
+    expect(await refusal(process.pid, [])).toEqual({
+      code: 125,
+      why: `kqtime: cannot attach: process ${process.pid} is not measured by kqtime: start it with ` +
+        "`kqtime run -- …`",
+    });
+    const lives = {
+      code: 125,
+      why: `kqtime: cannot attach: process ${pid} is being measured: its collector lives (end that one ` +
+        "first)",
+    };
+    expect(await refusal(pid)).toEqual(lives);
+    measurement.running.kill("SIGKILL");
+    await measurement.running.exited;
+    const elsewhere = await refusal(pid, right.prefix);
+    expect(elsewhere.code).toBe(125);
+    expect(elsewhere.why).toMatch(/is in another network namespace: `ip netns exec NAME kqtime attach/);
+    const nobody = await refusal(pid, [
+      ...left.prefix, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--",
+    ]);
+    expect(nobody.code).toBe(125);
+    expect(nobody.why).toMatch(/cannot be (read|opened) \(.*\): run it as root/);
+
+    // Another attachment counts as well as the first collector did.
+    const attachment = new Attachment(scope, pid, left);
+    await attachment.running.says(/took over/);
+    expect(await refusal(pid)).toEqual(lives);
+    expect((await attachment.running.stop("SIGINT")).code).toBe(0);
+    process.kill(pid, 0);
+    setVersion(pid, Constant.version - 1);
+    expect((await refusal(pid)).why).toBe(
+      `kqtime: cannot attach: process ${pid} is measured by another version of kqtime (layout ` +
+        `${Constant.version - 1}, here ${Constant.version}): use that one`,
+    );
+    setVersion(pid, Constant.version);
+    const again = new Attachment(scope, pid, left);
+    await again.running.says(/took over/);
+    process.kill(pid, "SIGTERM");
+    expect((await again.running.exit()).code).toBe(0);
+  }));
+
+/** Makes a target's ring one of another layout. */
+function setVersion(pid: number, version: number): void {
+  const maps = readFileSync(`/proc/${pid}/maps`, "latin1");
+  const range = /^(\S+) rw-s .*memfd:kqtime/m.exec(maps)![1];
+  const fd = openSync(`/proc/${pid}/map_files/${range}`, "r+");
+  writeSync(fd, Uint32Array.of(version), 0, 4, Header.version);
+  closeSync(fd);
+}
