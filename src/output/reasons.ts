@@ -9,7 +9,7 @@ export const Reason = {
   captureDrop: 1,
   /** The target's records were lost because its ring was full. */
   ringDrop: 2,
-  /** The socket is older than the capture, and nothing tied its calls to sequence numbers. */
+  /** The socket is older than the capture; these bytes passed before its numbers were known. */
   noAnchor: 3,
   /** The connection ended before these bytes were sent. */
   closedUnsent: 4,
@@ -59,7 +59,8 @@ export const REASON_HELP: readonly string[] = [
     "provable order; give each socket one reader and one writer",
   "the capture lost packets while these bytes passed; narrow --filter or enlarge the capture buffer",
   "the target's ring was full and its records were dropped; give it more slots (--ring)",
-  "the socket is older than the capture and its data gave no anchor; start the program under kqtime",
+  "the socket is older than the capture, and these bytes passed before its numbers were known; " +
+    "start the program under kqtime",
   "the connection was reset or ended before these bytes left; the peer or the program aborted it",
   "the packet filter excludes this connection; widen --filter",
   "addresses or ports are rewritten between socket and capture; capture on the inner interface",
