@@ -150,8 +150,10 @@ enum kq_entry_flag {
   KQ_ENTRY_URGENT = 16,   /* set later: MSG_OOB or SO_OOBINLINE was used for reading */
   KQ_ENTRY_ZEROCOPY_IN = 32, /* set later: TCP_ZEROCOPY_RECEIVE moved bytes */
   KQ_ENTRY_COUNTED = 64,  /* adopted only: sent_before and read_before are valid */
-  KQ_ENTRY_FIRST_USE = 128 /* adopted only: at its first use in a process that was measured already,
+  KQ_ENTRY_FIRST_USE = 128, /* adopted only: at its first use in a process that was measured already,
                               so that no call of that process can have been under way */
+  KQ_ENTRY_WAITS = 256    /* set later: a read that has taken bytes may wait for more before it
+                             returns (MSG_WAITALL, SO_RCVLOWAT, recvmmsg) */
 };
 
 /* One direction of one socket. Its own cache line: one thread may send while another receives. */

@@ -112,6 +112,11 @@ uint32_t kq_unread_bytes(int fd) { return ask_queue(fd, FIONREAD); }
 
 uint32_t kq_unsent_bytes(int fd) { return ask_queue(fd, SIOCOUTQ); }
 
+int kq_low_water(int fd) {
+  int bytes = 1;
+  return ask_option(fd, SO_RCVLOWAT, &bytes) == 0 ? bytes : 1;
+}
+
 /* struct tcp_info up to tcpi_segs_in (Linux 4.6); older C libraries declare less of it. */
 #define TCP_INFO_WORDS 18
 #define TCP_INFO_ACKED 15    /* tcpi_bytes_acked */

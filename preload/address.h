@@ -36,6 +36,8 @@ uint64_t kq_inode_of(int fd);
 /* Bytes in a queue by ioctl; UINT32_MAX if denied. */
 uint32_t kq_unread_bytes(int fd);
 uint32_t kq_unsent_bytes(int fd);
+/* SO_RCVLOWAT; 1, as it is by itself, if denied. */
+int kq_low_water(int fd);
 /* What a TCP socket has sent and read in its life, see kq_entry; false if the kernel does not say. */
 bool kq_tcp_counts(int fd, uint64_t *sent, uint64_t *read);
 

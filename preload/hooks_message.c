@@ -150,6 +150,9 @@ KQ_EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned int count, int
       kq_rights_received(&messages[index].msg_hdr);
     }
   }
+  if (count > 1) {
+    kq_mark_waiting(&call);
+  }
   kq_end_received_messages(&call, result, messages, flags);
   return result;
 }

@@ -15,6 +15,8 @@ KQ_EXPORT int setsockopt(int fd, int level, int option, const void *value, sockl
   int result = KQ_REAL(setsockopt)(fd, level, option, value, length);
   if (KQ_UNLIKELY(kq_option_is_ulp(level, option)) && result == 0) {
     kq_option_ulp_set(fd);
+  } else if (KQ_UNLIKELY(option == SO_RCVLOWAT && level == SOL_SOCKET)) {
+    kq_option_low_water_set(fd);
   }
   return result;
 }

@@ -27,6 +27,13 @@ static inline void kq_option_ulp_set(int fd) {
   }
 }
 
+static inline void kq_option_low_water_set(int fd) {
+  uint64_t word = kq_fd_look(fd);
+  if (kq_fd_kind(word) == KQ_FD_TCP) {
+    kq_entry_flag(word, KQ_ENTRY_WAITS);
+  }
+}
+
 static inline bool kq_option_is_zerocopy(int level, int option) {
   return level == IPPROTO_TCP && option == KQ_TCP_ZEROCOPY_RECEIVE;
 }

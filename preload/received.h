@@ -20,8 +20,18 @@ static inline void kq_end_urgent(struct kq_call *call, int64_t moved) {
   kq_end_untagged(call, 0);
 }
 
+/* A call that takes some bytes and waits for the rest: tells so before it can be met that way again. */
+static inline void kq_mark_waiting(const struct kq_call *call) {
+  if (call->direction != NULL) {
+    kq_entry_flag(call->word, KQ_ENTRY_WAITS);
+  }
+}
+
 static inline void kq_end_received(struct kq_call *call, int64_t moved, const void *buffer,
                                    size_t length, int flags) {
+  if (KQ_UNLIKELY(flags & MSG_WAITALL)) {
+    kq_mark_waiting(call);
+  }
   if (KQ_UNLIKELY(flags & MSG_OOB)) {
     kq_end_urgent(call, moved);
   } else if (KQ_UNLIKELY(flags & MSG_TRUNC)) {
@@ -33,6 +43,9 @@ static inline void kq_end_received(struct kq_call *call, int64_t moved, const vo
 
 static inline void kq_end_received_vector(struct kq_call *call, int64_t moved,
                                           const struct iovec *parts, size_t count, int flags) {
+  if (KQ_UNLIKELY(flags & MSG_WAITALL)) {
+    kq_mark_waiting(call);
+  }
   if (KQ_UNLIKELY(flags & MSG_OOB)) {
     kq_end_urgent(call, moved);
   } else if (KQ_UNLIKELY(flags & MSG_TRUNC)) {

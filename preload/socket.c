@@ -80,6 +80,9 @@ uint64_t kq_adopt_tcp(int fd, uint64_t word, uint64_t marks) {
   kq_entry_remote(entry, &peer);
   entry->queued_out = kq_unsent_bytes(fd);
   entry->queued_in = kq_unread_bytes(fd);
+  if (kq_low_water(fd) > 1) {
+    entry->flags |= KQ_ENTRY_WAITS;
+  }
   if (kq_tcp_counts(fd, &entry->sent_before, &entry->read_before)) {
     entry->flags |= KQ_ENTRY_COUNTED;
   }

@@ -17,6 +17,8 @@ export interface SocketQueue {
   receiveQueueBytes: number;
   /** Of the socket's file; 0 once no process has it. */
   inode: number;
+  /** Index of the interface that it is bound to; 0: none. */
+  device: number;
 }
 
 /** net/tcp_states.h */
@@ -138,6 +140,7 @@ function readSocket(view: DataView, offset: number, end: number, type: number): 
       sendQueueBytes: 0,
       receiveQueueBytes: 0,
       inode: 0,
+      device: 0,
     };
     rowPool.push(row);
   }
@@ -150,6 +153,7 @@ function readSocket(view: DataView, offset: number, end: number, type: number): 
   row.receiveQueueBytes = view.getUint32(offset + 56, true);
   row.sendQueueBytes = view.getUint32(offset + 60, true);
   row.inode = view.getUint32(offset + 68, true);
+  row.device = view.getUint32(offset + 40, true);
   rows.push(row);
 }
 

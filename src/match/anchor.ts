@@ -42,7 +42,9 @@ export const Observed = {
   inOff: 9,
   outIdle: 10,
   inIdle: 11,
-  count: 12,
+  /** 1: a read that has taken bytes may wait for more. */
+  inWaits: 12,
+  count: 13,
 } as const;
 
 /** See the head of this file: votes of moments, over at least this long. */
@@ -51,7 +53,7 @@ const VOTES_SPAN_NS = 300e6;
 /** A moment before which nothing had arrived for this long has a weight of `QUIET_VOTES`. */
 const DELIVERY_NS = 2e6;
 const QUIET_VOTES = 3;
-/** A writer that is in a call at each of so many moments will not be met between two. */
+/** A program that is in a call at each of so many moments will not be met between two. */
 const NEVER_IDLE = 8;
 /** A moment that cannot be judged yet waits; more moments than these are not worth waiting for. */
 const PENDING_MOST = 8;
@@ -84,6 +86,11 @@ class Direction {
   #votedNs = 0;
   /** Moments that met the program in a call. */
   #inCalls = 0;
+  /** What moments in a waiting read have shown, since which offset, how often, and where last. */
+  #waitingBase = NaN;
+  #waitingSince = 0;
+  #waitingMoments = 0;
+  #waitingAt = -1;
   readonly #isLikely: boolean;
 
   constructor(base: number, trust: Trust) {
@@ -165,6 +172,27 @@ class Direction {
     }
   }
 
+  /**
+   * As `align`, of a read that waits for bytes and has taken none: nothing is left to take. Such a
+   * moment may still be met between the kernel's return and the record; not at each of several, and
+   * with the same number of bytes.
+   */
+  alignWaiting(count: number, off: number): void {
+    const base = count - off;
+    if (this.confirmed || off < 0 || base === this.base || base < this.base) return;
+    if (base !== this.#waitingBase) {
+      this.#waitingBase = base;
+      this.#waitingSince = off;
+      this.#waitingMoments = 0;
+    }
+    if (off === this.#waitingAt) return;
+    this.#waitingAt = off;
+    if (++this.#waitingMoments < NEVER_IDLE) return;
+    this.base = base;
+    this.confirmed = true;
+    this.floorOffset = Math.max(this.floorOffset, this.#waitingSince);
+  }
+
   get #zero(): number {
     return (this.#reference + this.#high) >>> 0;
   }
@@ -235,7 +263,11 @@ export class Anchor {
     const { out, in: inbound } = this;
     if (values[Observed.steady] === 1) {
       out.align(values[Observed.written]!, values[Observed.outOff]!, values[Observed.outIdle] === 1);
-      inbound.align(values[Observed.read]!, values[Observed.inOff]!, values[Observed.inIdle] === 1);
+      const [read, inOff] = [values[Observed.read]!, values[Observed.inOff]!];
+      const isIdle = values[Observed.inIdle] === 1;
+      inbound.align(read, inOff, isIdle);
+      const isWaiting = !isIdle && read === values[Observed.received];
+      if (isWaiting && values[Observed.inWaits] !== 1) inbound.alignWaiting(read, inOff);
     }
     if (!this.#seen) this.#first(values);
     if (this.#pending.length < PENDING_MOST) this.#pending.push(values.slice());

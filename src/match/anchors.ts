@@ -207,17 +207,22 @@ function isMoved(
 }
 
 /** Where the streams of a socket stand that several programs have, and whether none is in a call. */
-export function standsAt(connection: Connection): { out: number; in: number; active: number } {
+export function standsAt(
+  connection: Connection,
+): { out: number; in: number; active: number; waits: boolean } {
+  let { waits } = connection;
   let outActive = connection.outProgress.active;
   let inActive = connection.inProgress.active;
   for (const heir of connection.heirs) {
     outActive += heir.outProgress.active;
     inActive += heir.inProgress.active;
+    waits ||= heir.waits;
   }
   return {
     out: streamOffset(connection, true),
     in: streamOffset(connection, false),
     active: (outActive > 0 ? 1 : 0) + (inActive > 0 ? 2 : 0),
+    waits,
   };
 }
 

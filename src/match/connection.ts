@@ -50,6 +50,8 @@ export class Connection implements SocketIdentity {
   instance: Instance | null = null;
   /** Of a socket that is older than the capture: what ties it to the wire. */
   anchor: Anchor | null = null;
+  /** A read that has taken bytes may wait for more before it returns. */
+  waits = false;
   /** Offsets below were called before the session took over. */
   outTaken = 0;
   inTaken = 0;

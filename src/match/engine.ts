@@ -137,6 +137,7 @@ export class Engine implements Books {
     if (known !== null && known.generation === generation) {
       readDirection(words, EntryWord.out, this.#baseSec, known.outProgress);
       readDirection(words, EntryWord.in, this.#baseSec, known.inProgress);
+      known.waits = ((words[EntryWord.type]! >>> 16) & EntryFlag.Waits) !== 0;
       return;
     }
     this.#connected(table, entry);

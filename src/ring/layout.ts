@@ -89,6 +89,7 @@ export const EntryFlag = {
   ZerocopyIn: 32,
   Counted: 64,
   FirstUse: 128,
+  Waits: 256,
 } as const;
 
 /** enum kq_message_type */

@@ -2,7 +2,7 @@
 // what it said as plain numbers (see match/anchor.ts).
 
 import { Counter, TcpCounters } from "../ffi/tcp-counters.ts";
-import { TcpState } from "../ffi/netlink.ts";
+import { socketQueues, TcpState } from "../ffi/netlink.ts";
 import { Observed } from "../match/anchor.ts";
 import { standsAt } from "../match/anchors.ts";
 import type { Connection } from "../match/connection.ts";
@@ -29,6 +29,8 @@ export class Observer {
   readonly #counters = new TcpCounters();
   readonly #values = new Float64Array(Observed.count);
   readonly #work: Connection[] = [];
+  /** By inode, of those that the kernel does not find without: the interface that they are bound to. */
+  readonly #devices = new Map<number, number>();
   #roundMs = -Infinity;
   #failed = false;
 
@@ -46,7 +48,8 @@ export class Observer {
     work.length = 0;
     engine.anchors.wanted(nowMs, all ? Infinity : MOST_A_ROUND, work);
     try {
-      for (const connection of work) this.#observe(connection);
+      const missed = work.filter((connection) => !this.#observe(connection));
+      if (missed.length > 0) this.#findDevices(missed);
     } catch (error) {
       this.#failed = true;
       this.#parts.onFailure(error);
@@ -58,13 +61,14 @@ export class Observer {
   }
 
   /** The entry, the kernel, the entry again: what did not move in between is of one moment. */
-  #observe(connection: Connection): void {
+  #observe(connection: Connection): boolean {
     const { engine, baseSec, onObserved } = this.#parts;
     this.#refresh(connection);
     const before = standsAt(connection);
-    const isThere = this.#counters.read(connection, 0, baseSec);
+    const device = this.#devices.get(connection.inode) ?? 0;
+    const isThere = this.#counters.read(connection, device, baseSec);
     engine.anchors.answered(connection.sock, isThere);
-    if (!isThere) return;
+    if (!isThere) return false;
     this.#refresh(connection);
     const after = standsAt(connection);
     const counters = this.#counters.values;
@@ -91,8 +95,19 @@ export class Observer {
     const active = before.active | after.active;
     values[Observed.outIdle] = (active & 1) === 0 ? 1 : 0;
     values[Observed.inIdle] = (active & 2) === 0 ? 1 : 0;
+    values[Observed.inWaits] = after.waits ? 1 : 0;
     onObserved(connection.sock, values);
     engine.anchors.observe(connection.sock, values);
+    return true;
+  }
+
+  /** A socket that is bound to an interface, or has a scope, is only found with that one's index. */
+  #findDevices(missed: readonly Connection[]): void {
+    const fresh = missed.filter(({ inode }) => !this.#devices.has(inode));
+    if (fresh.length === 0) return;
+    const all = new Map<number, number>();
+    for (const { inode, device } of socketQueues()) if (device > 0) all.set(inode, device);
+    for (const { inode } of fresh) this.#devices.set(inode, all.get(inode) ?? 0);
   }
 
   #refresh(connection: Connection): void {

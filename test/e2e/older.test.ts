@@ -3,9 +3,12 @@
 
 import { expect } from "bun:test";
 import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { IN, OUT } from "../lib/calllog.ts";
 import { e2e } from "../lib/e2e.ts";
-import { booksFlaws, directionOf, kqtime, timeFlaws } from "../lib/kqtime.ts";
+import { fixture } from "../lib/fixtures.ts";
+import { BASE_SEC, booksFlaws, directionOf, kqtime, ROOT, timeFlaws } from "../lib/kqtime.ts";
+import { readLog } from "../lib/kqlog.ts";
 import { withLab, withLoopback, type LabOptions } from "../lib/network.ts";
 import { judgeOlder, transferOlder, type OlderEnd, type OlderOptions } from "../lib/older.ts";
 
@@ -85,4 +88,24 @@ e2e("a recording of it gives the identical log and summary", () =>
     await kqtime(scope, ["replay", folder, "--log", log, "--json", json, "--quiet"]).success();
     expect(readFileSync(log, "utf8")).toBe(readFileSync(end.measurement.logPath, "utf8"));
     expect(readFileSync(json, "utf8")).toBe(readFileSync(end.measurement.jsonPath, "utf8"));
+  }));
+
+e2e("a program that measures itself from the middle of a connection on, a reader waiting in it", () =>
+  withLoopback(async (node, scope) => {
+    const build = join(ROOT, "build");
+    const path = scope.path("late.log");
+    const program = await fixture("late");
+    const words = [`LD_LIBRARY_PATH=${build}`, `LD_PRELOAD=${join(build, "libkqtime-preload.so")}`];
+    const run = await scope.run([program, path, "30"], { prefix: [...node.prefix, "env", ...words] });
+    const [sent, received] = run.stdout.trim().split(" ").map(Number);
+    const { books, calls } = readLog(path, BASE_SEC);
+    const of = (direction: number, name: string) =>
+      books.find((line) => line.direction === direction && line.name === name)!.values;
+    expect(of(OUT, "client")).toMatchObject({ calls: 30, called: sent, matched: sent });
+    expect(of(IN, "server")).toMatchObject({ calls: 29, called: received, matched: received });
+    // Loopback: it arrived when it departed, and each call of the reader returned what one sent.
+    const departures = calls.filter((line) => line.direction === OUT).slice(1);
+    const arrivals = calls.filter((line) => line.direction === IN);
+    expect(arrivals.map((line) => line.startNs)).toEqual(departures.map((line) => line.endNs));
+    expect(arrivals.map((line) => line.bytes)).toEqual(departures.map((line) => line.bytes));
   }));

@@ -219,6 +219,29 @@ describe("what an anchor asks for", () => {
     expect([anchor.out.base, anchor.out.confirmed, anchor.out.floor]).toEqual([5, true, 100]);
   });
 
+  test("a reader that always waits: what was under way at its adoption", () => {
+    for (const waits of [0, 1]) {
+      const anchor = new Anchor(
+        { ...start, inBase: 500, outTrust: "none", inTrust: "none", isLate: false, arrived: 0 }, new RowBudget(),
+      );
+      const values = new Float64Array(Observed.count);
+      values[Observed.steady] = 1;
+      values[Observed.outOff] = -1;
+      values[Observed.inWaits] = waits;
+      for (let n = 1; n <= 8; n++) {
+        expect(anchor.in.confirmed).toBe(false);
+        // 100 bytes went to the call that nobody recorded.
+        values[Observed.inOff] = n * 10;
+        values[Observed.read] = values[Observed.received] = 600 + n * 10;
+        anchor.observe(values);
+        anchor.observe(values);
+      }
+      expect([anchor.in.base, anchor.in.confirmed, anchor.in.floor]).toEqual(
+        waits === 0 ? [600, true, 10] : [500, false, 0],
+      );
+    }
+  });
+
   test("rows are bounded for each, and for all together", () => {
     const budget = new RowBudget(100);
     const batch = new PacketBatch(1);

@@ -23,7 +23,9 @@ interface Moment {
 function observe(bench: Bench, atNs: number, moment: Moment, sock = 1): void {
   const values = new Float64Array(Observed.count);
   const { acked, received, outOff, inOff, unread = 0, idle = 1 } = moment;
-  values.set([atNs, atNs + 5000, 1, acked, received, 0, acked, received - unread, outOff, inOff, idle, idle]);
+  values.set([
+    atNs, atNs + 5000, 1, acked, received, 0, acked, received - unread, outOff, inOff, idle, idle, 0,
+  ]);
   bench.engine.anchors.observe(sock, values);
 }
 
