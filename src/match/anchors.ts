@@ -9,8 +9,11 @@ import type { Connection } from "./connection.ts";
 import { streamOffset } from "./heirs.ts";
 import type { Instances } from "./instances.ts";
 
-/** Another look at an anchored socket comes after this long, … */
-const CHECK_EVERY_MS = 2000;
+/** Another look at an anchored socket comes after this long, then after twice as long, and so on, … */
+const CHECK_AFTER_MS = 2000;
+const CHECK_MOST_MS = 64_000;
+/** … at one of those whose time has come after this long, … */
+const CHECK_ROUND_MS = 1000;
 /** … at one that has nothing new after this long, … */
 const RETRY_EVERY_MS = 250;
 /** … at one that the kernel did not know after this long, … */
@@ -26,6 +29,7 @@ interface Older {
   readonly connection: Connection;
   readonly anchor: Anchor;
   askedMs: number;
+  checkEveryMs: number;
   /** The kernel had no such socket. */
   isMissed: boolean;
   /** Where the sightings began, once anchored. */
@@ -42,6 +46,10 @@ export class Anchors {
   readonly #instances: Instances;
   readonly #budget = new RowBudget();
   readonly #all = new Map<number, Older>();
+  /** Of these, in turn: those without an anchor, and those with one. */
+  readonly #waiting = new Set<Older>();
+  readonly #anchored = new Set<Older>();
+  #checkedMs = -Infinity;
 
   constructor(instances: Instances) {
     this.#instances = instances;
@@ -76,9 +84,12 @@ export class Anchors {
     );
     connection.anchor = anchor;
     if (isTaken) takeAt(connection);
-    this.#all.set(connection.sock, {
-      connection, anchor, askedMs: -Infinity, isMissed: false, outStart: 0, inStart: 0, check: null, drops: now,
-    });
+    const older: Older = {
+      connection, anchor, askedMs: -Infinity, checkEveryMs: CHECK_AFTER_MS,
+      isMissed: false, outStart: 0, inStart: 0, check: null, drops: now,
+    };
+    this.#all.set(connection.sock, older);
+    this.#waiting.add(older);
     this.#instances.keepFor(connection);
   }
 
@@ -100,15 +111,23 @@ export class Anchors {
 
   /** Sockets that the kernel should be asked about now, `most` at the most: into `into`. */
   wanted(nowMs: number, most: number, into: Connection[]): void {
-    for (const older of this.#all.values()) {
+    for (const older of this.#waiting) {
       if (into.length >= most) return;
-      const { connection, anchor } = older;
-      const everyMs = connection.instance === null ? EVERY_MS[anchor.appetite]! : CHECK_EVERY_MS;
-      if (nowMs - older.askedMs < Math.max(everyMs, older.isMissed ? MISSED_EVERY_MS : 0)) continue;
-      if (!isWorthIt(connection)) continue;
-      older.askedMs = nowMs;
-      into.push(connection);
+      const everyMs = EVERY_MS[older.anchor.appetite]!;
+      this.#ask(older, nowMs, Math.max(everyMs, older.isMissed ? MISSED_EVERY_MS : 0), into);
     }
+    if (nowMs - this.#checkedMs < CHECK_ROUND_MS) return;
+    this.#checkedMs = nowMs;
+    for (const older of this.#anchored) {
+      if (into.length >= most) return;
+      this.#ask(older, nowMs, older.checkEveryMs, into);
+    }
+  }
+
+  #ask(older: Older, nowMs: number, everyMs: number, into: Connection[]): void {
+    if (nowMs - older.askedMs < everyMs || !isWorthIt(older.connection)) return;
+    older.askedMs = nowMs;
+    into.push(older.connection);
   }
 
   /** The kernel had, or had not, a socket that it was asked about. */
@@ -117,8 +136,9 @@ export class Anchors {
     if (older === undefined) return;
     older.isMissed = !isThere;
     // In turn: those that were asked are behind the others next time.
-    this.#all.delete(sock);
-    this.#all.set(sock, older);
+    const queue = this.#waiting.has(older) ? this.#waiting : this.#anchored;
+    queue.delete(older);
+    queue.add(older);
   }
 
   /** Takes an observation (see `Observed`) of a socket. */
@@ -132,17 +152,19 @@ export class Anchors {
   /** Anchors what can be anchored now, and checks those that are. */
   judge(capturedNs: number): void {
     const { now } = this.#instances.drops;
-    for (const older of this.#all.values()) {
-      const { connection, anchor, check } = older;
-      if (connection.instance === null) {
-        if (connection.flow?.older === connection && anchor.judge(capturedNs, now)) this.#anchor(older);
-      } else if (check !== null && check[Observed.afterNs]! <= capturedNs) {
-        older.check = null;
-        if (this.#contradicts(older, check)) {
-          this.contradicted++;
-          connection.out.lose(Reason.noAnchor);
-          connection.in.lose(Reason.noAnchor);
-        }
+    for (const older of this.#waiting) {
+      const { connection, anchor } = older;
+      if (connection.flow?.older === connection && anchor.judge(capturedNs, now)) this.#anchor(older);
+    }
+    for (const older of this.#anchored) {
+      const { connection, check } = older;
+      if (check === null || check[Observed.afterNs]! > capturedNs) continue;
+      older.check = null;
+      older.checkEveryMs = Math.min(CHECK_MOST_MS, older.checkEveryMs * 2);
+      if (this.#contradicts(older, check)) {
+        this.contradicted++;
+        connection.out.lose(Reason.noAnchor);
+        connection.in.lose(Reason.noAnchor);
       }
     }
   }
@@ -150,7 +172,11 @@ export class Anchors {
   /** The socket is settled. */
   end(connection: Connection): void {
     connection.anchor?.release();
+    const older = this.#all.get(connection.sock);
+    if (older === undefined) return;
     this.#all.delete(connection.sock);
+    this.#waiting.delete(older);
+    this.#anchored.delete(older);
   }
 
   #anchor(older: Older): void {
@@ -160,6 +186,8 @@ export class Anchors {
     older.outStart = instance!.out.startsAt;
     older.inStart = instance!.in.startsAt;
     older.drops = this.#instances.drops.now;
+    this.#waiting.delete(older);
+    this.#anchored.add(older);
     anchor.release();
   }
 
