@@ -5,7 +5,7 @@ import { Reason } from "../output/reasons.ts";
 import type { DirectionStats } from "../output/stats.ts";
 import type { SocketInput } from "../output/summary.ts";
 import type { Anchor } from "./anchor.ts";
-import type { Flow, Instance } from "./instances.ts";
+import type { Flow, Instance } from "./flow.ts";
 import { formatAddress, type Label } from "./labels.ts";
 import type { Naming, Registration } from "./measurement.ts";
 import { Direction, Side, type SocketIdentity } from "./merge.ts";
