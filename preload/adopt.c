@@ -87,5 +87,4 @@ void kq_socket_adopt_all(void) {
   if (!kq_proc_list("/proc/self/fd", adopt_named)) {
     adopt_blindly();
   }
-  kq_socket_calls_under_way();
 }

@@ -262,13 +262,9 @@ void kq_end(struct kq_call *call, int64_t moved, const struct kq_tag *tag) {
   const struct kq_entry *entry =
       (const struct kq_entry *)((uintptr_t)direction & ~(uintptr_t)(KQ_ENTRY_BYTES - 1));
   uint16_t marks = __atomic_load_n(&entry->flags, __ATOMIC_RELAXED);
-  if (KQ_UNLIKELY((marks & (KQ_ENTRY_KTLS | KQ_ENTRY_URGENT | KQ_ENTRY_LEFT |
-                            KQ_ENTRY_UNSURE_OUT | KQ_ENTRY_UNSURE_IN)) != 0)) {
+  if (KQ_UNLIKELY((marks & (KQ_ENTRY_KTLS | KQ_ENTRY_URGENT | KQ_ENTRY_LEFT)) != 0)) {
     if (marks & KQ_ENTRY_LEFT) {
       return;
-    }
-    if (marks & (call->kind == KQ_KIND_OUT ? KQ_ENTRY_UNSURE_OUT : KQ_ENTRY_UNSURE_IN)) {
-      flags |= KQ_SLOT_OVERLAP;
     }
     if (marks & KQ_ENTRY_KTLS) {
       flags |= KQ_SLOT_KTLS;

@@ -18,7 +18,4 @@ uint64_t kq_adopt_confirm(int fd, uint64_t word, const struct kq_entry *entry);
 /* Announces a listening socket: the collector keeps what arrives before the accept. */
 void kq_announce_listener(int fd, uint64_t word, int backlog);
 
-/* Marks the directions of adopted sockets in which a call is under way that no hook has seen. */
-void kq_socket_calls_under_way(void);
-
 #endif

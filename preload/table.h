@@ -15,11 +15,8 @@
 #include "../c/kqtime_shm.h"
 #include "sys.h"
 
-/* Entry flags of this library's own. The session is over, calls in it end without a record; */
+/* An entry flag of this library's own: the session is over, calls in it end without a record. */
 #define KQ_ENTRY_LEFT 0x8000u
-/* a call in this direction may still be under way that began before measuring did. */
-#define KQ_ENTRY_UNSURE_OUT 0x4000u
-#define KQ_ENTRY_UNSURE_IN 0x2000u
 
 enum kq_fd_kind {
   KQ_FD_UNKNOWN = 0,    /* ask the kernel at its first use */

@@ -12,42 +12,6 @@ static void *receive_all(void *argument) {
   return NULL;
 }
 
-static bool sleeps_in_call(void) {
-  DIR *folder = opendir("/proc/self/task");
-  bool found = false;
-  for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
-    char path[300];
-    char line[16] = "";
-    snprintf(path, sizeof path, "/proc/self/task/%s/syscall", entry->d_name);
-    FILE *file = atoi(entry->d_name) != getpid() ? fopen(path, "r") : NULL;
-    if (file != NULL) {
-      found |= fgets(line, sizeof line, file) != NULL && atoi(line) == SYS_recvfrom;
-      fclose(file);
-    }
-  }
-  closedir(folder);
-  return found;
-}
-
-static void under_way(void) {
-  struct pair p = make_pair();
-  struct pair q = make_pair();
-  pthread_t thread;
-  CHECK(pthread_create(&thread, NULL, receive_all, &p) == 0);
-  while (!sleeps_in_call()) {
-    sched_yield();
-  }
-  KQTime *kqtime = new_measurement();
-  kqtime_register(kqtime, p.server, "disturbed");
-  kqtime_register(kqtime, p.client, "sends");
-  kqtime_register(kqtime, q.server, "quiet");
-  CHECK(send(p.client, bytes, 10, 0) == 10);
-  pthread_join(thread, NULL);
-  move(&p, 3);
-  move(&q, 4);
-  kqtime_free(kqtime);
-}
-
 static void *receive(void *argument) {
   const struct pair *p = argument;
   char buffer[10];
@@ -377,7 +341,6 @@ const struct scenario lives[] = {
     {"frees", frees},
     {"survives", survives},
     {"returns", returns},
-    {"under-way", under_way},
     {"sandboxed", sandboxed},
     {NULL, NULL},
 };

@@ -263,17 +263,6 @@ describe.skipIf(!canCompile)("the C API and its collector", () => {
     expect(seen.entries.find(({ entry }) => entry === second!.entry)!.flags & ENTRY.connected).toBeTruthy();
   });
 
-  test("a call that was under way when measuring began makes its direction uncertain", async () => {
-    const { records } = await bench.sees("under-way");
-    const calls = records.filter(({ kind }) => kind === "IN" || kind === "OUT");
-    expect(measured(records)).toEqual([
-      "OUT 0+10 sends", "OUT 10+3 sends", "IN 0+3 disturbed", "IN 0+4 quiet",
-    ]);
-    expect(calls.map(({ bytes, flags }) => [bytes, flags & SLOT.overlap])).toEqual([
-      [10, 0], [3, 0], [3, SLOT.overlap], [4, 0], [4, 0],
-    ]);
-  });
-
   test("one session after the other: nothing of one gets into the next", async () => {
     const seen = await bench.sees("sessions");
     expect(seen.starts).toHaveLength(3);
