@@ -51,6 +51,8 @@ const symbols = {
   mmap: { args: ["ptr", "u64", "i32", "i32", "i32", "i64"], returns: "ptr" },
   /** void *addr, size_t length → int */
   munmap: { args: ["ptr", "u64"], returns: "i32" },
+  /** clockid_t clock, struct timespec *time → int */
+  clock_gettime: { args: ["i32", "buffer"], returns: "i32" },
   /** pid_t pid, int signal → int */
   kill: { args: ["i32", "i32"], returns: "i32" },
   /** → int * */
@@ -271,6 +273,36 @@ export class MessageListener {
       uid: known === 0 ? this.#credentials[1]! : -1,
       connection,
     };
+  }
+}
+
+const CLOCK_REALTIME = 0;
+const NS_PER_SECOND = 1_000_000_000n;
+
+/** CLOCK_REALTIME in nanoseconds since this clock was made; two halves of other times with it. */
+export class RealtimeClock {
+  readonly #timespec = new Uint32Array(new ArrayBuffer(16));
+  readonly #baseSec: number;
+  readonly #baseHigh: number;
+  readonly #baseLow: number;
+
+  constructor() {
+    // A second ago: times of a moment before are no less than zero.
+    this.#baseSec = Math.floor(Date.now() / 1000) - 1;
+    const base = BigInt(this.#baseSec) * NS_PER_SECOND;
+    this.#baseHigh = Number(base >> 32n);
+    this.#baseLow = Number(base & 0xffffffffn);
+  }
+
+  now(): number {
+    const time = this.#timespec;
+    libc().clock_gettime(CLOCK_REALTIME, time);
+    return (time[0]! + time[1]! * 4294967296 - this.#baseSec) * 1e9 + time[2]!;
+  }
+
+  /** A count of nanoseconds since the epoch, given as two halves. Exact within ±104 days. */
+  relativeNs(low: number, high: number): number {
+    return (high - this.#baseHigh) * 4294967296 + (low - this.#baseLow);
   }
 }
 

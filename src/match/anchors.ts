@@ -6,6 +6,7 @@ import { EntryFlag, EntryWord } from "../ring/layout.ts";
 import { Anchor, Observed } from "./anchor.ts";
 import { RowBudget } from "./anchor-packets.ts";
 import type { Connection } from "./connection.ts";
+import { readCount } from "./entry.ts";
 import { streamOffset } from "./heirs.ts";
 import type { Instances } from "./instances.ts";
 
@@ -72,8 +73,8 @@ export class Anchors {
     const { now } = this.#instances.drops;
     const anchor = new Anchor(
       {
-        outBase: adopted ? (counted ? u64(words, EntryWord.sentBefore) : NaN) : connected ? 1 : 0,
-        inBase: adopted ? (counted ? u64(words, EntryWord.readBefore) : NaN) : 0,
+        outBase: adopted ? (counted ? readCount(words, EntryWord.sentBefore) : NaN) : connected ? 1 : 0,
+        inBase: adopted ? (counted ? readCount(words, EntryWord.readBefore) : NaN) : 0,
         outTrust: !adopted ? "certain" : counted && firstUse ? "likely" : "none",
         inTrust: adopted ? "none" : "certain",
         arrived: adopted && queued !== 0xffffffff ? queued : -1,
@@ -97,8 +98,8 @@ export class Anchors {
   takeHeir(heir: Connection, words: Uint32Array): void {
     const owner = heir.continues!.connection;
     const { anchor } = owner;
-    const outBase = anchor === null ? NaN : u64(words, EntryWord.sentBefore) - anchor.out.base;
-    const inBase = anchor === null ? NaN : u64(words, EntryWord.readBefore) - anchor.in.base;
+    const outBase = anchor === null ? NaN : readCount(words, EntryWord.sentBefore) - anchor.out.base;
+    const inBase = anchor === null ? NaN : readCount(words, EntryWord.readBefore) - anchor.in.base;
     const counted = ((words[EntryWord.type]! >>> 16) & EntryFlag.Counted) !== 0;
     if (counted && outBase >= 0 && inBase >= 0) {
       heir.continues = { connection: owner, outBase, inBase };
@@ -252,8 +253,4 @@ export function standsAt(
     active: (outActive > 0 ? 1 : 0) + (inActive > 0 ? 2 : 0),
     waits,
   };
-}
-
-export function u64(words: Uint32Array, at: number): number {
-  return words[at]! + words[at + 1]! * 4294967296;
 }

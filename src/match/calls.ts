@@ -44,6 +44,7 @@ export class Calls {
   #held: Waiting[] = [];
   /** The latest group, once two of its calls have moved bytes; -1: not so. */
   #concurrentGroup = -1;
+  #unordered = false;
   /** The record in front of what comes next is lost: it may have overlapped that. */
   #afterGap = false;
   /** A record of the held calls' group may be lost. */
@@ -91,6 +92,10 @@ export class Calls {
     overlap: boolean,
     group: number,
   ): boolean {
+    if (this.#unordered) {
+      this.#append(bytes, timeNs, fd, pid, MATCHABLE, this.naming, 1);
+      return true;
+    }
     if (!overlap && this.#held.length === 0 && this.#ahead.length === 0 && off === this.edge) {
       this.#afterGap = false;
       this.#concurrentGroup = -1;
@@ -116,8 +121,19 @@ export class Calls {
     return true;
   }
 
+  /** Offsets prove nothing any more: calls are taken as they come. Of a side that is lost. */
+  forgetOrder(): void {
+    if (this.#unordered) return;
+    this.#unordered = true;
+    this.doubt();
+    this.release();
+    for (const call of this.#ahead) this.#appendCall(call, MATCHABLE);
+    this.#ahead.length = 0;
+  }
+
   /** Books [known, end) under `reason`: its records are lost. */
   skipTo(end: number, reason: number): void {
+    if (this.#unordered) return;
     if (end <= this.known) {
       this.release();
     } else {

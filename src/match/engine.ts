@@ -23,7 +23,7 @@ import { Instances } from "./instances.ts";
 import { Handles } from "./handles.ts";
 import type { Measurement } from "./measurement.ts";
 import type { Side } from "./merge.ts";
-import { readDirection, readIdentity, readInode, relativeNs } from "./entry.ts";
+import { readCount, readDirection, readIdentity, readInode, relativeNs } from "./entry.ts";
 import { inherit, isContested, isSameSocket } from "./heirs.ts";
 import { type Books, settle } from "./settle.ts";
 import { SocketTable } from "./socket-table.ts";
@@ -108,7 +108,9 @@ export class Engine implements Books {
   }
 
   /** Sockets whose entries must be up to date before this one is shown: it goes on with them. */
-  relatedTo(words: Uint32Array): readonly Connection[] {
+  relatedTo(table: number, entry: number, words: Uint32Array): readonly Connection[] {
+    const generation = words[EntryWord.state]! >>> Constant.stateBits;
+    if (!this.isUnknown(table, entry, generation)) return NONE;
     if (((words[EntryWord.type]! >>> 16) & EntryFlag.Adopted) === 0) return NONE;
     const earlier = this.#byInode.get(readInode(words));
     if (earlier === undefined) return NONE;
@@ -188,7 +190,10 @@ export class Engine implements Books {
       if (continued !== null) off += out ? continued.outBase : continued.inBase;
       const side = out ? owner.out : owner.in;
       if (off < (out ? owner.outTaken : owner.inTaken)) return;
-      if (isContested(connection, off, out)) this.#lose(owner, side, Reason.concurrent);
+      if (isContested(connection, off, out)) {
+        this.#lose(owner, side, Reason.concurrent);
+        side.calls.forgetOrder();
+      }
       if ((flags & SlotFlag.Ktls) !== 0) this.#lose(owner, side, Reason.ktls);
       else if ((flags & SlotFlag.Urgent) !== 0 && !out) {
         this.#lose(owner, side, Reason.urgent);
@@ -468,7 +473,11 @@ export class Engine implements Books {
     connection.inode = identity.inode;
     const earlier = identity.inode === 0 ? undefined : this.#byInode.get(identity.inode);
     if (connection.adopted && earlier !== undefined && isSameSocket(connection, earlier)) {
-      inherit(connection, earlier);
+      const counted = (flags & EntryFlag.Counted) !== 0;
+      inherit(connection, earlier, {
+        out: counted ? readCount(words, EntryWord.sentBefore) : NaN,
+        in: counted ? readCount(words, EntryWord.readBefore) : NaN,
+      });
       if (isTaken) this.anchors.takeHeir(connection, words);
       this.live.delete(connection);
       this.handles.born(connection);

@@ -44,6 +44,11 @@ export interface Identity {
   inode: number;
 }
 
+/** A count of bytes, as a number. */
+export function readCount(words: Uint32Array, at: number): number {
+  return words[at]! + words[at + 1]! * 4294967296;
+}
+
 export function readInode(words: Uint32Array): number {
   return words[EntryWord.inode]! + words[EntryWord.inode + 1]! * 4294967296;
 }

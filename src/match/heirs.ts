@@ -1,16 +1,25 @@
 // Sockets that another program goes on with: inherited over exec, or sent by a process that has its
 // own socket table. The heir counts offsets from zero; the stream does not. The inode tells that
-// both are one socket, and the first owner's entry where the stream stood.
+// both are one socket; the kernel's counts, or the first owner's calls, where the stream stood.
 
 import type { Connection } from "./connection.ts";
 
+/** What the kernel had counted of a socket when a program met it; NaN: unknown. */
+export interface Counts {
+  readonly out: number;
+  readonly in: number;
+}
+
 /** `connection` goes on with the socket of `earlier`, whose entries are up to date. */
-export function inherit(connection: Connection, earlier: Connection): void {
+export function inherit(connection: Connection, earlier: Connection, counts: Counts): void {
   const owner = earlier.continues?.connection ?? earlier;
+  // The SYN counts for who connected, where the socket was seen born.
+  const proven = !owner.adopted && owner.anchor === null;
+  const out = counts.out - (owner.connected ? 1 : 0);
   connection.continues = {
     connection: owner,
-    outBase: streamOffset(owner, true),
-    inBase: streamOffset(owner, false),
+    outBase: proven && out >= 0 ? out : knownOffset(owner, true),
+    inBase: proven && counts.in >= 0 ? counts.in : knownOffset(owner, false),
   };
   owner.heirs.push(connection);
 }
@@ -32,6 +41,20 @@ export function isSameSocket(a: Connection, b: Connection): boolean {
     a.local.every((word, i) => word === b.local[i]) &&
     a.remote.every((word, i) => word === b.remote[i])
   );
+}
+
+/**
+ * Bytes that all programs with a socket have moved by their calls so far. (Their table may count more:
+ * its owner has gone on since the records that were read.)
+ */
+function knownOffset(owner: Connection, out: boolean): number {
+  let off = (out ? owner.out : owner.in).calls.known;
+  for (const heir of owner.heirs) {
+    const { outBase, inBase } = heir.continues!;
+    const moved = (out ? heir.outProgress : heir.inProgress).off;
+    if (moved > 0) off = Math.max(off, (out ? outBase : inBase) + moved);
+  }
+  return off;
 }
 
 /** Bytes that all programs with a socket have moved so far. */

@@ -13,6 +13,7 @@ import {
   HeaderBytes,
   HeaderWord,
   Loss,
+  SlotWord,
   State,
 } from "./layout.ts";
 
@@ -105,6 +106,25 @@ export class Ring {
     for (let w = 0; w < SLOT_WORDS; w++) out[w] = words[at + w]!;
     this.#tail = (tail + 1) >>> 0;
     return true;
+  }
+
+  /**
+   * The time of the next record as two halves of its nanoseconds since the epoch, in `out`; false if
+   * there is none (yet).
+   */
+  peek(out: Uint32Array): boolean {
+    const words = this.#words;
+    const tail = this.#tail;
+    const at = HEADER_WORDS + (tail & this.#mask) * SLOT_WORDS;
+    if (Atomics.load(words, at) !== (tail + 1) >>> 0) return false;
+    out[0] = words[at + SlotWord.timeNs]!;
+    out[1] = words[at + SlotWord.timeNs + 1]!;
+    return true;
+  }
+
+  /** Where the next record is read. */
+  get tail(): number {
+    return this.#tail;
   }
 
   /** Gives the slots read so far back to the producers. */

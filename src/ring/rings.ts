@@ -3,7 +3,7 @@
 
 import { closeSync } from "node:fs";
 import { KQTimeError } from "../errors.ts";
-import { Mapping, type MessageListener, type Received } from "../ffi/libc.ts";
+import { Mapping, type MessageListener, RealtimeClock, type Received } from "../ffi/libc.ts";
 import { Constant, Kind, Loss, Message, MessageBytes, MessageType, SlotFlag, SlotWord } from "./layout.ts";
 import { Processes } from "./processes.ts";
 import { ENTRY_WORDS, Ring, SLOT_WORDS } from "./ring.ts";
@@ -23,6 +23,8 @@ const STALL_MS = 100;
 const ACCEPTS_A_ROUND = 64;
 /** An entry whose call never ended (its process was killed inside) is freed after this long, ms. */
 const FORCE_FREE_MS = 60_000;
+/** A record's time this far after the present is not one of a moment ago. */
+const CLOCK_AHEAD_NS = 1e9;
 /** How often children that outlived the maker of their ring are looked into, ms. */
 const MAPS_EVERY_MS = 250;
 
@@ -45,12 +47,20 @@ export class Rings {
   readonly #slot = new Uint32Array(new ArrayBuffer(SLOT_WORDS * 4));
   readonly #entry = new Uint32Array(new ArrayBuffer(ENTRY_WORDS * 4));
   readonly #stalledSince = new Map<Ring, number>();
+  readonly #gaps = new Map<Ring, { tail: number; sinceMs: number }>();
+  readonly #clock = new RealtimeClock();
+  readonly #time = new Uint32Array(new ArrayBuffer(8));
+  /** Of each ring, in a drain: records left to be read, and the time of the next one. */
+  readonly #lefts: number[] = [];
+  readonly #times: number[] = [];
   readonly #unfreed: { table: number; entry: number; generation: number; sinceMs: number }[] = [];
   #aliveAtMs = -Infinity;
   #mapsAtMs = -Infinity;
   #closedLosses = new Float64Array(Loss.Count);
   #closedSkipped = 0;
 
+  /** Whether the last `drain` read all that it should. */
+  complete = true;
   /** Rings that were attached since the start. */
   attached = 0;
   /** Processes that could not get memory for a ring. */
@@ -132,16 +142,97 @@ export class Rings {
   }
 
   /**
-   * Reads every record that was claimed before it was called, of whichever ring, and no more than
-   * each ring holds. Returns how many there were.
+   * Takes new rings, and reads every record that was committed before it was called, of all rings
+   * together in the order of their times: what one process did to a socket before another used it
+   * is read before that. No more than each ring holds. Returns how many there were; `complete`
+   * tells whether that was all.
    */
   drain(): number {
-    let total = 0;
-    for (let i = 0; i < this.#rings.length; i++) {
-      const ring = this.#rings[i]!;
-      total += this.#read(ring, Math.min(ring.backlog(), ring.slotCount));
+    const now = this.#clock.now();
+    const rings = this.#rings;
+    const lefts = this.#lefts;
+    // In this order: who wrote what one of these heads counts has announced its ring before.
+    for (let i = 0; i < rings.length; i++) lefts[i] = Math.min(rings[i]!.backlog(), rings[i]!.slotCount);
+    const before = rings.length;
+    this.accept();
+    for (let i = before; i < rings.length; i++) {
+      lefts[i] = Math.min(rings[i]!.backlog(), rings[i]!.slotCount);
     }
+    this.complete = true;
+    if (rings.length === 1) {
+      const n = this.#read(rings[0]!, lefts[0]!);
+      if (n < lefts[0]!) this.#incomplete(rings[0]!);
+      return n;
+    }
+    return this.#merge(now);
+  }
+
+  /** Reads `#lefts` records of each ring, the earliest first, none that is later than `nowNs`. */
+  #merge(nowNs: number): number {
+    const rings = this.#rings;
+    const lefts = this.#lefts;
+    const times = this.#times;
+    for (let i = 0; i < rings.length; i++) times[i] = this.#timeOfNext(i, nowNs);
+    let total = 0;
+    for (;;) {
+      let first = 0;
+      let firstNs = Infinity;
+      let secondNs = Infinity;
+      for (let i = 0; i < rings.length; i++) {
+        const ns = times[i]!;
+        if (ns < firstNs) {
+          secondNs = firstNs;
+          firstNs = ns;
+          first = i;
+        } else if (ns < secondNs) {
+          secondNs = ns;
+        }
+      }
+      if (firstNs === Infinity) break;
+      if (firstNs === -Infinity) {
+        // Claimed and not committed: what is behind it, here or elsewhere, may be later than it.
+        if (this.#incomplete(rings[first]!)) break;
+        times[first] = Infinity;
+        continue;
+      }
+      const ring = rings[first]!;
+      let nextNs: number;
+      do {
+        ring.next(this.#slot);
+        this.#take(ring, this.#slot);
+        total++;
+        lefts[first]!--;
+        nextNs = this.#timeOfNext(first, nowNs);
+      } while (nextNs <= secondNs && nextNs !== -Infinity && nextNs !== Infinity);
+      times[first] = nextNs;
+      this.#stalledSince.delete(ring);
+    }
+    for (let i = 0; i < rings.length; i++) rings[i]!.publish();
     return total;
+  }
+
+  /** Of ring `i`: Infinity if nothing is left to be read, -Infinity if it is not committed. */
+  #timeOfNext(i: number, nowNs: number): number {
+    if (this.#lefts[i]! <= 0) return Infinity;
+    const time = this.#time;
+    if (!this.#rings[i]!.peek(time)) return -Infinity;
+    const ns = this.#clock.relativeNs(time[0]!, time[1]!);
+    // Far ahead: the clock was set back. Such a record waits for nothing.
+    return ns > nowNs && ns < nowNs + CLOCK_AHEAD_NS ? Infinity : Math.max(ns, 0);
+  }
+
+  /**
+   * A slot was claimed and is not committed: its thread was interrupted for a moment, or its process
+   * is gone. Returns whether it is worth waiting for.
+   */
+  #incomplete(ring: Ring): boolean {
+    const { tail } = ring;
+    const nowMs = performance.now();
+    const gap = this.#gaps.get(ring);
+    if (gap === undefined || gap.tail !== tail) this.#gaps.set(ring, { tail, sinceMs: nowMs });
+    else if (nowMs - gap.sinceMs >= STALL_MS) return false;
+    this.complete = false;
+    return true;
   }
 
   /** How full the fullest ring is, 0 … 1. */
@@ -366,6 +457,7 @@ export class Rings {
   #retire(ring: Ring, i: number): void {
     this.#rings.splice(i, 1);
     this.#stalledSince.delete(ring);
+    this.#gaps.delete(ring);
     for (let reason = 0; reason < Loss.Count; reason++) {
       this.#closedLosses[reason]! += ring.losses(reason);
     }

@@ -2,6 +2,7 @@
 
 import { KQTimeError } from "../errors.ts";
 import { socketQueues, TcpState } from "../ffi/netlink.ts";
+import { readCount } from "../match/entry.ts";
 import { formatBytes } from "../output/units.ts";
 import type { Summary } from "../output/summary.ts";
 import {
@@ -130,7 +131,7 @@ function takeOver(session: Session, taken: TakenSession): string[] {
         const state = words[EntryWord.state]! & ((1 << Constant.stateBits) - 1);
         const generation = words[EntryWord.state]! >>> Constant.stateBits;
         if (state !== State.Open && state !== State.Connecting) return;
-        const inode = u64(words, EntryWord.inode);
+        const inode = readCount(words, EntryWord.inode);
         if (inode !== 0 && !inodes.has(inode)) {
           // Nobody was there to free what it occupies.
           ring.freeEntry(entry, generation, true);
@@ -187,14 +188,14 @@ function noteEntry(
 ): void {
   const generation = words[EntryWord.state]! >>> Constant.stateBits;
   for (const [kind, at] of [[Kind.Out, EntryWord.out], [Kind.In, EntryWord.in]] as const) {
-    const off = u64(words, at + DirectionWord.off);
+    const off = readCount(words, at + DirectionWord.off);
     away.set(keyOf(table, entry, generation, kind), { off, first: -1, bytes: 0 });
   }
 }
 
 function noteCall(away: Away | undefined, slot: Uint32Array): void {
   if (away === undefined) return;
-  const off = u64(slot, SlotWord.off);
+  const off = readCount(slot, SlotWord.off);
   if (away.first < 0 || off < away.first) away.first = off;
   away.bytes += slot[SlotWord.bytes]!;
 }
@@ -217,8 +218,4 @@ function announceListeners(session: Session, taken: TakenSession, inodes: Set<nu
 
 function keyOf(table: number, entry: number, generation: number, kind: number): string {
   return `${table}/${entry}/${generation}/${kind}`;
-}
-
-function u64(words: Uint32Array, at: number): number {
-  return words[at]! + words[at + 1]! * 4294967296;
 }

@@ -67,6 +67,11 @@ export class Collector implements RecordFeed {
   #syncAtMs = 0;
   #devicesAtMs = -Infinity;
   #capturedNs = -Infinity;
+  /** Of the packets in the batch: when they were read, and whether they were all that were there. */
+  #readNs = 0;
+  #empty = false;
+  /** The batch waits for records that were written before its packets left. */
+  #held = false;
   #idleMs = 0;
   #pressed = 0;
   #busy = false;
@@ -113,7 +118,7 @@ export class Collector implements RecordFeed {
   }
 
   entry(table: number, entry: number, words: Uint32Array): void {
-    const related = this.#engine.relatedTo(words);
+    const related = this.#engine.relatedTo(table, entry, words);
     if (related.length > 0) {
       // Reading other entries uses the memory that `words` is in.
       const copy = words.slice();
@@ -198,17 +203,24 @@ export class Collector implements RecordFeed {
       this.#devicesAtMs = nowMs;
       this.#readDevices();
     }
-    const readNs = this.nowNs();
-    const packets = source.read(this.#batch, BATCH_PACKETS);
-    const empty = packets < BATCH_PACKETS && source.examined < BATCH_PACKETS;
-    if (packets > 0) drops.now = this.#parts.capture.stats().droppedKernel;
+    if (!this.#held) {
+      this.#readNs = this.nowNs();
+      source.read(this.#batch, BATCH_PACKETS);
+      this.#empty = this.#batch.count < BATCH_PACKETS && source.examined < BATCH_PACKETS;
+      if (this.#batch.count > 0) drops.now = this.#parts.capture.stats().droppedKernel;
+    }
+    const packets = this.#batch.count;
     // A log that cannot keep up sheds lines, counted, before records are lost.
     this.#pressed = rings.pressure() > SHED_ABOVE ? this.#pressed + 1 : 0;
     const logs = this.#parts.logs();
     for (const log of logs) log.shedding = this.#pressed >= SHED_AFTER_ROUNDS;
     // Every record that was written before one of these packets left is read before it is judged.
-    rings.accept();
     const records = rings.drain();
+    this.#held = !rings.complete;
+    if (this.#held) {
+      this.#busy = true;
+      return;
+    }
     if (packets > 0) {
       this.#tape?.packets(packets, drops.now, drops.drained);
       engine.packets(this.#batch);
@@ -217,9 +229,9 @@ export class Collector implements RecordFeed {
       engine.flush();
       this.#tape?.plain(Frame.Flush);
     }
-    if (empty) {
+    if (this.#empty) {
       drops.drained = drops.now;
-      this.#capturedNs = readNs - CAPTURE_LAG_NS;
+      this.#capturedNs = this.#readNs - CAPTURE_LAG_NS;
     }
     const idle = this.#idleMs >= IDLE_MOST_MS && !this.#hurry;
     rings.reap(nowMs, idle ? IDLE_ALIVE_EVERY_MS : ALIVE_EVERY_MS);

@@ -5,7 +5,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync
 import { join } from "node:path";
 import { Running } from "../lib/process.ts";
 import { reason, testUnless } from "../lib/requires.ts";
-import { ENTRY, LOSS, SLOT, STATE } from "../preload/ringdump.ts";
+import { ENTRY, LOSS, STATE } from "../preload/ringdump.ts";
 import { Bench, canCompile, measured, ROOT } from "./bench.ts";
 
 const OPEN = 1;
