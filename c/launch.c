@@ -4,7 +4,9 @@
  * gives up the privileges that only the capture needs, sets LD_PRELOAD and execs.
  *
  *     kqtime-launch [--uid N --gid N [--user NAME]] [--nofile SOFT:HARD] [--sigdfl NAME,…]
- *                   [--preload PATH] -- command [argument…]
+ *                   [--sigign NAME,…] [--fds N,…] [--preload PATH] -- command [argument…]
+ *
+ * --fds tells which numbers the descriptors from 4 on have in the command.
  *
  * LD_PRELOAD is set here and not by the parent, so that the launcher itself is not measured.
  * On failure one line "errno operation path" goes to descriptor 3, a pipe that a successful exec
@@ -28,6 +30,8 @@
 #include <unistd.h>
 
 #define REPORT_FD 3
+#define FIRST_PASSED_FD 4
+#define PASSED_MAX 64
 #define EXIT_FAILED 126
 #define EXIT_NOT_FOUND 127
 
@@ -38,12 +42,16 @@ struct request {
   const char *user;
   const char *nofile;
   const char *sigdfl;
+  const char *sigign;
+  const char *fds;
   const char *preload;
   char **command;
 };
 
+static int report_fd = REPORT_FD;
+
 static _Noreturn void fail(int error, const char *operation, const char *path) {
-  int to = fcntl(REPORT_FD, F_GETFD) >= 0 ? REPORT_FD : STDERR_FILENO;
+  int to = fcntl(report_fd, F_GETFD) >= 0 ? report_fd : STDERR_FILENO;
   char line[4096 + 64];
   int length = snprintf(line, sizeof line, "%d %s %s\n", error, operation, path);
   size_t left = length < (int)sizeof line ? (size_t)length : sizeof line - 1;
@@ -95,6 +103,10 @@ static void parse(int count, char **arguments, struct request *request) {
       request->nofile = value;
     } else if (strcmp(option, "--sigdfl") == 0) {
       request->sigdfl = value;
+    } else if (strcmp(option, "--sigign") == 0) {
+      request->sigign = value;
+    } else if (strcmp(option, "--fds") == 0) {
+      request->fds = value;
     } else if (strcmp(option, "--preload") == 0) {
       request->preload = value;
     } else {
@@ -172,15 +184,53 @@ static int signal_number(const char *name, size_t length) {
   return number < _NSIG ? number : 0;
 }
 
-static void restore_signals(const char *names) {
+static void set_signals(const char *names, void (*disposition)(int), const char *option) {
   while (names != NULL && *names != '\0') {
     size_t length = strcspn(names, ",");
     int number = signal_number(names, length);
-    if (number == 0 || signal(number, SIG_DFL) == SIG_ERR) {
-      fail(EINVAL, "--sigdfl", names);
+    if (number == 0 || signal(number, disposition) == SIG_ERR) {
+      fail(EINVAL, option, names);
     }
     names += length + (names[length] == ',');
   }
+}
+
+/* The numbers that were passed may be any, also those that the others are passed at, or 3. */
+static void place_descriptors(const char *list) {
+  int wanted[PASSED_MAX];
+  int passed[PASSED_MAX];
+  int count = 0;
+  int above = FIRST_PASSED_FD + PASSED_MAX;
+  while (list != NULL && *list != '\0' && count < PASSED_MAX) {
+    char *end;
+    long number = strtol(list, &end, 10);
+    if (end == list || number <= STDERR_FILENO || number > 1 << 20) {
+      fail(EINVAL, "--fds", list);
+    }
+    wanted[count++] = (int)number;
+    above = number >= above ? (int)number + 1 : above;
+    list = end + (*end == ',');
+  }
+  if (count == 0) {
+    return;
+  }
+  int report = fcntl(report_fd, F_DUPFD_CLOEXEC, above);
+  close(report_fd);
+  report_fd = report;
+  for (int index = 0; index < count; index++) {
+    passed[index] = fcntl(FIRST_PASSED_FD + index, F_DUPFD_CLOEXEC, above);
+    close(FIRST_PASSED_FD + index);
+  }
+  for (int index = 0; index < count; index++) {
+    if (passed[index] < 0 || dup2(passed[index], wanted[index]) < 0) {
+      fail(errno, "--fds", "-");
+    }
+  }
+}
+
+static void restore_signals(const struct request *request) {
+  set_signals(request->sigdfl, SIG_DFL, "--sigdfl");
+  set_signals(request->sigign, SIG_IGN, "--sigign");
   sigset_t all;
   sigemptyset(&all);
   if (sigprocmask(SIG_SETMASK, &all, NULL) != 0) {
@@ -284,6 +334,7 @@ int main(int count, char **arguments) {
     fcntl(REPORT_FD, F_SETFD, FD_CLOEXEC);
   }
   parse(count, arguments, &request);
+  place_descriptors(request.fds);
   if (request.nofile != NULL) {
     restore_limit(request.nofile);
   }
@@ -294,7 +345,7 @@ int main(int count, char **arguments) {
   if (request.preload != NULL) {
     set_preload(request.preload);
   }
-  restore_signals(request.sigdfl);
+  restore_signals(&request);
   execvp(request.command[0], request.command);
   fail(errno, "exec", request.command[0]);
 }

@@ -8,7 +8,7 @@ import { isUtf8 } from "node:buffer";
 import { readFileSync } from "node:fs";
 
 /** Variables of bin/kqtime that are not for the command. */
-const OWN = ["KQTIME_NOFILE"];
+const OWN = ["KQTIME_NOFILE", "KQTIME_SIGIGN", "KQTIME_FDS"];
 
 export function originalEnvironment(): Record<string, string> {
   const environment: Record<string, string> = {};

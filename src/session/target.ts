@@ -4,7 +4,7 @@
 import { closeSync, openSync, readFileSync, readSync } from "node:fs";
 import { constants } from "node:os";
 import { ExitCode, KQTimeError } from "../errors.ts";
-import { inForeground } from "../ffi/libc.ts";
+import { inForeground, openFlags } from "../ffi/libc.ts";
 import { originalEnvironment } from "./environment.ts";
 import type { User } from "./user.ts";
 
@@ -12,6 +12,9 @@ import type { User } from "./user.ts";
 const FORWARDED = ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"] as const;
 const FROM_TERMINAL = ["SIGINT", "SIGQUIT"] as const;
 const SIGHUP_BIT = 1n << 0n;
+const SIGPIPE_BIT = 1n << 12n;
+/** Descriptors beyond 2 that the launcher places; see c/launch.c. */
+const FDS_MOST = 64;
 
 export interface Launch {
   readonly launcher: string;
@@ -35,7 +38,12 @@ export class Target {
 
   constructor(launch: Launch, ignored = ignoredSignals()) {
     const { user } = launch;
-    const argv = [launch.launcher, "--sigdfl", "PIPE"];
+    const argv = [launch.launcher];
+    // Bun ignores SIGPIPE.
+    if ((ignored & SIGPIPE_BIT) === 0n) argv.push("--sigdfl", "PIPE");
+    if (ignored !== 0n) argv.push("--sigign", numbersOf(ignored).join(","));
+    const fds = inheritedDescriptors();
+    if (fds.length > 0) argv.push("--fds", fds.join(","));
     const limits = openFileLimits();
     if (limits !== null) argv.push("--nofile", limits);
     if (user !== null) {
@@ -45,8 +53,10 @@ export class Target {
     argv.push("--", ...launch.command);
     this.#child = Bun.spawn(argv, {
       env: { ...originalEnvironment(), ...launch.environment },
-      stdio: ["inherit", "inherit", "inherit", "pipe"],
+      stdio: ["inherit", "inherit", "inherit", "pipe", ...fds],
     });
+    // A reader at the other end waits for the command alone.
+    for (const fd of fds) closeSync(fd);
     this.ended = this.#child.exited.then(() => this.#end());
     // A command that was started with SIGHUP ignored (nohup) keeps it ignored.
     const hup = (ignored & SIGHUP_BIT) === 0n;
@@ -145,10 +155,26 @@ function openFileLimits(): string | null {
   return null;
 }
 
-/** SigIgn of /proc/self/status, bit n - 1 for signal n; read before any handler is installed. */
+/** Ignored signals, bit n - 1 for signal n; asked before any handler is installed. */
 export function ignoredSignals(): bigint {
+  const known = process.env.KQTIME_SIGIGN;
+  if (known !== undefined && /^[0-9a-f]{1,16}$/.test(known)) return BigInt(`0x${known}`);
   const found = /^SigIgn:\s*([0-9a-f]+)/m.exec(readFileSync("/proc/self/status", "latin1"));
-  return found === null ? 0n : BigInt(`0x${found[1]}`);
+  return found === null ? 0n : BigInt(`0x${found[1]}`) & ~SIGPIPE_BIT;
+}
+
+function numbersOf(signals: bigint): number[] {
+  return Array.from({ length: 64 }, (_, i) => i + 1).filter(
+    (number) => (signals & (1n << BigInt(number - 1))) !== 0n,
+  );
+}
+
+/** Descriptors beyond 2 that kqtime was started with and that are still open. */
+function inheritedDescriptors(): number[] {
+  const known = process.env.KQTIME_FDS ?? "";
+  if (!/^\d+(,\d+)*$/.test(known)) return [];
+  const fds = known.split(",").map(Number);
+  return fds.slice(0, FDS_MOST).filter((fd) => fd > 2 && openFlags(fd) !== null);
 }
 
 /** Ctrl-C in our terminal reaches the whole foreground group, the target included. */
