@@ -1,0 +1,138 @@
+// Several rings read together: in the order of their records' times, and never past a slot that a
+// thread has claimed and not filled yet.
+
+import { expect, test } from "bun:test";
+import type { Mapping, MessageListener } from "../../src/ffi/libc.ts";
+import { Constant, Header, HeaderWord, Kind, SlotWord } from "../../src/ring/layout.ts";
+import { Ring } from "../../src/ring/ring.ts";
+import { type RecordFeed, Rings } from "../../src/ring/rings.ts";
+import { slotWords } from "../match/words.ts";
+
+const SLOTS = 64;
+const SLOT_WORDS = Constant.slotBytes / 4;
+const HEADER_WORDS = Constant.headerBytes / 4;
+
+/** A process's memory, written as the preload library does, by hand. */
+class Writer {
+  readonly buffer: ArrayBuffer;
+  readonly words: Uint32Array;
+  readonly ring: Ring;
+  #head = 0;
+
+  constructor(id: bigint) {
+    const bytes = Constant.headerBytes + SLOTS * Constant.slotBytes + Constant.entryBytes;
+    this.buffer = new ArrayBuffer(bytes);
+    this.words = new Uint32Array(this.buffer);
+    const put = (name: keyof typeof HeaderWord, value: number) => {
+      this.words[HeaderWord[name]] = value;
+    };
+    put("magic", Constant.magic);
+    put("version", Constant.version);
+    put("headerBytes", Constant.headerBytes);
+    put("slotBytes", Constant.slotBytes);
+    put("entryBytes", Constant.entryBytes);
+    put("slotCount", SLOTS);
+    put("entryCount", 1);
+    const view = new DataView(this.buffer);
+    view.setBigUint64(Header.ringId, id, true);
+    view.setBigUint64(Header.tableId, id, true);
+    const mapping = { buffer: this.buffer, bytes, inode: 0, close: () => {} };
+    this.ring = new Ring(mapping as unknown as Mapping, process.pid);
+  }
+
+  /** Claims a slot; returns what commits it. */
+  claim(port: number, timeNs: bigint): () => void {
+    const index = this.#head++;
+    Atomics.store(this.words, HeaderWord.head, this.#head);
+    return () => {
+      const at = HEADER_WORDS + (index & (SLOTS - 1)) * SLOT_WORDS;
+      const slot = slotWords({ kind: Kind.Listen, entry: 0, generation: 0, timeNs: 0, off: port });
+      slot[SlotWord.timeNs] = Number(timeNs & 0xffffffffn);
+      slot[SlotWord.timeNs + 1] = Number(timeNs >> 32n);
+      this.words.set(slot.subarray(1), at + 1);
+      Atomics.store(this.words, at, index + 1);
+    };
+  }
+
+  write(port: number, timeNs: bigint): void {
+    this.claim(port, timeNs)();
+  }
+}
+
+/** Rings of `count` processes, and the ports of their records in the order in which they are read. */
+function open(count: number): { rings: Rings; writers: Writer[]; read: number[] } {
+  const read: number[] = [];
+  let tables = 0;
+  const feed: RecordFeed = {
+    addTable: () => tables++,
+    endTable: () => {},
+    isUnknown: () => false,
+    entry: () => {},
+    record: (_table, words) => read.push(words[SlotWord.off]!),
+  };
+  const silent = { next: () => null } as unknown as MessageListener;
+  const rings = new Rings(silent, "0".repeat(32), feed);
+  const writers = Array.from({ length: count }, (_, i) => new Writer(BigInt(i + 1)));
+  for (const { ring } of writers) rings.adopt(ring, [process.pid]);
+  return { rings, writers, read };
+}
+
+const nowNs = (): bigint => BigInt(Date.now()) * 1_000_000n;
+
+test("records of several processes come in the order of their times", () => {
+  const { rings, writers, read } = open(3);
+  const start = nowNs() - 1_000_000_000n;
+  const expected = Array.from({ length: 90 }, (_, i) => i);
+  for (const i of expected) writers[(i * 7) % 3]!.write(i, start + BigInt(i) * 1000n);
+  expect(rings.drain()).toBe(expected.length);
+  expect(rings.complete).toBe(true);
+  expect(read).toEqual(expected);
+});
+
+test("a record of the future waits, one of a clock that was set back does not", () => {
+  const { rings, writers, read } = open(2);
+  const start = nowNs();
+  writers[0]!.write(1, start - 5_000_000n);
+  writers[0]!.write(2, start + 300_000_000n);
+  writers[1]!.write(3, start + 3_600_000_000_000n);
+  rings.drain();
+  expect(read).toEqual([1, 3]);
+  expect(rings.complete).toBe(true);
+});
+
+for (const count of [1, 2]) {
+  test(`nothing behind a slot that is being filled is complete (${count} rings)`, () => {
+    const { rings, writers, read } = open(count);
+    const start = nowNs() - 1_000_000_000n;
+    const other = writers[count - 1]!;
+    writers[0]!.write(1, start);
+    const commit = writers[0]!.claim(2, start + 1000n);
+    writers[0]!.write(3, start + 2000n);
+    if (count > 1) other.write(4, start + 3000n);
+    rings.drain();
+    expect(rings.complete).toBe(false);
+    expect(read).toEqual([1]);
+    commit();
+    rings.drain();
+    expect(rings.complete).toBe(true);
+    expect(read).toEqual(count > 1 ? [1, 2, 3, 4] : [1, 2, 3]);
+  });
+}
+
+test("a thread that never fills its slot is not waited for for ever", async () => {
+  const { rings, writers, read } = open(2);
+  const start = nowNs() - 1_000_000_000n;
+  writers[0]!.claim(1, start);
+  writers[1]!.write(2, start + 1000n);
+  rings.drain();
+  expect(rings.complete).toBe(false);
+  while (!rings.complete) {
+    await new Promise((resolve) => setImmediate(resolve));
+    rings.drain();
+  }
+  expect(read).toEqual([2]);
+  writers[1]!.write(3, start + 2000n);
+  rings.drain();
+  expect(rings.complete).toBe(true);
+  expect(read).toEqual([2, 3]);
+});
