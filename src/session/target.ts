@@ -13,6 +13,7 @@ const FORWARDED = ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"] as const;
 const FROM_TERMINAL = ["SIGINT", "SIGQUIT"] as const;
 const SIGHUP_BIT = 1n << 0n;
 const SIGPIPE_BIT = 1n << 12n;
+const SIGXFSZ_BIT = 1n << 24n;
 /** Descriptors beyond 2 that the launcher places; see c/launch.c. */
 const FDS_MOST = 64;
 
@@ -160,7 +161,8 @@ export function ignoredSignals(): bigint {
   const known = process.env.KQTIME_SIGIGN;
   if (known !== undefined && /^[0-9a-f]{1,16}$/.test(known)) return BigInt(`0x${known}`);
   const found = /^SigIgn:\s*([0-9a-f]+)/m.exec(readFileSync("/proc/self/status", "latin1"));
-  return found === null ? 0n : BigInt(`0x${found[1]}`) & ~SIGPIPE_BIT;
+  // These two Bun ignores itself.
+  return found === null ? 0n : BigInt(`0x${found[1]}`) & ~(SIGPIPE_BIT | SIGXFSZ_BIT);
 }
 
 function numbersOf(signals: bigint): number[] {
