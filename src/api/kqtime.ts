@@ -131,7 +131,8 @@ export class KQTime {
    * Measures the connections on a local TCP port, those that are open and those to come: for
    * `Bun.serve` and `node:http`, which tell no descriptor. In effect when it is fulfilled.
    * @param port 1 to 65535, for example `server.port`
-   * @throws KQTimeError `E_PORT`, `E_ARGUMENT`, `E_CLOSED`, `E_REFUSED`, `E_COLLECTOR_GONE`, `E_TIMEOUT`
+   * @throws KQTimeError `E_PORT`, `E_ARGUMENT`, `E_CLOSED`, `E_REFUSED`, `E_COLLECTOR_GONE`,
+   *   `E_TIMEOUT`
    */
   async registerPort(port: number, name: string): Promise<void> {
     this.#check("registerPort");

@@ -181,7 +181,7 @@ needsNamespaces("the C API is installed from the package, and runs without it", 
   expect(existsSync(join(folder, "c.log"))).toBe(true);
 }, { programs: ["npm", "cc"] });
 
-testUnless(noNpm, "the example of docs/api.md passes the compiler, with the package's types", async () => {
+testUnless(noNpm, "the example of docs/api.md compiles, with the package's types", async () => {
   const text = readFileSync(join(folder, "node_modules", "kqtime", "docs", "api.md"), "utf8");
   const example = /^## Example\n+((?: {4}.*\n|\n)+)/m.exec(text)![1]!.replace(/^ {4}/gm, "");
   expect(example).toContain('from "kqtime"');
