@@ -12,16 +12,16 @@ import {
   readdirSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync,
 } from "node:fs";
 import { homedir } from "node:os";
-import { dirname, join, resolve } from "node:path";
+import { dirname, join, relative, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
 import { VERSION } from "../src/version.ts";
 
 const ROOT = resolve(import.meta.dir, "..");
-const USAGE = "usage: bun run install-native --prefix DIR [--debug]";
+const USAGE = `usage: bun ${relative(process.cwd(), Bun.main)} --prefix DIR [--debug]`;
 
 /** What bin/kqtime needs, from the folder of the package, */
 const PACKAGE = [
   "bin/kqtime", "bunfig.toml", "kqtime.ts", "LICENSE", "package.json", "src", "tsconfig.json",
-  "node_modules/cac",
 ];
 /** and from where the C parts were built. */
 const BUILT = ["kqtime-launch", "libkqtime-preload.so"];
@@ -141,16 +141,31 @@ function build(debug: boolean): string {
   return folder;
 }
 
+/** What kqtime imports: where a package manager put it, in this folder or beside it. */
+function findCac(): string {
+  try {
+    return dirname(fileURLToPath(import.meta.resolve("cac/package.json")));
+  } catch {
+    throw missing("cac");
+  }
+}
+
+function missing(what: string): InstallError {
+  const remedy = existsSync(join(ROOT, "tools", "setup.mjs"))
+    ? `run \`npm run setup\` in ${ROOT}`
+    : "install the kqtime package again";
+  return new InstallError(`${what} is missing: ${remedy}`);
+}
+
 /** All that bin/kqtime needs, Bun included: found there first, also under sudo's short PATH. */
 function copyPackage(to: string, built: string): void {
   const copy = (from: string, part: string): void => {
-    if (!existsSync(from)) {
-      throw new InstallError(`${from} is missing: run \`npm run setup\` in ${ROOT}`);
-    }
+    if (!existsSync(from)) throw missing(from);
     mkdirSync(dirname(join(to, part)), { recursive: true });
     cpSync(from, join(to, part), { recursive: true, dereference: true });
   };
   for (const part of PACKAGE) copy(join(ROOT, part), part);
+  copy(findCac(), join("node_modules", "cac"));
   for (const part of BUILT) copy(join(built, part), join("build", part));
   const bun = join(to, "node_modules", ".bin", "bun");
   mkdirSync(dirname(bun), { recursive: true });

@@ -9,6 +9,9 @@ import { makePipe } from "../ffi/descriptors.ts";
 import { Env } from "../ring/layout.ts";
 import { ROOT } from "../session/paths.ts";
 
+/** How the user calls kqtime: a package that is installed in a project is not in PATH. */
+export const COMMAND = /\/node_modules\//.test(`${ROOT}/`) ? "bunx kqtime" : "kqtime";
+
 const START_MS = 10_000;
 /** `ready PID SLOTS TOKEN SOCKETPATH`; the path comes last, because it may hold spaces. */
 const READY = /^ready (\d+) (\d+) ([0-9a-f]+) (.+)\n$/;
@@ -60,7 +63,7 @@ export async function startCollector(options: CollectorOptions): Promise<Collect
 
 function reasonOf(failure: Error | null): string {
   if (failure !== null) return failure.message;
-  return "it ended without a word; `kqtime doctor` tells what is missing";
+  return `it ended without a word; \`${COMMAND} doctor\` tells what is missing`;
 }
 
 function cannotStart(why: string, cause: unknown = undefined): KQTimeError {

@@ -9,9 +9,11 @@ import { MessageType, type Preload } from "../ffi/preload.ts";
 import { openPrivate, reasonOf } from "../output/open-file.ts";
 import type { Summary } from "../output/summary.ts";
 import { OpenFlag } from "../ring/layout.ts";
+import { checkCapacity, checkOpenOptions } from "./arguments.ts";
 import {
   checkPort,
   descriptorOf,
+  openDescriptorOf,
   type OpenOptions,
   type Peer,
   peerText,
@@ -25,8 +27,6 @@ import type { Sample } from "./sample.ts";
 import { Samples, type SampleSource } from "./samples.ts";
 import { endSession, findPreload, withSession } from "./session.ts";
 
-const CAPACITY_DEFAULT = 8192;
-const CAPACITY_MOST = 1 << 20;
 /** Of a long path, for messages: UTF-16 units, of which each has at most 3 bytes (textMax: 512). */
 const PATH_SHOWN = 170;
 /** Room for some 5,000 lines while the event loop is busy. */
@@ -63,6 +63,7 @@ export class KQTime {
    * collector runs, else some 0.2 to 1 s, and never holds up the event loop.
    *
    * @throws KQTimeError
+   * - `E_ARGUMENT`: an option that there is not, or of a wrong type.
    * - `E_PLATFORM`: not Linux.
    * - `E_NOT_PRELOADED`: the process was not started under the preload library.
    * - `E_VERSION`: it was, but under one of another version of kqtime.
@@ -73,6 +74,7 @@ export class KQTime {
    * - `E_REFUSED`, `E_COLLECTOR_GONE`, `E_TIMEOUT`: the collector refuses, has ended, or hangs.
    */
   static async open(options: OpenOptions = {}): Promise<KQTime> {
+    checkOpenOptions(options);
     const preload = findPreload();
     const { stats = false, inbound = true, outbound = true } = options;
     const flags =
@@ -101,41 +103,41 @@ export class KQTime {
    * against the program's own calls is exact: what it sends in the next statement is measured. A
    * descriptor that is closed and used again is not measured again. Registering again renames.
    *
-   * A listening socket can be registered, but that says nothing about what it accepts: see
-   * `registerPort`.
+   * A listening socket is refused: `registerPort` measures what it accepts.
    *
    * @param socket a descriptor, or a socket of `Bun.listen`, `Bun.connect`, `node:net`, `node:tls`
    * @param name label in the log and the summary; cut at 255 bytes of UTF-8; none: `NULL`
-   * @throws KQTimeError `E_FD` (closed, not connected yet, no socket), `E_UNSUPPORTED` (not TCP),
-   *   `E_RING_FULL`, `E_CLOSED`
+   * @throws KQTimeError `E_FD` (closed, not connected yet, listening, no socket), `E_UNSUPPORTED`
+   *   (not TCP), `E_RING_FULL`, `E_ARGUMENT`, `E_CLOSED`
    */
   register(socket: Registrable, name?: string): void {
     this.#check("register");
-    this.#registrations.register(
-      descriptorOf(socket),
-      name === undefined ? null : plainName(name),
-    );
+    const fd = openDescriptorOf("register", socket);
+    this.#registrations.register(fd, name === undefined ? null : plainName("register", name));
   }
 
   /**
    * Stops measuring a socket: bytes of later calls do not count. Without effect on one that is not
-   * registered. Not needed before a socket is closed.
-   * @throws KQTimeError `E_FD`, `E_RING_FULL`, `E_CLOSED`
+   * registered or is closed, and when this KQTime is closed: a socket's `close` handler may call it
+   * at any time. It need not: what is closed is not measured.
+   * @throws KQTimeError `E_RING_FULL`; `E_FD`, `E_UNSUPPORTED`, `E_ARGUMENT` for what is no socket
    */
   deregister(socket: Registrable): void {
-    this.#check("deregister");
-    this.#registrations.deregister(descriptorOf(socket));
+    const fd = descriptorOf("deregister", socket);
+    if (fd !== null && this.#closing === null) this.#registrations.deregister(fd);
   }
 
   /**
    * Measures the connections on a local TCP port, those that are open and those to come: for
    * `Bun.serve` and `node:http`, which tell no descriptor. In effect when it is fulfilled.
    * @param port 1 to 65535, for example `server.port`
-   * @throws KQTimeError `E_PORT`, `E_CLOSED`, `E_REFUSED`, `E_COLLECTOR_GONE`, `E_TIMEOUT`
+   * @throws KQTimeError `E_PORT`, `E_ARGUMENT`, `E_CLOSED`, `E_REFUSED`, `E_COLLECTOR_GONE`,
+   *   `E_TIMEOUT`
    */
   async registerPort(port: number, name: string): Promise<void> {
     this.#check("registerPort");
-    await this.#registrations.addRule(`port ${checkPort(port)}`, plainName(name));
+    const address = `port ${checkPort("registerPort", port)}`;
+    await this.#registrations.addRule(address, plainName("registerPort", name));
   }
 
   /**
@@ -144,12 +146,13 @@ export class KQTime {
    */
   async deregisterPort(port: number): Promise<void> {
     this.#check("deregisterPort");
-    await this.#registrations.removeRule(`port ${checkPort(port)}`);
+    await this.#registrations.removeRule(`port ${checkPort("deregisterPort", port)}`);
   }
 
   /**
    * Measures the connections with a remote address and port, as `server.requestIP(request)` gives
-   * them. In effect when it is fulfilled. A client's is forgotten when its connection has ended; that
+   * them; `::ffff:10.0.0.1`, as it gives for IPv4 over an IPv6 socket, is the same as `10.0.0.1`. In
+   * effect when it is fulfilled. A client's is forgotten when its connection has ended; that
    * of a server, to which this program connects, holds for all connections to it. An iterator of
    * samples that is made later knows the latest 1,024 ports and peers.
    * @throws KQTimeError `E_PEER` (also for null: the request is over), `E_PORT`, and as
@@ -157,7 +160,8 @@ export class KQTime {
    */
   async registerPeer(peer: Peer | null, name: string): Promise<void> {
     this.#check("registerPeer");
-    await this.#registrations.addRule(`peer ${peerText(peer)}`, plainName(name));
+    const address = `peer ${peerText("registerPeer", peer)}`;
+    await this.#registrations.addRule(address, plainName("registerPeer", name));
   }
 
   /**
@@ -166,7 +170,7 @@ export class KQTime {
    */
   async deregisterPeer(peer: Peer | null): Promise<void> {
     this.#check("deregisterPeer");
-    await this.#registrations.removeRule(`peer ${peerText(peer)}`);
+    await this.#registrations.removeRule(`peer ${peerText("deregisterPeer", peer)}`);
   }
 
   /**
@@ -185,16 +189,11 @@ export class KQTime {
    * directions that `open` asked for. Nothing is read or parsed unless this is called. What comes
    * while `capacity` samples wait for the reader is dropped and counted: `dropped` and `lost()`
    * tell.
-   * @throws KQTimeError `E_CAPACITY`, `E_CLOSED`; the iterator throws what `open` throws
+   * @throws KQTimeError `E_CAPACITY`, `E_ARGUMENT`, `E_CLOSED`; the iterator throws what `open` throws
    */
   samples(options: SampleOptions = {}): Samples {
     this.#check("samples");
-    const { capacity = CAPACITY_DEFAULT } = options;
-    if (!Number.isInteger(capacity) || capacity < 1 || capacity > CAPACITY_MOST) {
-      const text = `a capacity of ${capacity} samples: it takes 1 to ${CAPACITY_MOST}`;
-      throw new KQTimeError("E_CAPACITY", "samples", text);
-    }
-    const samples: Samples = new Samples(capacity, this.#openSource(), () => {
+    const samples: Samples = new Samples(checkCapacity(options), this.#openSource(), () => {
       this.#readers.delete(samples);
     });
     this.#readers.add(samples);
@@ -208,20 +207,22 @@ export class KQTime {
 
   /**
    * Ends the measurement: waits for bytes that are still in send queues (a second at most), writes
-   * the books to the log and closes it, and ends the iterators of samples. Calling it again waits
-   * for the same end. A program that exits without it leaves a complete log too.
-   * @throws KQTimeError `E_COLLECTOR_GONE` (it was ended or killed; the log holds what it had
-   *   written), `E_TIMEOUT`
+   * the books to the log and closes it, and ends the iterators of samples. Calling it again has no
+   * effect but to wait for the same end. A program that exits without it leaves a complete log too.
+   *
+   * It is fulfilled also where the collector was killed or does not answer: a service must end all
+   * the same. A warning of the process tells then (`process.on("warning")`, by default a line on
+   * stderr): `name` is `KQTimeWarning`, `code` `E_COLLECTOR_GONE` or `E_TIMEOUT`.
    */
   close(): Promise<void> {
     return (this.#closing ??= endSession(this.#preload, async () => {
-      const free = request(this.#preload, "close", {
-        type: MessageType.Free,
-        handle: this.#handle,
-      });
+      const asked = { type: MessageType.Free, handle: this.#handle };
+      const free = request(this.#preload, "close", asked);
+      // Handled below, and not before the readers have ended.
+      free.catch(() => {});
       const readers = Array.from(this.#readers, (samples) => samples.close());
       await Promise.allSettled(readers);
-      await free;
+      await free.catch(warn);
     }));
   }
 
@@ -275,6 +276,12 @@ export class KQTime {
       },
     };
   }
+}
+
+/** Tells what a program that ends its measurement can do nothing about. */
+function warn(error: unknown): void {
+  if (!(error instanceof KQTimeError)) throw error;
+  process.emitWarning(error.message, { type: "KQTimeWarning", code: error.code });
 }
 
 /** @throws KQTimeError `E_LOG` */

@@ -3,8 +3,10 @@
 
 import { fstatSync } from "node:fs";
 import { KQTimeError } from "../errors.ts";
+import { isListening } from "../ffi/descriptors.ts";
 import { MessageType, type Preload } from "../ffi/preload.ts";
 import { RuleFlag } from "../ring/layout.ts";
+import { COMMAND } from "./collector-start.ts";
 import { errorName } from "./errno.ts";
 import { request } from "./request.ts";
 
@@ -36,6 +38,14 @@ export class Registrations {
 
   /** @throws KQTimeError `E_FD`, `E_UNSUPPORTED`, `E_RING_FULL` */
   register(fd: number, name: string | null): void {
+    if (isListening(fd)) {
+      throw new KQTimeError(
+        "E_FD",
+        "register",
+        `register: descriptor ${fd} listens, and exchanges no bytes itself: \`registerPort\` ` +
+          "measures the connections on its port",
+      );
+    }
     for (const handle of this.#handles) {
       const errno = this.#preload.register(handle, fd, name);
       if (errno !== 0) throw registerError(fd, errno);
@@ -112,7 +122,7 @@ function registerError(fd: number, errno: number): KQTimeError {
       "E_RING_FULL",
       "register",
       "the ring between this process and its collector is full: is the collector stopped? " +
-        "A larger one (`kqtime run --ring`) holds longer",
+        `A larger one (\`${COMMAND} run --ring\`) holds longer`,
     );
   }
   if (errno === EPROTONOSUPPORT) {

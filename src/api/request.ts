@@ -59,6 +59,7 @@ function noAnswer(what: string, errno: number): KQTimeError {
     "E_COLLECTOR_GONE",
     what,
     `${what}: the collector does not answer (${errorName(errno)}): it has ended, and what it ` +
-      "measured is in the log; close this handle and open a new one",
+      "measured is in the log up to its last second; " +
+      (what === "close" ? "open a new one to go on" : "close this handle and open a new one"),
   );
 }

@@ -120,12 +120,16 @@ export class Samples implements AsyncIterableIterator<Sample, undefined> {
   async #close(): Promise<void> {
     await this.opened.catch(() => {});
     if (this.#source === null || this.#ended) return;
-    this.#linesLost = await this.#source.linesLost().catch(() => this.#linesLost);
     try {
+      this.#linesLost = await this.#source.linesLost().catch((error: unknown) => {
+        // One that hangs is not asked twice: whoever closes waits for this.
+        if (error instanceof KQTimeError && error.code === "E_TIMEOUT") throw error;
+        return this.#linesLost;
+      });
       await this.#source.free();
     } catch (error) {
+      // For `next()`; whoever ends the iteration has nothing to do about it.
       this.#end({ error });
-      throw error;
     }
   }
 

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { KQTimeError } from "../errors.ts";
 import { Preload } from "../ffi/preload.ts";
 import { ROOT } from "../session/paths.ts";
-import { type CollectorOptions, startCollector } from "./collector-start.ts";
+import { COMMAND, type CollectorOptions, startCollector } from "./collector-start.ts";
 import { errorName } from "./errno.ts";
 
 const EEXIST = 17;
@@ -34,8 +34,8 @@ export function findPreload(): Preload {
       "E_NOT_PRELOADED",
       "open",
       "this process was not started under kqtime's preload library: start it with " +
-        `\`kqtime run -- ${command}\`, or with \`LD_PRELOAD=${library} ${command}\` ` +
-        "(`kqtime setup` builds it)",
+        `\`${COMMAND} run -- ${command}\`, or with \`LD_PRELOAD=${library} ${command}\` ` +
+        `(\`${COMMAND} setup\` builds it)`,
     );
   }
   if (typeof preload === "number") {
@@ -43,7 +43,8 @@ export function findPreload(): Preload {
       "E_VERSION",
       "open",
       `the preload library that this process runs under (version ${preload}) is not of this ` +
-        "kqtime: start the program under the one of the same installation (`kqtime setup` builds it)",
+        `kqtime: start the program under the one of the same installation (\`${COMMAND} setup\` ` +
+        "builds it)",
     );
   }
   return preload;

@@ -1,7 +1,7 @@
 // Descriptors that are handed to the collector, and that node:fs cannot make: a pipe whose ends
-// never block, and memory that reads like a file.
+// never block, and memory that reads like a file. Besides, what a caller's descriptor is.
 //
-// Source: pipe(2), memfd_create(2), fcntl(2).
+// Source: pipe(2), memfd_create(2), fcntl(2), socket(7).
 
 import { type Library, type Pointer, toArrayBuffer } from "bun:ffi";
 import { KQTimeError } from "../errors.ts";
@@ -10,6 +10,8 @@ import { openLibrary } from "./library.ts";
 const O_CLOEXEC_NONBLOCK = 0o2000000 | 0o4000;
 const F_SETPIPE_SZ = 1031;
 const MFD_CLOEXEC = 1;
+const SOL_SOCKET = 1;
+const SO_ACCEPTCONN = 30;
 
 const symbols = {
   /** int ends[2], int flags → int */
@@ -18,6 +20,8 @@ const symbols = {
   fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
   /** const char *name, unsigned int flags → int */
   memfd_create: { args: ["cstring", "u32"], returns: "i32" },
+  /** int fd, int level, int option, void *value, socklen_t *length → int */
+  getsockopt: { args: ["i32", "i32", "i32", "buffer", "buffer"], returns: "i32" },
   /** → int * */
   __errno_location: { args: [], returns: "ptr" },
 } as const;
@@ -57,4 +61,17 @@ export function makeMemory(name: string): number {
   const fd = libc().memfd_create(name, MFD_CLOEXEC);
   if (fd < 0) throw failed("memfd_create");
   return fd;
+}
+
+// An ArrayBuffer first, and views on it: C is given the address.
+const value = new Int32Array(new ArrayBuffer(8));
+const valueBytes = new Uint8Array(value.buffer, 0, 4);
+const lengthBytes = new Uint8Array(value.buffer, 4, 4);
+
+/** Whether it is a socket that listens. */
+export function isListening(fd: number): boolean {
+  value[0] = 0;
+  value[1] = 4;
+  const result = libc().getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, valueBytes, lengthBytes);
+  return result === 0 && value[0] !== 0;
 }

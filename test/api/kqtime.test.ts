@@ -89,6 +89,30 @@ needsNamespaces("sockets of node:net, before, while and after they are connected
   for (const { message } of [early, late]) expect(message).toContain("not connected yet");
 });
 
+needsNamespaces("deregister ignores what is closed, not connected yet, or not known", async () => {
+  expect(await play<Failure[]>("closedSockets")).toEqual([]);
+});
+
+needsNamespaces("wrong arguments are one line that names them", async () => {
+  const { failures, labels } = await play<{
+    failures: Record<string, Failure>; labels: number;
+  }>("wrongArguments");
+  const codes: Record<string, string> = {
+    "port text": "E_PORT", "port symbol": "E_PORT", "port nothing": "E_PORT",
+    "peer nothing": "E_PEER", "peer empty": "E_PEER", "peer address": "E_PEER",
+    "samples capacity": "E_CAPACITY",
+  };
+  for (const [call, { code, message }] of Object.entries(failures)) {
+    expect([call, code, message]).toEqual([
+      call, codes[call] ?? "E_ARGUMENT", expect.stringMatching(/^[^\n]{20,200}$/),
+    ]);
+  }
+  expect(failures["register name"]!.message).toBe("register: the name is 7: it takes a string");
+  expect(failures["port text"]!.message).toContain('"80" is no TCP port');
+  expect(failures["samples option"]!.message).toContain('"capacty": there are capacity');
+  expect(labels).toBe(0);
+});
+
 needsNamespaces("Bun.serve by remote address: named, renamed, taken back", async () => {
   const { one, all, wrong, none } = await play<{
     one: Bytes; all: Bytes; wrong: Failure; none: Failure;
@@ -163,13 +187,16 @@ needsNamespaces("opening, closing and asking hold up nothing", async () => {
 });
 
 needsNamespaces("a collector that is killed is told of, and another one takes over", async () => {
-  const { end, snapshot, close, again } = await play<{
-    end: Failure; snapshot: Failure; close: Failure; again: string[];
+  const { end, snapshot, warnings, again } = await play<{
+    end: Failure; snapshot: Failure; warnings: (Failure & { name: string })[]; again: string[];
   }>("killed");
-  for (const failure of [end, snapshot, close]) {
+  // Closing fails nobody: it warns, once.
+  expect(warnings.map(({ name }) => name)).toEqual(["KQTimeWarning"]);
+  for (const failure of [end, snapshot, warnings[0]!]) {
     expect(failure.code).toBe("E_COLLECTOR_GONE");
     expect(failure.message).toContain("open a new one");
   }
+  expect(warnings[0]!.message).toContain("what it measured is in the log up to its last second");
   expect(again).toEqual([]);
 });
 
@@ -193,11 +220,18 @@ needsNamespaces("what is no TCP socket is refused by its reason", async () => {
   const failures = await play<Record<string, Failure>>("wrongSockets");
   const codes = Object.fromEntries(Object.entries(failures).map(([key, { code }]) => [key, code]));
   expect(codes).toEqual({
-    nodeHttp: "E_FD", listening: "none", server: "E_FD", negative: "E_FD", text: "E_FD", closed: "E_FD",
-    unused: "E_FD", file: "E_FD", udp: "E_UNSUPPORTED", capacity: "E_CAPACITY",
+    nodeHttp: "E_FD", listening: "E_FD", listener: "E_FD", nodeServer: "E_FD",
+    nodeServerEarly: "E_FD", nodeHttpServer: "E_FD", server: "E_FD", deregisterServer: "E_FD",
+    negative: "E_FD", text: "E_ARGUMENT", closed: "E_FD", unconnected: "E_FD", unused: "E_FD",
+    file: "E_FD", udp: "E_UNSUPPORTED", udpNumber: "E_UNSUPPORTED", dgram: "E_UNSUPPORTED",
+    capacity: "E_CAPACITY",
   });
-  for (const none of ["server", "nodeHttp"]) {
+  const servers = ["listening", "listener", "nodeServer", "nodeServerEarly", "nodeHttpServer"];
+  for (const none of ["server", "nodeHttp", ...servers]) {
     expect(failures[none]!.message).toContain("registerPort");
+  }
+  for (const none of ["closed", "unconnected"]) {
+    expect(failures[none]!.message).toContain("not connected yet");
   }
 });
 
@@ -216,6 +250,20 @@ needsNamespaces("open fails with what to do about it", async () => {
   expect([log.code, log.message]).toEqual([
     "E_LOG", `log "${scope.path("none/x.log")}" cannot be opened: no such directory (ENOENT)`,
   ]);
+
+  const wrong: [object, string][] = [
+    [{ logg: "x" }, 'open: there is no option "logg": there are log, stats, inbound, outbound, '],
+    [{ log: 5 }, "open: `log` is 5: it takes a string"],
+    [{ log: "" }, "open: `log` is empty: leave it out for no log"],
+    [{ filter: "" }, "open: `filter` is empty: leave it out for the default"],
+    [{ interface: "a\0" }, "open: `interface` holds a zero byte"],
+    [{ inbound: 1 }, "open: `inbound` is 1: it takes true or false"],
+    [["x.log"], "open: an array where an object of options is expected"],
+  ];
+  for (const [options, message] of wrong) {
+    const failed = await refused(options, { env: { LD_PRELOAD: "" } });
+    expect([failed.code, failed.message]).toEqual(["E_ARGUMENT", expect.stringContaining(message)]);
+  }
 
   // The collector's own words.
   const device = await refused({ interface: "none0" });

@@ -49,14 +49,14 @@ test("other lines, and damaged ones, are none", () => {
 });
 
 test("remote ends, in one form each", () => {
-  const text = (address: string) => peerText({ address, port: 80, family: "IPv6" });
+  const text = (address: string) => peerText("x", { address, port: 80, family: "IPv6" });
   expect(text("::ffff:10.0.0.1")).toBe("10.0.0.1 80");
   expect(text("fe80::1%eth0")).toBe("fe80::1 80");
   expect(() => text("fe80::1 80\nport 22")).toThrow("no IP address");
-  expect(() => peerText({ address: "::1", port: 65536 })).toThrow("65536 is no TCP port");
+  expect(() => peerText("x", { address: "::1", port: 65536 })).toThrow("65536 is no TCP port");
 });
 
 test("names are one line of 255 bytes at the most, cut between characters", () => {
-  expect(plainName("a\n\0\u009bb")).toBe("a___b");
-  expect(plainName("ü".repeat(200))).toBe("ü".repeat(127));
+  expect(plainName("x", "a\n\0\u009bb")).toBe("a___b");
+  expect(plainName("x", "ü".repeat(200))).toBe("ü".repeat(127));
 });

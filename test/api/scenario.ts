@@ -4,91 +4,21 @@
 //     bun scenario.ts NAME FOLDER
 
 import { once } from "node:events";
-import { openSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
-import { createServer } from "node:http";
-import { connect as netConnect } from "node:net";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { connect as netConnect, Socket } from "node:net";
 import { join } from "node:path";
-import { KQTime, KQTimeError, type Sample } from "../../src/api/index.ts";
+import { KQTime, type Sample } from "../../src/api/index.ts";
+import { refusals } from "./scenario-refused.ts";
+import {
+  bytesOf, collectors, connectTo, type Echoed, echoServer, failure, isRunning, warningsOf,
+} from "./scenario-tools.ts";
 
 const [name = "", folder = ""] = process.argv.slice(2);
 const path = (file: string) => join(folder, file);
 
-type Echoed = { socket: import("bun").Socket; exchange: (bytes: number) => Promise<void> };
-
-/** A server that sends back what it gets. */
-function echoServer() {
-  return Bun.listen({
-    hostname: "127.0.0.1",
-    port: 0,
-    socket: {
-      data(socket, chunk) {
-        socket.write(chunk);
-      },
-    },
-  });
-}
-
-/** A connection, and an exchange of so many bytes in one call each way (loopback, below 64 KiB). */
-async function connectTo(port: number, opened?: (fd: number) => void): Promise<Echoed> {
-  let missing = 0;
-  let wake = () => {};
-  const socket = await Bun.connect({
-    hostname: "127.0.0.1",
-    port,
-    socket: {
-      open: (socket) => opened?.((socket as unknown as { fd: number }).fd),
-      data: (_, chunk) => {
-        missing -= chunk.length;
-        if (missing === 0) wake();
-      },
-    },
-  });
-  const exchange = (bytes: number) => {
-    missing = bytes;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    wake = resolve;
-    socket.write(new Uint8Array(bytes).fill(bytes));
-    return promise;
-  };
-  return { socket, exchange };
-}
-
-async function failure(body: () => unknown): Promise<{ code: string; message: string }> {
-  try {
-    await body();
-  } catch (error) {
-    if (error instanceof KQTimeError) return { code: error.code, message: error.message };
-    return { code: "", message: String(error) };
-  }
-  return { code: "none", message: "" };
-}
-
-const bytesOf = async (kq: KQTime) =>
-  Object.fromEntries(
-    (await kq.snapshot()).labels.map(({ label, out, in: inbound }) => [
-      label,
-      [out.bytesCalled, out.bytesMatched, inbound.bytesCalled, inbound.bytesMatched],
-    ]),
-  );
-
-/** Processes that this one has started and that run, as the kernel lists them. */
-function collectors(): number[] {
-  const tasks = readdirSync(`/proc/${process.pid}/task`);
-  const children = tasks.map((task) =>
-    readFileSync(`/proc/${process.pid}/task/${task}/children`, "utf8"),
-  );
-  return children.join(" ").split(/\s+/).filter((pid) => pid !== "").map(Number);
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    return !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, "latin1"));
-  } catch {
-    return false;
-  }
-}
-
 const scenarios: Record<string, () => Promise<unknown>> = {
+  ...refusals,
+
   /** Which bytes count: those of calls between register and deregister. */
   async registration() {
     const server = echoServer();
@@ -366,45 +296,57 @@ const scenarios: Record<string, () => Promise<unknown>> = {
     process.kill(collector!, "SIGKILL");
     const end = await failure(() => samples.next());
     const snapshot = await failure(() => kq.snapshot());
-    const close = await failure(() => kq.close());
+    const warnings = await warningsOf(async () => {
+      await kq.close();
+      await kq.close();
+      await kq[Symbol.asyncDispose]();
+    });
     await using again = await KQTime.open();
-    return { end, snapshot, close, again: (await again.snapshot()).warnings };
+    return { end, snapshot, warnings, again: (await again.snapshot()).warnings };
   },
 
-  async wrongSockets() {
-    await using kq = await KQTime.open();
-    const http = createServer((request, response) => {
-      void failure(() => kq.register(request.socket, "x")).then((failed) =>
-        response.end(JSON.stringify(failed)),
-      );
-    }).listen(0, "127.0.0.1");
-    await once(http, "listening");
-    const { port } = http.address() as { port: number };
-    const nodeHttp = await (await fetch(`http://127.0.0.1:${port}/`)).json();
-    const listener = echoServer();
-    const served = Bun.serve({ port: 0, fetch: () => new Response() });
-    const udp = await Bun.udpSocket({});
-    const closed = await connectTo(listener.port);
-    closed.socket.terminate();
-    const file = openSync("/dev/null", "r");
-    return {
-      nodeHttp,
-      listening: await failure(() => kq.register((listener as unknown as { fd: number }).fd, "x")),
-      server: await failure(() => kq.register(served as never, "x")),
-      negative: await failure(() => kq.register(-1, "x")),
-      text: await failure(() => kq.register("1" as never, "x")),
-      closed: await failure(() => kq.register(closed.socket, "x")),
-      unused: await failure(() => kq.register(999, "x")),
-      file: await failure(() => kq.register(file, "x")),
-      udp: await failure(() => kq.register((udp as unknown as { fd: number }).fd ?? -1, "x")),
-      capacity: await failure(() => kq.samples({ capacity: 0 })),
+  /** Sockets that are deregistered where they are closed, or were never connected. */
+  async closedSockets() {
+    const kq = await KQTime.open();
+    const failed: object[] = [];
+    const deregister = async (socket: unknown) => {
+      const told = await failure(() => kq.deregister(socket as never));
+      if (told.code !== "none") failed.push(told);
     };
-  },
-
-  /** It is the caller's rights, options and machine that fail here. */
-  async open() {
-    const options = JSON.parse(process.env["OPTIONS"] ?? "{}") as object;
-    return failure(async () => (await KQTime.open(options)).close());
+    const ended = [0, 1, 2].map(() => Promise.withResolvers<void>());
+    const server = Bun.listen({
+      hostname: "127.0.0.1",
+      port: 0,
+      socket: {
+        open: (socket) => kq.register(socket, "accepted"),
+        data() {},
+        close: (socket) => void deregister(socket).then(ended[0]!.resolve),
+      },
+    });
+    const client = await Bun.connect({
+      hostname: "127.0.0.1",
+      port: server.port,
+      socket: {
+        open: (socket) => kq.register(socket, "connected"),
+        data() {},
+        close: (socket) => void deregister(socket).then(ended[1]!.resolve),
+      },
+    });
+    client.end();
+    await Promise.all([ended[0]!.promise, ended[1]!.promise]);
+    const other = echoServer();
+    const node = netConnect(other.port, "127.0.0.1");
+    await deregister(node);
+    await once(node, "connect");
+    kq.register(node, "node");
+    node.once("close", () => void deregister(node).then(ended[2]!.resolve));
+    node.destroy();
+    await ended[2]!.promise;
+    for (const none of [-1, 999, new Socket()]) await deregister(none);
+    await kq.close();
+    await deregister(node);
+    await deregister((await connectTo(other.port)).socket);
+    return failed;
   },
 
   /** Ends without a word, with samples under way. */

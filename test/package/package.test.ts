@@ -1,7 +1,7 @@
 // What is published works where nothing of this checkout is: the main job, the API, the types.
 
 import { afterAll, beforeAll, expect } from "bun:test";
-import { cpSync, existsSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Summary } from "../../src/output/summary.ts";
 import { ROOT } from "../lib/kqtime.ts";
@@ -45,7 +45,7 @@ testUnless(noNpm, "the tarball holds what is needed, and nothing else", () => {
     /^examples\/[\w./-]+$/,
     /^src\/[\w/-]+\.ts$/,
     /^types\/[\w/-]+\.d\.ts$/,
-    /^(bin\/kqtime|tools\/build-native\.sh|kqtime\.ts)$/,
+    /^(bin\/kqtime|tools\/(build-native\.sh|install-native\.ts)|(kqtime|install-native)\.ts)$/,
     /^(package\.json|bunfig\.toml|tsconfig\.json|README\.md|CHANGELOG\.md|LICENSE)$/,
   ];
   const known = (path: string) => expected.some((pattern) => pattern.test(path));
@@ -102,7 +102,7 @@ testUnless(noNpm, "the API is there, and says how to start a program that uses i
   );
   const { stdout } = await scope.run([process.execPath, program], { cwd: folder });
   expect(stdout).toContain("object\n");
-  expect(stdout).toMatch(/^true E_NOT_PRELOADED .*kqtime run -- bun .*LD_PRELOAD=/m);
+  expect(stdout).toMatch(/^true E_NOT_PRELOADED .*`bunx kqtime run -- bun .*LD_PRELOAD=/m);
   expect(existsSync(join(folder, "api.log"))).toBe(false);
 });
 
@@ -143,6 +143,65 @@ needsNamespaces("the example service measures itself with the installed package"
   const checked = await scope.start([tsc, "-p", config], { cwd: folder }).exit();
   expect(checked.stdout).toBe("");
 }, { programs: ["npm", "curl", "cc"] });
+
+needsNamespaces("the C API is installed from the package, and runs without it", async () => {
+  const prefix = scope.path("usr");
+  const words = [process.execPath, join("node_modules", "kqtime", "install-native.ts")];
+  const usage = await scope.start(words, { cwd: folder }).exit();
+  expect(usage.stderr).toBe(
+    "install-native: usage: bun node_modules/kqtime/install-native.ts --prefix DIR [--debug]\n",
+  );
+  await scope.run([...words, "--prefix", prefix], { cwd: folder });
+  const program = write(
+    "program.c",
+    `#include <stddef.h>
+     #include <kqtime.h>
+     int main(void) {
+       KQTime *kqtime = kqtime_new("c.log", 1, 1, 1);
+       if (kqtime == NULL) return 1;
+       kqtime_free(kqtime);
+       return 0;
+     }`,
+  );
+  const flags = [`-I${prefix}/include`, `-L${prefix}/lib`, "-lkqtime"];
+  await scope.run(["cc", "-o", scope.path("program"), program, ...flags]);
+  // Nothing of the package is left to be found.
+  renameSync(join(folder, "node_modules"), join(folder, "not_modules"));
+  try {
+    const env = {
+      PATH: "/usr/bin:/bin",
+      LD_LIBRARY_PATH: join(prefix, "lib"),
+      LD_PRELOAD: join(prefix, "lib", "libkqtime-preload.so"),
+    };
+    const inside = enter(await makeNamespace(scope, "r"));
+    await scope.run([scope.path("program")], { prefix: inside, cwd: folder, env });
+  } finally {
+    renameSync(join(folder, "not_modules"), join(folder, "node_modules"));
+  }
+  expect(existsSync(join(folder, "c.log"))).toBe(true);
+}, { programs: ["npm", "cc"] });
+
+testUnless(noNpm, "the example of docs/api.md compiles, with the package's types", async () => {
+  const text = readFileSync(join(folder, "node_modules", "kqtime", "docs", "api.md"), "utf8");
+  const example = /^## Example\n+((?: {4}.*\n|\n)+)/m.exec(text)![1]!.replace(/^ {4}/gm, "");
+  expect(example).toContain('from "kqtime"');
+  expect(example).toContain("Bun.serve(");
+  write("documented.ts", example);
+  const config = write(
+    "tsconfig.documented.json",
+    JSON.stringify({
+      compilerOptions: {
+        strict: true, noEmit: true, target: "esnext", module: "esnext", lib: ["esnext"],
+        moduleResolution: "bundler", skipLibCheck: true, noUnusedLocals: true,
+        typeRoots: [join(ROOT, "node_modules", "@types")], types: ["bun"],
+      },
+      files: ["documented.ts"],
+    }),
+  );
+  const tsc = join(ROOT, "node_modules", ".bin", "tsc");
+  const checked = await scope.start([tsc, "-p", config], { cwd: folder }).exit();
+  expect([checked.stdout, checked.code]).toEqual(["", 0]);
+});
 
 const CONSUMER = `
 import { KQTime, KQTimeError, type Sample, type Summary } from "kqtime";
