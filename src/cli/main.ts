@@ -62,6 +62,9 @@ async function dispatch(argv: string[]): Promise<number> {
   if (extra !== undefined) {
     throw usage(`unexpected "${extra}"${name === "run" ? ": the command comes after `--`" : ""}`);
   }
+  if (given.command.length > 0 && name !== "run") {
+    throw usage(`unexpected "${given.command[0]}": ${name} takes no command`);
+  }
   if (given.words.length < command.args.length) {
     throw usage(`${name} needs a value for <${command.args[given.words.length]!.value}>`);
   }

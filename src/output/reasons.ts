@@ -55,12 +55,12 @@ export const REASONS: readonly string[] = [
 
 /** One line a reason, in the same order: what it means, and what the user can do about it. */
 export const REASON_HELP: readonly string[] = [
-  "calls overlapped in one direction of a socket (threads, forked twins), so their bytes have no " +
-    "provable order; give each socket one reader and one writer",
+  "calls of threads, forked twins or programs that share a socket overlapped, or took turns, so that " +
+    "their bytes have no provable order; give each socket one reader and one writer",
   "the capture lost packets while these bytes passed; narrow --filter or enlarge the capture buffer",
-  "the target's ring was full and its records were dropped; give it more slots (--ring)",
+  "the target's ring was full and its records were dropped; give it more slots (--ring of run)",
   "the socket is older than the capture, and these bytes passed before its numbers were known; " +
-    "start the program under kqtime",
+    "measure it from its start",
   "the connection was reset or ended before these bytes left; the peer or the program aborted it",
   "the packet filter excludes this connection; widen --filter",
   "addresses or ports are rewritten between socket and capture; capture on the inner interface",

@@ -60,7 +60,8 @@ export async function attach(options: AttachOptions): Promise<Summary> {
       session.warn(sentence);
     }
     await collector.run(() => stop || collector.rings.open === 0);
-    await collector.drain(options.drainMs);
+    // Where the processes live on, there is no end to wait for.
+    await collector.drain(stop ? 0 : options.drainMs);
     return session.finish({ code: null, signal: null });
   } finally {
     for (const signal of STOPPING) process.off(signal, stopNow);

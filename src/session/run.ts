@@ -134,7 +134,8 @@ class Run {
         }
         return !waiting;
       });
-      await collector.drain(this.#options.drainMs);
+      // Where processes live on, there is no end to wait for.
+      await collector.drain(stop ? 0 : this.#options.drainMs);
       const bystanders = this.#bystanders.warning();
       if (bystanders !== null) this.#session.warn(bystanders);
       const summary = this.#session.finish(target.exit!);

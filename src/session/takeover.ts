@@ -47,6 +47,7 @@ export function findSession(pid: number, { isForeign = false } = {}): TakenSessi
   const own = mappingsOf(pid, true);
   if (own === null) throw refused(`there is no process ${pid}`);
   if (own.length === 0) {
+    if (hasEnded(pid)) throw refused(`process ${pid} has ended`);
     throw refused(
       `process ${pid} is not measured by kqtime: start it with \`kqtime run -- …\``,
     );
@@ -110,6 +111,15 @@ export function openSockets(pids: readonly number[]): Set<number> {
   return inodes;
 }
 
+/** A zombie, or gone meanwhile. */
+function hasEnded(pid: number): boolean {
+  try {
+    return /^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, "latin1"));
+  } catch {
+    return true;
+  }
+}
+
 function refused(why: string): KQTimeError {
   return new KQTimeError("E_ATTACH", "attach", `cannot attach: ${why}`);
 }
@@ -122,7 +132,8 @@ function mappingsOf(pid: number, isNamed: boolean): Found[] | null {
   } catch (error) {
     const code = errnoOf(error);
     if (!isNamed || code === "ENOENT" || code === "ESRCH") return null;
-    throw refused(`/proc/${pid}/maps cannot be read (${reasonOf(error)}): run it as root`);
+    const how = process.geteuid?.() === 0 ? "the kernel protects it" : "run it as root";
+    throw refused(`/proc/${pid}/maps cannot be read (${reasonOf(error)}): ${how}`);
   }
   const found: Found[] = [];
   for (const [, range, inode] of text.matchAll(MAPPED)) {
@@ -197,7 +208,8 @@ function processes(): number[] {
 function commandOf(pid: number): string[] {
   try {
     const words = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
-    if (words.at(-1) === "") words.pop();
+    // A program that writes its title there leaves zeros behind it.
+    while (words.at(-1) === "") words.pop();
     return words;
   } catch {
     return [];
