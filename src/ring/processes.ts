@@ -30,12 +30,15 @@ export class Processes {
    * program has lost it; a pid of another pid namespace, or one that a target made up, never had.
    */
   maps(pid: number, inode: number): boolean {
-    try {
-      const text = readFileSync(`/proc/${pid}/maps`, "latin1");
-      return new RegExp(`^\\S+ rw-s \\S+ \\S+ ${inode} +/memfd:kqtime`, "m").test(text);
-    } catch {
-      return false;
-    }
+    const text = mapsOf(pid);
+    return text !== null && mapped(inode).test(text);
+  }
+
+  /** Whether a process is known to have executed a program that does not have the memfd. */
+  hasLeft(pid: number, inode: number): boolean {
+    const text = mapsOf(pid);
+    // Empty: it is just ending, which `isAlive` sees.
+    return text !== null && text !== "" && !mapped(inode).test(text);
   }
 
   remove(pid: number): void {
@@ -45,6 +48,19 @@ export class Processes {
   all(): IterableIterator<number> {
     return this.#startOf.keys();
   }
+}
+
+/** Null where it may not be read. */
+function mapsOf(pid: number): string | null {
+  try {
+    return readFileSync(`/proc/${pid}/maps`, "latin1");
+  } catch {
+    return null;
+  }
+}
+
+function mapped(inode: number): RegExp {
+  return new RegExp(`^\\S+ rw-s \\S+ \\S+ ${inode} +/memfd:kqtime`, "m");
 }
 
 /** State and start time of /proc/PID/stat (proc(5), fields 3 and 22). */

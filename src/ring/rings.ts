@@ -27,6 +27,8 @@ const FORCE_FREE_MS = 60_000;
 const CLOCK_AHEAD_NS = 1e9;
 /** How often children that outlived the maker of their ring are looked into, ms. */
 const MAPS_EVERY_MS = 250;
+/** How often the makers are. */
+const MAKERS_EVERY_MS = 1000;
 
 interface Table {
   readonly number: number;
@@ -56,6 +58,7 @@ export class Rings {
   readonly #unfreed: { table: number; entry: number; generation: number; sinceMs: number }[] = [];
   #aliveAtMs = -Infinity;
   #mapsAtMs = -Infinity;
+  #makersAtMs = -Infinity;
   #closedLosses = new Float64Array(Loss.Count);
   #closedSkipped = 0;
 
@@ -257,6 +260,8 @@ export class Rings {
     this.#freeLate(nowMs);
     const lookIntoChildren = nowMs - this.#mapsAtMs >= MAPS_EVERY_MS;
     if (lookIntoChildren) this.#mapsAtMs = nowMs;
+    const lookIntoMakers = nowMs - this.#makersAtMs >= MAKERS_EVERY_MS;
+    if (lookIntoMakers) this.#makersAtMs = nowMs;
     for (let i = this.#rings.length - 1; i >= 0; i--) {
       const ring = this.#rings[i]!;
       ring.beat();
@@ -264,6 +269,10 @@ export class Rings {
         for (const child of ring.users) {
           if (!this.#processes.maps(child, ring.inode)) ring.users.delete(child);
         }
+      }
+      // Its maker may have executed a program that is not measured, and live on as that.
+      if (lookIntoMakers && ring.users.has(ring.pid) && this.#processes.hasLeft(ring.pid, ring.inode)) {
+        ring.users.delete(ring.pid);
       }
       if (ring.users.size > 0) continue;
       if (ring.backlog() === 0) this.#retire(ring, i);

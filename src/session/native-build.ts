@@ -3,7 +3,7 @@
 // `kqtime setup`, or when they are first needed.
 
 import { spawnSync } from "node:child_process";
-import { chownSync, existsSync, readdirSync, statSync } from "node:fs";
+import { lchownSync, existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { KQTimeError } from "../errors.ts";
 
@@ -41,6 +41,6 @@ function giveBack(root: string): void {
   const folder = join(root, "build");
   if (uid === 0 || !existsSync(folder)) return;
   for (const path of [folder, ...readdirSync(folder).map((name) => join(folder, name))]) {
-    chownSync(path, uid, gid);
+    lchownSync(path, uid, gid);
   }
 }
