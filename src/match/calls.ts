@@ -93,7 +93,7 @@ export class Calls {
     group: number,
   ): boolean {
     if (this.#unordered) {
-      this.#append(bytes, timeNs, fd, pid, MATCHABLE, this.naming, 1);
+      this.#append(bytes, timeNs, fd, pid, Reason.concurrent, this.naming, 1);
       return true;
     }
     if (!overlap && this.#held.length === 0 && this.#ahead.length === 0 && off === this.edge) {
@@ -121,13 +121,13 @@ export class Calls {
     return true;
   }
 
-  /** Offsets prove nothing any more: calls are taken as they come. Of a side that is lost. */
+  /** Offsets prove nothing any more: calls are taken as they come, and booked as concurrent. */
   forgetOrder(): void {
     if (this.#unordered) return;
     this.#unordered = true;
     this.doubt();
     this.release();
-    for (const call of this.#ahead) this.#appendCall(call, MATCHABLE);
+    for (const call of this.#ahead) this.#appendCall(call, Reason.concurrent);
     this.#ahead.length = 0;
   }
 

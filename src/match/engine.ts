@@ -190,10 +190,7 @@ export class Engine implements Books {
       if (continued !== null) off += out ? continued.outBase : continued.inBase;
       const side = out ? owner.out : owner.in;
       if (off < (out ? owner.outTaken : owner.inTaken)) return;
-      if (isContested(connection, off, out)) {
-        this.#lose(owner, side, Reason.concurrent);
-        side.calls.forgetOrder();
-      }
+      if (isContested(connection, off, out)) side.calls.forgetOrder();
       if ((flags & SlotFlag.Ktls) !== 0) this.#lose(owner, side, Reason.ktls);
       else if ((flags & SlotFlag.Urgent) !== 0 && !out) {
         this.#lose(owner, side, Reason.urgent);
