@@ -53,7 +53,10 @@ export function enter(name: string): string[] {
 }
 
 async function ip(...words: string[]): Promise<string> {
-  const child = Bun.spawn(words, { stdout: "pipe", stderr: "pipe", stdin: "ignore" });
+  // Detached: a Ctrl-C of the terminal must not reach what removes a namespace.
+  const child = Bun.spawn(words, {
+    stdout: "pipe", stderr: "pipe", stdin: "ignore", detached: true,
+  });
   const [out, error, code] = await Promise.all([
     new Response(child.stdout).text(),
     new Response(child.stderr).text(),
@@ -94,8 +97,11 @@ async function sweep(): Promise<void> {
 export async function makeNamespace(scope: Scope, letter: string): Promise<string> {
   await sweep();
   const name = `${PREFIX}${process.pid}x${labs++}${letter}`;
-  await ip("ip", "netns", "add", name);
-  scope.finally(() => removeNamespace(name));
+  scope.requireOpen();
+  const added = ip("ip", "netns", "add", name);
+  // Before it is there: the scope may end meanwhile.
+  scope.finally(() => added.catch(() => {}).then(() => removeNamespace(name)));
+  await added;
   await ip("ip", "-n", name, "link", "set", "lo", "up");
   return name;
 }

@@ -160,6 +160,7 @@ export class Scope {
   readonly folder: string;
   #running: Running[] = [];
   #ends: (() => Promise<void> | void)[] = [];
+  #ended: Promise<void> | null = null;
 
   constructor() {
     this.folder = mkdtempSync(join(tmpdir(), "kqtime-e2e-"));
@@ -169,7 +170,13 @@ export class Scope {
     return join(this.folder, name);
   }
 
+  /** Nothing new belongs to a scope that has ended, or is about to: nobody would end it. */
+  requireOpen(): void {
+    if (this.#ended !== null) throw new Error("the scope has ended");
+  }
+
   start(argv: readonly string[], options: StartOptions = {}): Running {
+    this.requireOpen();
     const running = new Running(argv, { cwd: this.folder, ...options });
     this.#running.push(running);
     return running;
@@ -185,12 +192,19 @@ export class Scope {
     this.#ends.push(end);
   }
 
-  async end(): Promise<void> {
+  /** However often it is asked for, also meanwhile. */
+  end(): Promise<void> {
+    this.#ended ??= this.#end();
+    return this.#ended;
+  }
+
+  async #end(): Promise<void> {
     await Promise.all(
       this.#running.filter((running) => !running.ended).map((running) => running.stop()),
     );
     try {
-      for (const end of this.#ends.reverse()) await end();
+      // One after the other, also those that are added meanwhile.
+      for (let end = this.#ends.pop(); end !== undefined; end = this.#ends.pop()) await end();
     } finally {
       if (!process.env.KQTIME_E2E_KEEP) rmSync(this.folder, { recursive: true, force: true });
     }

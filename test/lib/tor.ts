@@ -89,7 +89,10 @@ export class TorNetwork {
 
   async logged(name: TorName, words: string): Promise<void> {
     try {
-      await until(`"${words}" in the log of ${name}`, () => this.log(name).includes(words), READY_MS);
+      await until(`"${words}" in the log of ${name}`, () => {
+        this.scope.requireOpen();
+        return this.log(name).includes(words);
+      }, READY_MS);
     } catch (error) {
       throw new Error(`${(error as Error).message}; its log:\n${this.log(name)}`);
     }
@@ -125,8 +128,10 @@ export class TorNetwork {
    *  instead of some time within twenty seconds. */
   async #vote(relays: readonly TorName[], running: Record<TorName, Running>): Promise<void> {
     const consensus = join(this.folder("a1"), "cached-microdesc-consensus");
-    await until("consensus with all three relays", () =>
-      existsSync(consensus) && readFileSync(consensus, "utf8").match(/^r /gm)?.length === 3, READY_MS);
+    await until("consensus with all three relays", () => {
+      this.scope.requireOpen();
+      return existsSync(consensus) && readFileSync(consensus, "utf8").match(/^r /gm)?.length === 3;
+    }, READY_MS);
     const others = relays.filter((name) => name !== "a1");
     for (const name of others) {
       if (running[name].ended) process.kill(this.pid(name), "SIGHUP");
