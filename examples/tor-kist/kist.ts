@@ -4,79 +4,20 @@
 // of a probe among them. Reproduces the measurement that the KIST scheduler was made for (Jansen et
 // al., "Never Been KIST", USENIX Security 2014).
 //
-//     sudo bun run kist [--quick] [--runs N] [--seconds N] [--rate RATE] [--limit BYTES]
-//         [--clients N] [--streams N] [--circuits N] [--congestion NAME] [--seed N] [--json FILE]
-//         [variant…]
-//
-// A variant is the name of a scheduler, or torrc lines separated by ";", such as
-// "Schedulers KIST;KISTSchedRunInterval 2 msec". The runs take turns in an order that the seed
+// `npx bun run kist --help` tells the options. The variants' runs take turns in an order that the seed
 // decides; each figure is the median of a variant's runs with the lowest and the highest.
 
-import { writeFileSync } from "node:fs";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { loadavg, release } from "node:os";
 import { Scope } from "../../test/lib/process.ts";
 import { seeded, shuffled } from "../../tools/bench/stats.ts";
-import { prepare, runOnce, type Result, type Setup, type Variant } from "./run.ts";
+import { HELP, parse, UsageError, type Options } from "./options.ts";
+import { prepare, runOnce, type Result } from "./run.ts";
 import { table } from "./table.ts";
 
-class UsageError extends Error {}
-
-interface Options extends Setup {
-  runs: number;
-  seed: number;
-  json: string | null;
-  variants: Variant[];
-}
-
-const SCHEDULERS = ["Vanilla", "KIST", "KISTLite"];
 const PROGRAMS = ["tor", "tor-gencert", "ip", "tc", "nsenter"];
-
-function parse(argv: readonly string[]): Options {
-  const words = [...argv];
-  const options: Options = {
-    clients: 6, streams: 60, circuits: 3, rate: "40mbit", limitBytes: 100_000,
-    congestion: "cubic", seconds: 20, runs: 3, seed: 1, json: null, variants: [],
-  };
-  const quick = words.indexOf("--quick");
-  if (quick >= 0) {
-    words.splice(quick, 1);
-    Object.assign(options, { clients: 3, streams: 51, circuits: 2, seconds: 3, runs: 1 });
-  }
-  const value = (name: string): string => {
-    const word = words.shift();
-    if (word === undefined) throw new UsageError(`${name} needs a value`);
-    return word;
-  };
-  const count = (name: string): number => {
-    const number = Number(value(name));
-    if (Number.isInteger(number) && number > 0) return number;
-    throw new UsageError(`${name} takes a whole number above 0`);
-  };
-  for (let word = words.shift(); word !== undefined; word = words.shift()) {
-    if (word === "--runs") options.runs = count(word);
-    else if (word === "--seconds") options.seconds = count(word);
-    else if (word === "--rate") options.rate = value(word);
-    else if (word === "--limit") options.limitBytes = count(word);
-    else if (word === "--clients") options.clients = count(word);
-    else if (word === "--streams") options.streams = count(word);
-    else if (word === "--circuits") options.circuits = count(word);
-    else if (word === "--congestion") options.congestion = value(word);
-    else if (word === "--seed") options.seed = count(word);
-    else if (word === "--json") options.json = value(word);
-    else if (word.startsWith("--")) throw new UsageError(`unknown option ${word}`);
-    else options.variants.push(variant(word));
-  }
-  if (options.variants.length === 0) {
-    const names = quick >= 0 ? SCHEDULERS.slice(0, 2) : SCHEDULERS;
-    options.variants = names.map(variant);
-  }
-  return options;
-}
-
-function variant(word: string): Variant {
-  if (!/\s/.test(word)) return { name: word, torrc: [`Schedulers ${word}`] };
-  return { name: word, torrc: word.split(";").map((line) => line.trim()).filter(Boolean) };
-}
+const SETTLE_MS = 5000;
+const SIGNAL_MS = 100;
 
 function requireMachine(): void {
   if (process.platform !== "linux") throw new UsageError("this needs Linux");
@@ -106,20 +47,25 @@ async function measure(options: Options, scope: Scope): Promise<Result[]> {
   return results;
 }
 
-async function main(): Promise<number> {
-  const options = parse(process.argv.slice(2));
-  requireMachine();
-  const scope = new Scope();
-  const stop = (code: number) => void scope.end().finally(() => process.exit(code));
-  process.once("SIGINT", () => stop(130));
-  process.once("SIGTERM", () => stop(143));
-  const load = loadavg()[0];
-  let results: Result[];
-  try {
-    results = await measure(options, scope);
-  } finally {
-    await scope.end();
+/** Tor itself judges the variants' lines: a relay that cannot read them would end in its turn. */
+function requireTorrc(options: Options, scope: Scope): void {
+  const file = scope.path("variant.torrc");
+  const folder = scope.path("variant");
+  mkdirSync(folder, { mode: 0o700 });
+  for (const { name, torrc } of options.variants) {
+    writeFileSync(file, ["SocksPort 0", `DataDirectory ${folder}`, ...torrc, ""].join("\n"));
+    const { exitCode, stdout } = Bun.spawnSync(
+      ["tor", "--hush", "--defaults-torrc", "/dev/null", "-f", file, "--verify-config"],
+    );
+    if (exitCode === 0) continue;
+    const reason = stdout.toString().match(/(?:Failed to parse\/validate config|\[err\]): (.*)/)?.[1];
+    throw new UsageError(`Tor refuses "${name}": ${reason ?? `exit ${exitCode}`}`);
   }
+}
+
+async function compare(options: Options, scope: Scope): Promise<number> {
+  const load = loadavg()[0];
+  const results = await measure(options, scope);
   const { stdout } = Bun.spawnSync(["tor", "--version"]);
   const version = stdout.toString().match(/version (\S+?)\.?\s/)?.[1];
   const machine = `Tor ${version}, Linux ${release()}, ${navigator.hardwareConcurrency} processors ` +
@@ -136,11 +82,64 @@ async function main(): Promise<number> {
   return results.every((result) => result.gaps === "") ? 0 : 1;
 }
 
-main().then(
-  (code) => process.exit(code),
-  (error: unknown) => {
-    if (!(error instanceof UsageError)) throw error;
-    console.error(`kist: ${error.message}`);
-    process.exit(2);
-  },
-);
+/** One line: what failed, and what the program that failed said last. DEBUG=1 tells all. */
+function tell(error: unknown): void {
+  const whole = error instanceof Error ? error.message : String(error);
+  const lines = whole.split("\n").map((line) => line.trim()).filter(Boolean);
+  const last = lines.length > 1 && !lines.at(-1)!.startsWith("---") ? `: ${lines.at(-1)}` : "";
+  console.error(`kist: ${lines[0] ?? "failed"}${last}`);
+  if (process.env.DEBUG && error instanceof Error) console.error(`${error.stack}`);
+}
+
+/** Returns the exit code, after all that was started has ended and the namespaces are gone. */
+export async function main(argv: readonly string[]): Promise<number> {
+  let scope: Scope | undefined;
+  let compared: Promise<number> | undefined;
+  let code: number;
+  let signalled: number | null = null;
+  const ended = Promise.withResolvers<number>();
+  // Each time, not once: a second Ctrl-C must not end this before its namespaces.
+  const stop = (status: number) => () => {
+    if (signalled === null) console.error("kist: ending what it started");
+    signalled ??= status;
+    ended.resolve(status);
+  };
+  try {
+    const options = parse(argv);
+    if (options === null) {
+      console.log(HELP);
+      return 0;
+    }
+    requireMachine();
+    process.on("SIGINT", stop(130));
+    process.on("SIGTERM", stop(143));
+    process.on("SIGHUP", stop(129));
+    scope = new Scope();
+    requireTorrc(options, scope);
+    compared = compare(options, scope);
+    code = await Promise.race([compared, ended.promise]);
+  } catch (error) {
+    // A Ctrl-C reaches the programs, too: that one has ended by it may be known before the signal.
+    if (scope !== undefined) await Promise.race([ended.promise, Bun.sleep(SIGNAL_MS)]);
+    if (signalled === null) tell(error);
+    code = error instanceof UsageError ? 2 : 1;
+  }
+  if (scope !== undefined) {
+    const end = scope.end();
+    // After a signal, its programs having ended under it, it fails, which is of no interest; but
+    // what it was just about to write must not come after the folder's removal.
+    await Promise.race([
+      Promise.allSettled([end, compared]), end.catch(() => {}).then(() => Bun.sleep(SETTLE_MS)),
+    ]);
+    try {
+      if (!process.env.KQTIME_E2E_KEEP) rmSync(scope.folder, { recursive: true, force: true });
+      await end;
+    } catch (error) {
+      tell(error);
+      code = 1;
+    }
+  }
+  return signalled ?? code;
+}
+
+if (import.meta.main) process.exit(await main(process.argv.slice(2)));

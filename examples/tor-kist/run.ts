@@ -95,7 +95,8 @@ export async function runOnce(
   });
   await Promise.all(loads.map((load) => load.says(/connected/, 60_000)));
   await Promise.all(loads.map((load) => report(load, 1)));
-  await Bun.sleep(setup.seconds * 1000);
+  // A load that ends before it is asked to says why.
+  await Promise.race([Bun.sleep(setup.seconds * 1000), ...loads.map(ended)]);
   const got = await Promise.all(loads.map((load) => report(load, 2)));
   await Promise.all(loads.map((load) => load.stop()));
   await Promise.all(tor.clients.map((name) => running[name].stop()));
@@ -123,6 +124,11 @@ async function startRelay(
   process.kill(tor.pid("r1"), "SIGHUP");
   await until("scheduler in the log of r1", () => /Scheduler type/.test(readFileSync(log, "utf8")));
   return { running: r1, log };
+}
+
+async function ended(load: Running): Promise<never> {
+  await load.exited;
+  throw new Error(`ended in mid-run: ${load.describe()}`);
 }
 
 /** Asks a load for its line number `count`. */
