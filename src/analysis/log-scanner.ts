@@ -1,0 +1,465 @@
+// The lines of a log, byte by byte: numbers are read where they stand, without a string or an object
+// for a line. Every line ends in a newline, which no rule below accepts as part of anything else, so
+// that no bounds have to be checked.
+//
+// Understood are kqtime's lines (README, "The log"), those of its ancestor, which have fewer keys,
+// and parsed data (`<start> KQTIME-OUT <ms>`). A line that is none of them is damaged; if another one
+// begins in its middle, that one is read.
+
+import { ABSENT, Direction, LogLine, type LogVisitor } from "./log-line.ts";
+
+const NEWLINE = 10;
+const RETURN = 13;
+const SPACE = 32;
+const PLUS = 43;
+const COMMA = 44;
+const MINUS = 45;
+const DOT = 46;
+const ZERO = 48;
+const NINE = 57;
+const SEMICOLON = 59;
+const EQUALS = 61;
+const LETTER_K = 75;
+const LETTER_E = 101;
+/** Histograms of a KQTIME-BOOKS line take 250 kB at the very most. */
+const TEXT_BYTES_MOST = 1 << 20;
+
+const BOOKS = "KQTIME-BOOKS;";
+const LOSS = "KQTIME-LOSS;";
+
+/** Up to eight characters of a key in two words: their first four, and the rest. */
+function head(key: string): number {
+  return word(key.slice(0, 4));
+}
+function tail(key: string): number {
+  return word(key.slice(4));
+}
+function word(text: string): number {
+  let packed = 0;
+  for (let i = 0; i < text.length; i++) packed = (packed << 8) | text.charCodeAt(i);
+  return packed;
+}
+
+const START = head("start");
+const START_TAIL = tail("start");
+const END = head("end");
+const FD = head("fd");
+const BYTES = head("bytes");
+const BYTES_TAIL = tail("bytes");
+const FIRST = head("first");
+const FIRST_TAIL = tail("first");
+const INORDER = head("inorder");
+const INORDER_TAIL = tail("inorder");
+const OFF = head("off");
+const PID = head("pid");
+const SOCK = head("sock");
+const LPORT = head("lport");
+const LPORT_TAIL = tail("lport");
+const RPORT = head("rport");
+const RPORT_TAIL = tail("rport");
+const DIR = head("dir");
+const REASON = head("reason");
+const REASON_TAIL = tail("reason");
+const SND = head("snd_len");
+const RCV = head("rcv_len");
+const LEN_TAIL = tail("snd_len");
+const SIZE_TAIL = tail("snd_sz");
+/** `KQTI`, `ME-O` … of the kinds. */
+const KQTI = word("KQTI");
+const KQLE = word("KQLE");
+const ME_OUT = word("ME-O");
+const ME_IN = word("ME-I");
+const ME_MISS = word("ME-M");
+const ME_STATS = word("ME-S");
+const ME_BOOKS = word("ME-B");
+const ME_LOSS = word("ME-L");
+
+const POWERS = [1e9, 1e8, 1e7, 1e6, 1e5, 1e4, 1e3, 1e2, 1e1, 1];
+
+export class LogScanner {
+  /** Lines understood, of any kind. */
+  lines = 0;
+  /** Lines that are none, or are cut. */
+  damaged = 0;
+  /** Whole lines of a kind that this version does not know: `KQTIME-…;`. */
+  unknown = 0;
+  readonly line = new LogLine();
+  readonly #visitor: LogVisitor;
+  #based = false;
+  /** Of the value read last: digits behind the point, as ns. */
+  #fractionNs = 0;
+  /** Of the pairs read last. */
+  #startSec = 0;
+  #startNs = 0;
+  #endSec = 0;
+  #endNs = 0;
+  #seen = 0;
+
+  constructor(visitor: LogVisitor) {
+    this.#visitor = visitor;
+  }
+
+  /** Scans whole lines: `bytes[limit - 1]` is a newline. */
+  scan(bytes: Uint8Array, from: number, limit: number): void {
+    this.line.buffer = bytes;
+    let at = from;
+    while (at < limit) {
+      const next = this.#one(bytes, at);
+      at = next > at ? next : this.#recover(bytes, at, limit);
+    }
+  }
+
+  /** Reads the line at `at`; returns where the next one begins, or `at` if it is damaged. */
+  #one(bytes: Uint8Array, at: number): number {
+    const first = bytes[at]!;
+    if (first === NEWLINE) return at + 1;
+    if (first !== LETTER_K) return this.#parsedLine(bytes, at);
+    if (four(bytes, at) !== KQTI) return at;
+    switch (four(bytes, at + 4)) {
+      case ME_OUT:
+        return starts(bytes, at + 8, "UT;") ? this.#callLine(bytes, at, at + 11, Direction.Out) : at;
+      case ME_IN:
+        return starts(bytes, at + 8, "N;") ? this.#callLine(bytes, at, at + 10, Direction.In) : at;
+      case ME_MISS:
+        return starts(bytes, at + 8, "ISS;") ? this.#missLine(bytes, at, at + 12) : at;
+      case ME_STATS:
+        return starts(bytes, at + 8, "TATS;") ? this.#statsLine(bytes, at, at + 13) : at;
+      case ME_BOOKS:
+        return starts(bytes, at, BOOKS) ? this.#textLine(bytes, at, "books") : at;
+      case ME_LOSS:
+        return starts(bytes, at, LOSS) ? this.#textLine(bytes, at, "loss") : at;
+      default:
+        return this.#unknownLine(bytes, at);
+    }
+  }
+
+  #callLine(bytes: Uint8Array, at: number, from: number, direction: Direction): number {
+    this.#clear();
+    const { line } = this;
+    const pairs = this.#pairs(bytes, from);
+    if (pairs < 0 || this.#seen !== 3) return at;
+    const next = this.#lastField(bytes, pairs + 1);
+    if (next < 0) return at;
+    this.#setTimes();
+    line.direction = direction;
+    this.lines++;
+    this.#visitor.call(line);
+    return next;
+  }
+
+  #missLine(bytes: Uint8Array, at: number, from: number): number {
+    this.#clear();
+    const { line } = this;
+    const pairs = this.#pairs(bytes, from);
+    if (pairs < 0 || this.#seen !== 3 || line.reason < 0) return at;
+    const next = this.#lastField(bytes, pairs + 1);
+    if (next < 0) return at;
+    this.#setTimes();
+    this.lines++;
+    this.#visitor.miss(line);
+    return next;
+  }
+
+  /** Twice over its groups: first whether all are whole, then each, so that none counts in vain. */
+  #statsLine(bytes: Uint8Array, at: number, from: number): number {
+    this.#clear();
+    const { line } = this;
+    const head = this.#pairs(bytes, from);
+    if (head < 0 || this.#seen !== 3) return at;
+    this.#setTimes();
+    let to = head + 1;
+    let sndLen = 0;
+    let rcvLen = 0;
+    while (bytes[to] !== NEWLINE && bytes[to] !== RETURN) {
+      this.#clear();
+      to = this.#pairs(bytes, to) + 1;
+      if (to <= 0 || line.sndLen < 0 || line.rcvLen < 0) return at;
+      sndLen += line.sndLen;
+      rcvLen += line.rcvLen;
+    }
+    const next = endOfLine(bytes, to);
+    if (next < 0) return at;
+    for (let group = head + 1; group < to; ) {
+      this.#clear();
+      group = this.#pairs(bytes, group) + 1;
+      this.#visitor.socketQueues(line);
+    }
+    this.#clear();
+    line.sndLen = sndLen;
+    line.rcvLen = rcvLen;
+    this.lines++;
+    this.#visitor.queues(line);
+    return next;
+  }
+
+  #textLine(bytes: Uint8Array, at: number, kind: "books" | "loss"): number {
+    const newline = bytes.indexOf(NEWLINE, at);
+    const to = bytes[newline - 1] === RETURN ? newline - 1 : newline;
+    if (to - at > TEXT_BYTES_MOST || bytes[to - 1] !== SEMICOLON) return at;
+    const text = new TextDecoder().decode(bytes.subarray(at, to));
+    if (!this.#visitor.text(kind, text)) return at;
+    this.lines++;
+    return newline + 1;
+  }
+
+  /** `KQTIME-WORD;…;`, from a later version: nothing is wrong with it. */
+  #unknownLine(bytes: Uint8Array, at: number): number {
+    if (!starts(bytes, at, "KQTIME-")) return at;
+    let to = at + 7;
+    while (bytes[to]! >= 65 && bytes[to]! <= 90) to++;
+    if (to === at + 7 || bytes[to] !== SEMICOLON) return at;
+    const newline = bytes.indexOf(NEWLINE, to);
+    if (bytes[newline - 1] !== SEMICOLON && bytes[newline - 1] !== RETURN) return at;
+    this.unknown++;
+    return newline + 1;
+  }
+
+  /** `<start> KQTIME-OUT|KQTIME-IN|KQLEN-OUT|KQLEN-IN <value>`. */
+  #parsedLine(bytes: Uint8Array, at: number): number {
+    this.#clear();
+    const { line } = this;
+    let to = this.#number(bytes, at);
+    if (to < 0 || bytes[to] !== SPACE) return at;
+    this.#startSec = this.#value;
+    this.#startNs = this.#fractionNs;
+    if (!this.#based) line.baseSec = this.#startSec;
+    const kind = four(bytes, to + 1);
+    if (kind !== KQTI && kind !== KQLE) return at;
+    const from = to + (kind === KQTI ? 8 : 7);
+    if (!starts(bytes, to + 5, kind === KQTI ? "ME-" : "N-")) return at;
+    const out = starts(bytes, from, "OUT ");
+    if (!out && !starts(bytes, from, "IN ")) return at;
+    const digits = from + (out ? 4 : 3);
+    to = this.#number(bytes, digits);
+    if (to < 0) return at;
+    let value = this.#value + this.#fractionNs / 1e9;
+    if (bytes[to] === LETTER_E) {
+      // Python writes what is below 0.0001 so.
+      const { exponent, end } = exponentAt(bytes, to + 1);
+      value *= 10 ** exponent;
+      to = end;
+    }
+    if (bytes[digits] === MINUS) value = -value;
+    const next = endOfLine(bytes, to);
+    if (next < 0) return at;
+    this.#endSec = this.#startSec;
+    this.#endNs = this.#startNs;
+    this.#setTimes();
+    line.parsed = true;
+    line.direction = out ? Direction.Out : Direction.In;
+    this.lines++;
+    if (kind === KQTI) {
+      line.waitNs = Math.round(value * 1e6);
+      line.endNs = line.startNs + line.waitNs;
+      this.#visitor.call(line);
+    } else {
+      if (out) line.sndLen = value;
+      else line.rcvLen = value;
+      this.#visitor.queues(line);
+    }
+    line.parsed = false;
+    return next;
+  }
+
+  /** The last field, up to `;` and the end of the line: where the next one begins, or -1. */
+  #lastField(bytes: Uint8Array, from: number): number {
+    let to = from;
+    while (bytes[to]! >= SPACE && bytes[to] !== SEMICOLON) to++;
+    if (bytes[to] !== SEMICOLON) return -1;
+    this.line.nameFrom = from;
+    this.line.nameTo = to;
+    return bytes[to + 1] === NEWLINE ? to + 2 : endOfLine(bytes, to + 1);
+  }
+
+  #clear(): void {
+    const { line } = this;
+    this.#seen = 0;
+    line.direction = Direction.Out;
+    line.firstNs = Number.NaN;
+    line.inorderNs = Number.NaN;
+    line.fd = line.bytes = line.off = line.pid = line.sock = line.lport = line.rport = ABSENT;
+    line.reason = line.sndLen = line.rcvLen = line.sndSize = line.rcvSize = ABSENT;
+    line.nameFrom = line.nameTo = 0;
+  }
+
+  #setTimes(): void {
+    const { line } = this;
+    this.#based = true;
+    line.startSec = this.#startSec;
+    line.startFractionNs = this.#startNs;
+    line.startNs = (this.#startSec - line.baseSec) * 1e9 + this.#startNs;
+    line.endNs = (this.#endSec - line.baseSec) * 1e9 + this.#endNs;
+    line.waitNs = (this.#endSec - this.#startSec) * 1e9 + (this.#endNs - this.#startNs);
+  }
+
+  #value = 0;
+
+  /** Digits, maybe with a sign before and a fraction behind; where they end, or -1. */
+  #number(bytes: Uint8Array, from: number): number {
+    let at = from;
+    if (bytes[at] === MINUS) at++;
+    const first = at;
+    let value = 0;
+    let c = bytes[at]!;
+    while (c >= ZERO && c <= NINE) {
+      value = value * 10 + (c - ZERO);
+      c = bytes[++at]!;
+    }
+    if (at === first) return -1;
+    let fraction = 0;
+    if (c === DOT) {
+      const point = ++at;
+      c = bytes[at]!;
+      while (c >= ZERO && c <= NINE) {
+        if (at - point < 9) fraction = fraction * 10 + (c - ZERO);
+        c = bytes[++at]!;
+      }
+      const digits = at - point;
+      if (digits === 0) return -1;
+      if (digits < 9) fraction *= POWERS[digits]!;
+    }
+    this.#value = value;
+    this.#fractionNs = fraction;
+    return at;
+  }
+
+  /** `key=number,…;`: fills the line; returns where its `;` stands, or -1. */
+  #pairs(bytes: Uint8Array, from: number): number {
+    const { line } = this;
+    let at = from;
+    for (;;) {
+      let a = 0;
+      let b = 0;
+      const key = at;
+      let c = bytes[at]!;
+      // Letters, digits and `_`.
+      while (c !== EQUALS) {
+        if (c < ZERO || (c > NINE && c < 65) || c > 122) return -1;
+        if (at - key < 4) a = (a << 8) | c;
+        else b = (b << 8) | c;
+        c = bytes[++at]!;
+      }
+      const length = at - key;
+      if (length === 0) return -1;
+      const digits = at + 1;
+      at = this.#number(bytes, digits);
+      if (at < 0) return -1;
+      const value = bytes[digits] === MINUS ? -this.#value : this.#value;
+      if (length <= 8) {
+        switch (a) {
+          case START:
+            if (b !== START_TAIL) break;
+            this.#startSec = value;
+            this.#startNs = this.#fractionNs;
+            if (!this.#based) line.baseSec = value;
+            this.#seen |= 1;
+            break;
+          case END:
+            if (length !== 3) break;
+            this.#endSec = value;
+            this.#endNs = this.#fractionNs;
+            this.#seen |= 2;
+            break;
+          case FD:
+            line.fd = value;
+            break;
+          case BYTES:
+            if (b === BYTES_TAIL) line.bytes = value;
+            break;
+          case FIRST:
+            if (b === FIRST_TAIL) line.firstNs = (value - line.baseSec) * 1e9 + this.#fractionNs;
+            break;
+          case INORDER:
+            if (b === INORDER_TAIL) line.inorderNs = (value - line.baseSec) * 1e9 + this.#fractionNs;
+            break;
+          case OFF:
+            line.off = value;
+            break;
+          case PID:
+            line.pid = value;
+            break;
+          case SOCK:
+            if (b === 0) line.sock = value;
+            break;
+          case LPORT:
+            if (b === LPORT_TAIL) line.lport = value;
+            break;
+          case RPORT:
+            if (b === RPORT_TAIL) line.rport = value;
+            break;
+          case DIR:
+            line.direction = value === 1 ? Direction.In : Direction.Out;
+            break;
+          case REASON:
+            if (b === REASON_TAIL) line.reason = value;
+            break;
+          case SND:
+            if (b === LEN_TAIL) line.sndLen = value;
+            else if (b === SIZE_TAIL) line.sndSize = value;
+            break;
+          case RCV:
+            if (b === LEN_TAIL) line.rcvLen = value;
+            else if (b === SIZE_TAIL) line.rcvSize = value;
+            break;
+        }
+      }
+      c = bytes[at]!;
+      if (c === SEMICOLON) return at;
+      if (c !== COMMA) return -1;
+      at++;
+    }
+  }
+
+  /** Behind a damaged line: where another one begins in its middle, or the next line. */
+  #recover(bytes: Uint8Array, from: number, limit: number): number {
+    this.damaged++;
+    let newline = bytes.indexOf(NEWLINE, from);
+    if (newline < 0 || newline >= limit) newline = limit - 1;
+    // The last one: what follows a cut is whole. (One attempt, so that no input makes it slow.)
+    for (let at = newline - 1; at > from; at--) {
+      at = bytes.lastIndexOf(LETTER_K, at);
+      if (at <= from) break;
+      if (!startsLine(bytes, at)) continue;
+      const next = this.#one(bytes, at);
+      if (next > at) return next;
+      break;
+    }
+    return newline + 1;
+  }
+}
+
+/** Four bytes as one word. */
+function four(bytes: Uint8Array, at: number): number {
+  return (bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!;
+}
+
+/** Whether `text` stands at `at`; it may reach behind the buffer's end. */
+function starts(bytes: Uint8Array, at: number, text: string): boolean {
+  for (let i = 0; i < text.length; i++) if (bytes[at + i] !== text.charCodeAt(i)) return false;
+  return true;
+}
+
+/** `KQTIME-WORD;start=`, which stands in no name. */
+function startsLine(bytes: Uint8Array, at: number): boolean {
+  if (!starts(bytes, at, "KQTIME-")) return false;
+  let to = at + 7;
+  while (bytes[to]! >= 65 && bytes[to]! <= 90) to++;
+  return starts(bytes, to, ";start=");
+}
+
+/** Where the next line begins, if this one ends at `at` (`\n`, `\r\n`); else -1. */
+function endOfLine(bytes: Uint8Array, at: number): number {
+  if (bytes[at] === NEWLINE) return at + 1;
+  return bytes[at] === RETURN && bytes[at + 1] === NEWLINE ? at + 2 : -1;
+}
+
+/** `-05` behind the `e` of a number. */
+function exponentAt(bytes: Uint8Array, from: number): { exponent: number; end: number } {
+  const negative = bytes[from] === MINUS;
+  let end = negative || bytes[from] === PLUS ? from + 1 : from;
+  let exponent = 0;
+  for (; bytes[end]! >= ZERO && bytes[end]! <= NINE; end++) {
+    exponent = Math.min(exponent * 10 + bytes[end]! - ZERO, 999);
+  }
+  return { exponent: negative ? -exponent : exponent, end };
+}
