@@ -2,6 +2,7 @@
 // fit (a window, single sockets). Calls, bytes and times by call are exact; of the time of each byte
 // a line holds the call's first and its last, the others are taken to lie evenly between them.
 
+import type { Histogram } from "../output/histogram.ts";
 import { DirectionStats } from "../output/stats.ts";
 import { REASONS } from "../output/reasons.ts";
 import { Direction, type LogLine } from "./log-line.ts";
@@ -42,20 +43,7 @@ export class CallAccounts {
     if (!(bytes > 0)) return;
     stats.bytesCalled += bytes;
     stats.bytesMatched += bytes;
-    const firstWaitNs =
-      line.direction === Direction.Out ? line.firstNs - line.startNs : line.endNs - line.firstNs;
-    if (!(firstWaitNs >= 0) || firstWaitNs === waitNs) {
-      stats.byteNs.record(waitNs, bytes);
-      return;
-    }
-    const parts = Math.min(PARTS, bytes);
-    let booked = 0;
-    for (let part = 1; part <= parts; part++) {
-      const until = Math.floor((bytes * part) / parts);
-      const share = parts === 1 ? 1 : (part - 1) / (parts - 1);
-      stats.byteNs.record(Math.round(firstWaitNs + (waitNs - firstWaitNs) * share), until - booked);
-      booked = until;
-    }
+    recordBytes(stats.byteNs, line);
   }
 
   miss(line: LogLine, group: number): void {
@@ -95,4 +83,23 @@ export class CallAccounts {
 
 function sideOf(line: LogLine): number {
   return line.sock * 2 + line.direction;
+}
+
+/** The time of each byte of a call, as far as its line tells; `bytes` above 0. */
+export function recordBytes(histogram: Histogram, line: LogLine): void {
+  const { waitNs, bytes } = line;
+  const firstWaitNs =
+    line.direction === Direction.Out ? line.firstNs - line.startNs : line.endNs - line.firstNs;
+  if (!(firstWaitNs >= 0) || firstWaitNs === waitNs) {
+    histogram.record(waitNs, bytes);
+    return;
+  }
+  const parts = Math.min(PARTS, bytes);
+  let booked = 0;
+  for (let part = 1; part <= parts; part++) {
+    const until = Math.floor((bytes * part) / parts);
+    const share = parts === 1 ? 1 : (part - 1) / (parts - 1);
+    histogram.record(Math.round(firstWaitNs + (waitNs - firstWaitNs) * share), until - booked);
+    booked = until;
+  }
 }

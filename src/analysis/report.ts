@@ -10,12 +10,12 @@ import { VERSION } from "../version.ts";
 import { CallAccounts, CallBooks } from "./call-books.ts";
 import { callTimeNs, Grouper, type Grouping, groupName, GROUPS_MOST, OTHER_GROUPS } from "./groups.ts";
 import { type LogLine, type LogVisitor } from "./log-line.ts";
-import { formatMoment, type Moment, momentNs } from "./moments.ts";
+import { formatMoment } from "./moments.ts";
+import type { Window } from "./window.ts";
 
 export interface ReportOptions {
   readonly by: Grouping;
-  readonly since: Moment | null;
-  readonly until: Moment | null;
+  readonly window: Window;
 }
 
 /** Of the bytes in all send or receive queues together, each time that they were looked at. */
@@ -67,8 +67,6 @@ export class ReportBuilder implements LogVisitor {
   #measured = new Set<number>();
   #baseSec = 0;
   #begun = false;
-  #sinceNs = Number.NEGATIVE_INFINITY;
-  #untilNs = Number.POSITIVE_INFINITY;
   #firstNs = Number.POSITIVE_INFINITY;
   #lastNs = Number.NEGATIVE_INFINITY;
 
@@ -103,7 +101,7 @@ export class ReportBuilder implements LogVisitor {
     }
     if (books === null) return false;
     this.#measured.add(books.direction);
-    if (!this.#begun) this.#begin(Number(books.start.split(".")[0]), 0);
+    if (!this.#begun) this.#begin(Number(books.start.split(".")[0]));
     this.#books.push(books);
     return true;
   }
@@ -145,22 +143,15 @@ export class ReportBuilder implements LogVisitor {
     };
   }
 
-  get #windowed(): boolean {
-    return this.#options.since !== null || this.#options.until !== null;
-  }
-
-  #begin(baseSec: number, startNs: number): void {
+  #begin(baseSec: number): void {
     this.#begun = true;
     this.#baseSec = baseSec;
-    const { since, until } = this.#options;
-    if (since !== null) this.#sinceNs = momentNs(since, baseSec, startNs);
-    if (until !== null) this.#untilNs = momentNs(until, baseSec, startNs);
   }
 
   #within(line: LogLine, timeNs: number): boolean {
-    if (!this.#begun) this.#begin(line.baseSec, timeNs);
+    if (!this.#begun) this.#begin(line.baseSec);
     if (this.#books.length > 0) this.#endOfRun();
-    return timeNs >= this.#sinceNs && timeNs < this.#untilNs;
+    return this.#options.window.holds(line, timeNs);
   }
 
   /** Settles what came since the last run's end. */
@@ -179,7 +170,7 @@ export class ReportBuilder implements LogVisitor {
     }
     // Calls that ended before the run began are another one's, which left no books.
     const whole = books.length > 0 && !(pending.leastEndNs < startNs);
-    if (whole && !this.#windowed && this.#options.by !== "socket") {
+    if (whole && this.#options.window.whole && this.#options.by !== "socket") {
       for (const { direction, label, stats } of books) {
         const group = this.#grouper.named(groupName(this.#options.by, label));
         const sum = this.#group(group);

@@ -2,8 +2,12 @@
 
 import type { CAC } from "cac";
 import { GROUPINGS } from "../analysis/groups.ts";
-import { type Moment, parseMoment } from "../analysis/moments.ts";
+import { type Moment, parseDurationNs, parseMoment } from "../analysis/moments.ts";
+import { Window } from "../analysis/window.ts";
 import { type Given, usage } from "./options.ts";
+
+const DEFAULT_RESAMPLES = 400;
+const DEFAULT_SEED = 1;
 
 type Actions = Map<string, (given: Given) => Promise<number>>;
 
@@ -33,11 +37,46 @@ export function declareLogCommands(cli: CAC, actions: Actions): void {
     return reportCommand({
       logs: given.words,
       by: given.choice("by", "label", GROUPINGS),
-      since: moment(given, "since"),
-      until: moment(given, "until"),
+      window: windowOf(given),
       format: given.flag("json") ? "json" : given.flag("csv") ? "csv" : "table",
     });
   });
+
+  cli
+    .command("compare <a> <b>", "Tell what differs between two logs, quantile by quantile")
+    .usage("compare [options] <a> <b>")
+    .option("--by <what>", "Group by label, name or socket", { default: "label" })
+    .option("--since <time>", "Only calls from then on: ISO 8601, or +30s from each log's start")
+    .option("--until <time>", "Only calls before then")
+    .option("--block <time>", "Length of the blocks that are resampled", { default: "1s" })
+    .option("--resamples <n>", "How many times", { default: DEFAULT_RESAMPLES })
+    .option("--seed <n>", "The same seed gives the same intervals", { default: DEFAULT_SEED })
+    .option("--json", "As JSON (docs/tools.md)")
+    .example("  kqtime compare --since +10s vanilla.log.gz kist.log.gz");
+  actions.set("compare", async (given) => {
+    const { compareCommand } = await import("./compare.ts");
+    const [a = "", b = ""] = given.words;
+    return compareCommand({
+      logs: [a, b],
+      by: given.choice("by", "label", GROUPINGS),
+      window: windowOf(given),
+      blockNs: duration(given, "block", "1s"),
+      resamples: Math.floor(given.number("resamples", DEFAULT_RESAMPLES, 20, 10000)),
+      seed: Math.floor(given.number("seed", DEFAULT_SEED, 0, 2 ** 30)),
+      json: given.flag("json"),
+    });
+  });
+}
+
+function duration(given: Given, name: string, otherwise: string): number {
+  const text = given.text(name) ?? otherwise;
+  const found = parseDurationNs(text);
+  if (found !== null && found > 0) return found;
+  throw usage(`--${name} takes a length of time as 1s, 250ms or 1m, not "${text}"`);
+}
+
+function windowOf(given: Given): Window {
+  return new Window(moment(given, "since"), moment(given, "until"));
 }
 
 function moment(given: Given, name: string): Moment | null {

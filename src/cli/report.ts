@@ -24,8 +24,7 @@ export function reportCommand(options: ReportCommand): number {
   const report = builder.finish();
   const name = options.logs.length === 0 ? "standard input" : options.logs.join(", ");
   if (report.empty && options.format === "table") {
-    const window = options.since !== null || options.until !== null;
-    const where = window && result.lines > 0 ? "in this window (times without a zone are local)" : "";
+    const where = !options.window.whole && result.lines > 0 ? "in this window (times without a zone are local)" : "";
     throw new KQTimeError("E_EMPTY", "report", `${name} holds no call ${where}`.trimEnd());
   }
   const output = new TextOutput();
