@@ -44,38 +44,48 @@ function scramble(word: number): number {
 
 /** The distribution of one cell (a group, a direction, a weighting) and of its resamples. */
 class Cell {
-  readonly all = new Histogram();
-  /** By bucket, the weight in each resample. */
-  readonly rows = new Map<number, Float64Array>();
+  /** Weight: calls or bytes. */
+  count = 0;
+  #least = Number.POSITIVE_INFINITY;
+  #greatest = Number.NEGATIVE_INFINITY;
+  /** By bucket, the weight in the sample itself and in each resample. */
+  readonly #rows = new Map<number, Float64Array>();
 
   add(block: Histogram, weights: Uint8Array): void {
-    this.all.merge(block);
+    this.count += block.count;
+    this.#least = Math.min(this.#least, block.min!);
+    this.#greatest = Math.max(this.#greatest, block.max!);
     block.forEachBucket((bucket, weight) => {
-      let row = this.rows.get(bucket);
+      let row = this.#rows.get(bucket);
       if (row === undefined) {
         row = new Float64Array(weights.length);
-        this.rows.set(bucket, row);
+        this.#rows.set(bucket, row);
       }
       for (let i = 0; i < weights.length; i++) row[i]! += weights[i]! * weight;
     });
   }
 
-  /** Of each resample, the quantile `q`, as `Histogram.quantile` has it; NaN of an empty one. */
-  resampled(q: number, resamples: number): Float64Array {
-    const buckets = [...this.rows.keys()].sort((a, b) => a - b);
-    const rank = new Float64Array(resamples);
-    for (const row of this.rows.values()) for (let i = 0; i < resamples; i++) rank[i]! += row[i]! * q;
-    const found = new Float64Array(resamples).fill(Number.NaN);
-    const passed = new Float64Array(resamples);
-    const least = this.all.min ?? 0;
-    const greatest = this.all.max ?? 0;
-    for (const bucket of buckets) {
-      const middle = bucketLow(bucket) + Math.floor(bucketWidth(bucket) / 2);
-      const value = Math.min(Math.max(middle, least), greatest);
-      const row = this.rows.get(bucket)!;
-      for (let i = 0; i < resamples; i++) {
-        passed[i]! += row[i]!;
-        if (Number.isNaN(found[i]) && passed[i]! > 0 && passed[i]! >= rank[i]!) found[i] = value;
+  /**
+   * The quantile `q` of the sample and of each resample; NaN of an empty one. Within a bucket the
+   * weight is taken to lie evenly: a difference must not come from where the buckets' limits are.
+   */
+  quantiles(q: number): Float64Array {
+    const rows = [...this.#rows].sort(([a], [b]) => a - b);
+    const columns = rows[0]![1].length;
+    const rank = new Float64Array(columns);
+    for (const [, row] of rows) for (let i = 0; i < columns; i++) rank[i]! += row[i]! * q;
+    const found = new Float64Array(columns).fill(Number.NaN);
+    const passed = new Float64Array(columns);
+    for (const [bucket, row] of rows) {
+      const low = bucketLow(bucket);
+      const width = bucketWidth(bucket);
+      for (let i = 0; i < columns; i++) {
+        const weight = row[i]!;
+        if (weight > 0 && Number.isNaN(found[i]) && passed[i]! + weight >= rank[i]!) {
+          const value = low + (width * (rank[i]! - passed[i]!)) / weight;
+          found[i] = Math.round(Math.min(Math.max(value, this.#least), this.#greatest));
+        }
+        passed[i]! += weight;
       }
     }
     return found;
@@ -91,8 +101,8 @@ interface Block {
 export interface Estimate {
   /** Weight: calls or bytes. */
   readonly count: number;
-  readonly quantiles: readonly (number | null)[];
-  readonly resampled: readonly Float64Array[];
+  /** Each quantile of the log itself, and behind it those of its resamples. */
+  readonly quantiles: readonly Float64Array[];
 }
 
 export class BlockBootstrap {
@@ -109,7 +119,8 @@ export class BlockBootstrap {
     private readonly resamples: number,
     private readonly seed: number,
   ) {
-    this.#weights = new Uint8Array(resamples);
+    this.#weights = new Uint8Array(resamples + 1);
+    this.#weights[0] = 1;
   }
 
   /** Where to record values of `cell` (0, 1, 2 …) at `timeNs`; valid until the next call of this. */
@@ -132,15 +143,8 @@ export class BlockBootstrap {
     for (let i = 0; i < this.#cells.length; i++) {
       const cell = this.#cells[i];
       this.#cells[i] = undefined;
-      estimates.push(
-        cell === undefined
-          ? null
-          : {
-              count: cell.all.count,
-              quantiles: quantiles.map((q) => cell.all.quantile(q)),
-              resampled: quantiles.map((q) => cell.resampled(q, this.resamples)),
-            },
-      );
+      const found = cell && { count: cell.count, quantiles: quantiles.map((q) => cell.quantiles(q)) };
+      estimates.push(found ?? null);
     }
     return estimates;
   }
@@ -164,7 +168,7 @@ export class BlockBootstrap {
 
   #close(block: Block): void {
     for (let i = 0; i < this.resamples; i++) {
-      this.#weights[i] = poissonWeight(this.seed, block.number, i);
+      this.#weights[i + 1] = poissonWeight(this.seed, block.number, i);
     }
     for (let i = 0; i < block.cells.length; i++) {
       const histogram = block.cells[i];

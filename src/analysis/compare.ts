@@ -142,13 +142,13 @@ function difference(
   left: Estimate | null,
   right: Estimate | null,
 ): Difference {
-  const aNs = left?.quantiles[quantile] ?? null;
-  const bNs = right?.quantiles[quantile] ?? null;
+  const aNs = left?.quantiles[quantile]![0] ?? null;
+  const bNs = right?.quantiles[quantile]![0] ?? null;
   let lowNs: number | null = null;
   let highNs: number | null = null;
   if (left !== null && right !== null) {
-    const one = left.resampled[quantile]!;
-    const other = right.resampled[quantile]!;
+    const one = left.quantiles[quantile]!.subarray(1);
+    const other = right.quantiles[quantile]!.subarray(1);
     const differences = one.map((value, i) => other[i]! - value).filter((value) => !Number.isNaN(value));
     differences.sort();
     const tail = (1 - CONFIDENCE) / 2;
