@@ -66,6 +66,20 @@ export function declareLogCommands(cli: CAC, actions: Actions): void {
       json: given.flag("json"),
     });
   });
+
+  cli
+    .command("export [...logs]", "Write a log's samples, a row each, for other programs")
+    .usage("export --parquet <file> [log…], plain or .gz, .xz, .zst; - or none: standard input")
+    .option("--parquet <file>", "Write Parquet, for DuckDB, pandas, Spark, …")
+    .option("--since <time>", "Only calls from then on: ISO 8601, or +30s from the log's start")
+    .option("--until <time>", "Only calls before then")
+    .example("  kqtime export --parquet kqtime.parquet kqtime.log.gz");
+  actions.set("export", async (given) => {
+    const parquet = given.path("parquet");
+    if (parquet === null) throw usage("export needs --parquet <file>");
+    const { exportCommand } = await import("./export.ts");
+    return exportCommand({ logs: given.words, parquet, window: windowOf(given) });
+  });
 }
 
 function duration(given: Given, name: string, otherwise: string): number {
