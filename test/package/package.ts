@@ -1,5 +1,5 @@
 // The package as a stranger gets it: packed, and installed into an empty folder, without a network.
-// Its dependencies come from this checkout: cac as a copy, and in Bun's place the Bun that runs the
+// Its dependencies come from this checkout: those from npm as copies, and in Bun's place the Bun that runs the
 // tests, under the same name.
 
 import { chmodSync, cpSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
@@ -49,7 +49,11 @@ export async function install(scope: Scope, { tarball }: Packed): Promise<string
   const folder = scope.path("project");
   const local = scope.path("local");
   mkdirSync(folder);
-  cpSync(join(ROOT, "node_modules", "cac"), join(local, "cac"), { recursive: true });
+  const copies: Record<string, string> = {};
+  for (const name of ["cac", "hyparquet", "hyparquet-writer"]) {
+    cpSync(join(ROOT, "node_modules", name), join(local, name), { recursive: true });
+    copies[name] = `file:${join(local, name)}`;
+  }
   const bun = join(local, "bun");
   mkdirSync(bun, { recursive: true });
   symlinkSync(process.execPath, join(bun, "bun"));
@@ -60,7 +64,7 @@ export async function install(scope: Scope, { tarball }: Packed): Promise<string
     private: true,
     type: "module",
     dependencies: { kqtime: `file:${tarball}` },
-    overrides: { bun: `file:${bun}`, cac: `file:${join(local, "cac")}` },
+    overrides: { bun: `file:${bun}`, ...copies },
   };
   writeFileSync(join(folder, "package.json"), JSON.stringify(project));
   await scope.run(["npm", "install", "--silent"], { cwd: folder, env: npmEnvironment(scope) });
