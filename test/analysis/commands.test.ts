@@ -6,12 +6,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { LineBuffer } from "../../src/output/line.ts";
-import { kqtime, ROOT } from "../lib/kqtime.ts";
+import { BUN, kqtime, ROOT } from "../lib/kqtime.ts";
 import { isLinux, lacks, reason, testUnless } from "../lib/requires.ts";
 import { withScope } from "../lib/process.ts";
 import { SyntheticLog } from "../lib/synthetic-log.ts";
 
-const BUN = join(ROOT, "node_modules", ".bin", "bun");
 const LOG = [
   "KQTIME-OUT;start=1400000000.000000000,end=1400000000.001500000,fd=3,bytes=10;a;",
   "KQTIME-IN;start=1400000000.999999600,end=1400000001.000000000,fd=3;b;",
