@@ -12,7 +12,7 @@ export const QUANTILES = [0.5, 0.9, 0.99, 0.999] as const;
 export const QUANTILE_NAMES = ["p50", "p90", "p99", "p99.9"] as const;
 export const CONFIDENCE = 0.95;
 /** Groups beyond these are one: each has thousands of resampled buckets. */
-const GROUPS_MOST = 15;
+const GROUPS_MOST = 12;
 /** Cells of a group: two directions, by call and by byte. */
 const CELLS = 4;
 /** Cells of all groups together come first. */
