@@ -40,6 +40,16 @@ export class LogLine {
   rcvLen = ABSENT;
   sndSize = ABSENT;
   rcvSize = ABSENT;
+  /** Buffer statistics of one socket: bytes of `sndLen` that were not sent yet. */
+  unsent = ABSENT;
+  /** … age of the oldest byte that was not sent, not read, ns. */
+  sndAgeNs = ABSENT;
+  rcvAgeNs = ABSENT;
+  /** … what the kernel knows of the connection: µs, segments, bytes a second, segments. */
+  rttUs = ABSENT;
+  cwnd = ABSENT;
+  deliveryBytesPerSec = ABSENT;
+  retrans = ABSENT;
   /** The line is of parsed data: a start and a value, nothing else. */
   parsed = false;
   /** The start as it was written: whole Unix seconds, and the ns beyond. */
@@ -65,11 +75,11 @@ export interface LogVisitor {
   /** KQTIME-MISS: bytes without a time. */
   miss(line: LogLine): void;
   /**
-   * KQTIME-STATS: `sndLen` and `rcvLen` summed over all sockets. Parsed data has a line for each:
-   * then the other one is ABSENT.
+   * KQTIME-STATS: `sndLen` and `rcvLen` summed over all sockets of a moment, which may take several
+   * lines with the same `start`. Parsed data has a line for each sum: then the other is ABSENT.
    */
   queues(line: LogLine): void;
-  /** One socket of the KQTIME-STATS line whose `queues` comes next; `fd`, maybe `sock`. */
+  /** One socket of the moment whose `queues` comes next; `fd`, of kqtime's own logs `sock`. */
   socketQueues(line: LogLine): void;
   /** KQTIME-BOOKS, KQTIME-LOSS: rare and long, as text without the newline. False: damaged. */
   text(kind: "books" | "loss", text: string): boolean;

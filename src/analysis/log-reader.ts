@@ -59,6 +59,7 @@ export function readLogs(
     try {
       options.onInput?.(input.name);
       reader.read(input);
+      scanner.finish();
     } finally {
       input.close();
     }

@@ -27,7 +27,10 @@ const TEXT_BYTES_MOST = 1 << 20;
 const BOOKS = "KQTIME-BOOKS;";
 const LOSS = "KQTIME-LOSS;";
 
-/** Up to eight characters of a key in two words: their first four, and the rest. */
+/**
+ * A key in two words: its first four characters, and of the others the last four. With the length
+ * that is the whole of a key of up to eight, and tells the longer ones from each other.
+ */
 function head(key: string): number {
   return word(key.slice(0, 4));
 }
@@ -64,6 +67,19 @@ const SND = head("snd_len");
 const RCV = head("rcv_len");
 const LEN_TAIL = tail("snd_len");
 const SIZE_TAIL = tail("snd_sz");
+const UNSENT = head("unsent");
+const UNSENT_TAIL = tail("unsent");
+const RTT = head("rtt_us");
+const RTT_TAIL = tail("rtt_us");
+const CWND = head("cwnd");
+const RETRANS = head("retrans");
+const RETRANS_TAIL = tail("retrans");
+const DELIVERY = head("delivery_Bps");
+const DELIVERY_TAIL = word("_Bps");
+const AGE_TAIL = word("e_ns");
+/** The longest key that is looked at. */
+const KEY_MOST = 12;
+const AGE_LENGTH = "snd_age_ns".length;
 /** `KQTI`, `ME-O` … of the kinds. */
 const KQTI = word("KQTI");
 const KQLE = word("KQLE");
@@ -94,6 +110,10 @@ export class LogScanner {
   #endSec = 0;
   #endNs = 0;
   #seen = 0;
+  /** The lines of buffer statistics that have the same start, summed. */
+  readonly #moment = {
+    open: false, startSec: 0, startNs: 0, endSec: 0, endNs: 0, sndLen: 0, rcvLen: 0,
+  };
 
   constructor(visitor: LogVisitor) {
     this.#visitor = visitor;
@@ -162,40 +182,67 @@ export class LogScanner {
 
   /** Twice over its groups: first whether all are whole, then each, so that none counts in vain. */
   #statsLine(bytes: Uint8Array, at: number, from: number): number {
-    this.#clear();
     const { line } = this;
+    const moment = this.#moment;
+    this.#clear();
     const head = this.#pairs(bytes, from);
     if (head < 0 || this.#seen !== 3) return at;
-    this.#setTimes();
+    const startSec = this.#startSec;
+    const startNs = this.#startNs;
+    const endSec = this.#endSec;
+    const endNs = this.#endNs;
     let to = head + 1;
-    let sndLen = 0;
-    let rcvLen = 0;
     while (bytes[to] !== NEWLINE && bytes[to] !== RETURN) {
-      this.#clear();
       to = this.#pairs(bytes, to) + 1;
-      if (to <= 0 || line.sndLen < 0 || line.rcvLen < 0) return at;
-      sndLen += line.sndLen;
-      rcvLen += line.rcvLen;
+      if (to === 0) return at;
     }
     const next = endOfLine(bytes, to);
     if (next < 0) return at;
+    if (moment.open && (moment.startSec !== startSec || moment.startNs !== startNs)) this.finish();
+    if (!moment.open) Object.assign(moment, { open: true, startSec, startNs, sndLen: 0, rcvLen: 0 });
+    moment.endSec = endSec;
+    moment.endNs = endNs;
     for (let group = head + 1; group < to; ) {
       this.#clear();
+      this.#clearSocket();
       group = this.#pairs(bytes, group) + 1;
+      this.#setMoment();
+      if (line.sndLen > 0) moment.sndLen += line.sndLen;
+      if (line.rcvLen > 0) moment.rcvLen += line.rcvLen;
       this.#visitor.socketQueues(line);
     }
-    this.#clear();
-    line.sndLen = sndLen;
-    line.rcvLen = rcvLen;
+    this.#clearSocket();
     this.lines++;
-    this.#visitor.queues(line);
     return next;
+  }
+
+  /** Tells of the moment of buffer statistics whose lines have been read; call after the last line. */
+  finish(): void {
+    const { line } = this;
+    const moment = this.#moment;
+    if (!moment.open) return;
+    moment.open = false;
+    this.#clear();
+    this.#setMoment();
+    line.sndLen = moment.sndLen;
+    line.rcvLen = moment.rcvLen;
+    this.#visitor.queues(line);
+  }
+
+  #setMoment(): void {
+    const moment = this.#moment;
+    this.#startSec = moment.startSec;
+    this.#startNs = moment.startNs;
+    this.#endSec = moment.endSec;
+    this.#endNs = moment.endNs;
+    this.#setTimes();
   }
 
   #textLine(bytes: Uint8Array, at: number, kind: "books" | "loss"): number {
     const newline = bytes.indexOf(NEWLINE, at);
     const to = bytes[newline - 1] === RETURN ? newline - 1 : newline;
     if (to - at > TEXT_BYTES_MOST || bytes[to - 1] !== SEMICOLON) return at;
+    this.finish();
     const text = new TextDecoder().decode(bytes.subarray(at, to));
     if (!this.#visitor.text(kind, text)) return at;
     this.lines++;
@@ -282,6 +329,13 @@ export class LogScanner {
     line.nameFrom = line.nameTo = 0;
   }
 
+  /** What only KQTIME-STATS has. */
+  #clearSocket(): void {
+    const { line } = this;
+    line.unsent = line.sndAgeNs = line.rcvAgeNs = ABSENT;
+    line.rttUs = line.cwnd = line.deliveryBytesPerSec = line.retrans = ABSENT;
+  }
+
   #setTimes(): void {
     const { line } = this;
     this.#based = true;
@@ -345,10 +399,10 @@ export class LogScanner {
       at = this.#number(bytes, digits);
       if (at < 0) return -1;
       const value = bytes[digits] === MINUS ? -this.#value : this.#value;
-      if (length <= 8) {
+      if (length <= KEY_MOST) {
         switch (a) {
           case START:
-            if (b !== START_TAIL) break;
+            if (b !== START_TAIL || length !== 5) break;
             this.#startSec = value;
             this.#startNs = this.#fractionNs;
             if (!this.#based) line.baseSec = value;
@@ -396,10 +450,27 @@ export class LogScanner {
           case SND:
             if (b === LEN_TAIL) line.sndLen = value;
             else if (b === SIZE_TAIL) line.sndSize = value;
+            else if (b === AGE_TAIL && length === AGE_LENGTH) line.sndAgeNs = value;
             break;
           case RCV:
             if (b === LEN_TAIL) line.rcvLen = value;
             else if (b === SIZE_TAIL) line.rcvSize = value;
+            else if (b === AGE_TAIL && length === AGE_LENGTH) line.rcvAgeNs = value;
+            break;
+          case UNSENT:
+            if (b === UNSENT_TAIL) line.unsent = value;
+            break;
+          case RTT:
+            if (b === RTT_TAIL) line.rttUs = value;
+            break;
+          case CWND:
+            if (b === 0) line.cwnd = value;
+            break;
+          case RETRANS:
+            if (b === RETRANS_TAIL) line.retrans = value;
+            break;
+          case DELIVERY:
+            if (b === DELIVERY_TAIL) line.deliveryBytesPerSec = value;
             break;
         }
       }

@@ -1,7 +1,7 @@
 // The file that Parquet is written to, row group after row group: what is written does not stay in
 // memory. Private as a log is, since it says as much.
 
-import { closeSync, ftruncateSync, readSync, openSync, unlinkSync, writeSync } from "node:fs";
+import { closeSync, fstatSync, ftruncateSync, openSync, readSync, unlinkSync, writeSync } from "node:fs";
 import { ByteWriter } from "hyparquet-writer";
 import { KQTimeError } from "../errors.ts";
 import { errnoOf, openPrivate, type OpenedFile, reasonOf } from "../output/open-file.ts";
@@ -28,7 +28,8 @@ export class ParquetFile extends ByteWriter {
     }
     try {
       this.#file = openPrivate(path);
-      if (!this.#file.created) ftruncateSync(this.#file.fd, 0);
+      // A pipe needs no emptying: Parquet is written from its beginning to its end.
+      if (fstatSync(this.#file.fd).isFile() && !this.#file.borrowed) ftruncateSync(this.#file.fd, 0);
     } catch (error) {
       throw this.#failed(error);
     }

@@ -39,6 +39,13 @@ const COLUMNS = [
   ["snd_size", "int64"],
   ["rcv_len", "int64"],
   ["rcv_size", "int64"],
+  ["unsent", "int64"],
+  ["snd_age_ns", "int64"],
+  ["rcv_age_ns", "int64"],
+  ["rtt_us", "int64"],
+  ["cwnd", "int64"],
+  ["delivery_bytes_per_s", "int64"],
+  ["retrans", "int64"],
 ] as const satisfies readonly (readonly [string, Kind])[];
 
 type ColumnName = (typeof COLUMNS)[number][0];
@@ -154,6 +161,13 @@ export class ParquetOutput implements LogVisitor {
     columns.snd_size[row] = wholeOrNull(line.sndSize);
     columns.rcv_len[row] = wholeOrNull(line.rcvLen);
     columns.rcv_size[row] = wholeOrNull(line.rcvSize);
+    columns.unsent[row] = wholeOrNull(line.unsent);
+    columns.snd_age_ns[row] = wholeOrNull(line.sndAgeNs);
+    columns.rcv_age_ns[row] = wholeOrNull(line.rcvAgeNs);
+    columns.rtt_us[row] = wholeOrNull(line.rttUs);
+    columns.cwnd[row] = wholeOrNull(line.cwnd);
+    columns.delivery_bytes_per_s[row] = wholeOrNull(line.deliveryBytesPerSec);
+    columns.retrans[row] = wholeOrNull(line.retrans);
     this.rows++;
     return row;
   }

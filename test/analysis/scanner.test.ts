@@ -30,6 +30,7 @@ function scan(text: string): Collector & { scanner: LogScanner } {
   const scanner = new LogScanner(collector);
   const bytes = new TextEncoder().encode(text.endsWith("\n") ? text : `${text}\n`);
   scanner.scan(bytes, 0, bytes.length);
+  scanner.finish();
   return Object.assign(collector, { scanner });
 }
 
@@ -57,6 +58,25 @@ test("misses have a direction and a reason; queues a row for each socket and the
   ]);
 });
 
+test("lines of buffer statistics with the same start are one moment", () => {
+  const line = (start: string, sndLen: number) =>
+    `KQTIME-STATS;start=${start},end=9.5,num_fds=1;` +
+    `fd=3,snd_len=${sndLen},rcv_len=1,unsent=5,rtt_us=6,cwnd=7,delivery_Bps=8,retrans=9,snd_age_ns=10;\n`;
+  const { told, scanner } = scan(line("1.0", 1) + line("1.0", 2) + OUT + "cut\n" + line("1.0", 4) + line("2.0", 8));
+  expect(told.filter(({ kind }) => kind === "queues").map(({ sndLen, rcvLen }) => [sndLen, rcvLen])).toEqual([
+    [7, 3], [8, 1],
+  ]);
+  expect([scanner.lines, scanner.damaged]).toEqual([5, 1]);
+  const fields: number[][] = [];
+  const spy = new Collector();
+  spy.socketQueues = ({ unsent, rttUs, cwnd, deliveryBytesPerSec, retrans, sndAgeNs, rcvAgeNs }) => {
+    fields.push([unsent, rttUs, cwnd, deliveryBytesPerSec, retrans, sndAgeNs, rcvAgeNs]);
+  };
+  const bytes = new TextEncoder().encode(line("1.0", 1));
+  new LogScanner(spy).scan(bytes, 0, bytes.length);
+  expect(fields).toEqual([[5, 6, 7, 8, 9, 10, -1]]);
+});
+
 test("the ancestor's lines, and those of its parser, have fewer fields", () => {
   const { told, scanner } = scan(
     "KQTIME-IN;start=1400000000.5,end=1400000000.4,fd=9;unknown;\n" +
@@ -70,10 +90,10 @@ test("the ancestor's lines, and those of its parser, have fewer fields", () => {
     kind, direction, waitNs, bytes, sndLen, rcvLen,
   ]);
   expect(seen[0]).toEqual(["call", 1, -1e8, -1, -1, -1]);
-  expect(seen[1]).toEqual(["queues", 0, 1e8, -1, 0, 0]);
-  expect(seen[2]).toEqual(["call", 0, 1209974, -1, -1, -1]);
-  expect(seen[3]).toEqual(["call", 1, 72, -1, -1, -1]);
-  expect(seen[4]!.slice(3)).toEqual([-1, -1, 12345]);
+  expect(seen[1]).toEqual(["call", 0, 1209974, -1, -1, -1]);
+  expect(seen[2]).toEqual(["call", 1, 72, -1, -1, -1]);
+  expect(seen[3]!.slice(3)).toEqual([-1, -1, 12345]);
+  expect(seen[4]).toEqual(["queues", 0, 1e8, -1, 0, 0]);
 });
 
 test("books and losses come as text; a kind of a later version is neither read nor damaged", () => {
@@ -87,7 +107,7 @@ test("what is no line is damaged, once a line", () => {
     "garbage", "KQTIME-OUT", "KQTIME-OUT;", "KQTIME-OUT;start=1,end=2,fd=3", "KQTIME-OUT;start=1;x;",
     "KQTIME-OUT;start=1,end=2;x;y;", "KQTIME-OUT;start=1,end=two;x;", "KQTIME-OUT;start=1,end=2.;x;",
     "KQTIME-OUT;start=1,end=2,=3;x;", "KQTIME-MISS;start=1,end=1,bytes=3;x;",
-    "KQTIME-STATS;start=1,end=2,num_fds=1;fd=3,snd_len=1;", "1.5 KQTIME-OUT", "1.5 KQTIME-OUT x",
+    "KQTIME-STATS;start=1,end=2,num_fds=1;fd=3,snd_len=;", "KQTIME-STATS;start=1;fd=3,snd_len=1;", "1.5 KQTIME-OUT", "1.5 KQTIME-OUT x",
     "1.5 KQLEN-SIDE 3", "\0\0\0\0", "KQTIME-new;a;", "-", "KQTI",
   ]) {
     const { told, scanner } = scan(`${line}\n`);
@@ -180,7 +200,7 @@ test("a line of any length is read or skipped, and the next one read", () => {
   writeFileSync(path, OUT + stats + long + MISS + OUT.trimEnd());
   const { told, result } = collect(path);
   const kinds = told.map(({ kind }) => kind).filter((kind) => kind !== "socket");
-  expect(kinds).toEqual(["call", "queues", "miss", "call"]);
+  expect(kinds).toEqual(["call", "miss", "call", "queues"]);
   expect(told.find(({ kind }) => kind === "queues")!.sndLen).toBe(100000);
   expect(result.damaged).toBe(1);
   expect(result.problems).toEqual([`${path}: 1 line damaged and skipped, 4 read`]);
