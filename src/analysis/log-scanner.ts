@@ -6,89 +6,18 @@
 // and parsed data (`<start> KQTIME-OUT <ms>`). A line that is none of them is damaged; if another one
 // begins in its middle, that one is read.
 
+import {
+  COMMA, DOT, endOfLine, EQUALS, exponentAt, four, LETTER_E, LETTER_K, MINUS, NEWLINE, NINE, RETURN,
+  SEMICOLON, SPACE, starts, startsLine, ZERO,
+} from "./log-bytes.ts";
+import * as Key from "./log-keys.ts";
 import { ABSENT, Direction, LogLine, type LogVisitor } from "./log-line.ts";
 
-const NEWLINE = 10;
-const RETURN = 13;
-const SPACE = 32;
-const PLUS = 43;
-const COMMA = 44;
-const MINUS = 45;
-const DOT = 46;
-const ZERO = 48;
-const NINE = 57;
-const SEMICOLON = 59;
-const EQUALS = 61;
-const LETTER_K = 75;
-const LETTER_E = 101;
 /** Histograms of a KQTIME-BOOKS line take 250 kB at the very most. */
 const TEXT_BYTES_MOST = 1 << 20;
 
 const BOOKS = "KQTIME-BOOKS;";
 const LOSS = "KQTIME-LOSS;";
-
-/**
- * A key in two words: its first four characters, and of the others the last four. With the length
- * that is the whole of a key of up to eight, and tells the longer ones from each other.
- */
-function head(key: string): number {
-  return word(key.slice(0, 4));
-}
-function tail(key: string): number {
-  return word(key.slice(4));
-}
-function word(text: string): number {
-  let packed = 0;
-  for (let i = 0; i < text.length; i++) packed = (packed << 8) | text.charCodeAt(i);
-  return packed;
-}
-
-const START = head("start");
-const START_TAIL = tail("start");
-const END = head("end");
-const FD = head("fd");
-const BYTES = head("bytes");
-const BYTES_TAIL = tail("bytes");
-const FIRST = head("first");
-const FIRST_TAIL = tail("first");
-const INORDER = head("inorder");
-const INORDER_TAIL = tail("inorder");
-const OFF = head("off");
-const PID = head("pid");
-const SOCK = head("sock");
-const LPORT = head("lport");
-const LPORT_TAIL = tail("lport");
-const RPORT = head("rport");
-const RPORT_TAIL = tail("rport");
-const DIR = head("dir");
-const REASON = head("reason");
-const REASON_TAIL = tail("reason");
-const SND = head("snd_len");
-const RCV = head("rcv_len");
-const LEN_TAIL = tail("snd_len");
-const SIZE_TAIL = tail("snd_sz");
-const UNSENT = head("unsent");
-const UNSENT_TAIL = tail("unsent");
-const RTT = head("rtt_us");
-const RTT_TAIL = tail("rtt_us");
-const CWND = head("cwnd");
-const RETRANS = head("retrans");
-const RETRANS_TAIL = tail("retrans");
-const DELIVERY = head("delivery_Bps");
-const DELIVERY_TAIL = word("_Bps");
-const AGE_TAIL = word("e_ns");
-/** The longest key that is looked at. */
-const KEY_MOST = 12;
-const AGE_LENGTH = "snd_age_ns".length;
-/** `KQTI`, `ME-O` … of the kinds. */
-const KQTI = word("KQTI");
-const KQLE = word("KQLE");
-const ME_OUT = word("ME-O");
-const ME_IN = word("ME-I");
-const ME_MISS = word("ME-M");
-const ME_STATS = word("ME-S");
-const ME_BOOKS = word("ME-B");
-const ME_LOSS = word("ME-L");
 
 const POWERS = [1e9, 1e8, 1e7, 1e6, 1e5, 1e4, 1e3, 1e2, 1e1, 1];
 
@@ -134,19 +63,19 @@ export class LogScanner {
     const first = bytes[at]!;
     if (first === NEWLINE) return at + 1;
     if (first !== LETTER_K) return this.#parsedLine(bytes, at);
-    if (four(bytes, at) !== KQTI) return at;
+    if (four(bytes, at) !== Key.KQTI) return at;
     switch (four(bytes, at + 4)) {
-      case ME_OUT:
+      case Key.ME_OUT:
         return starts(bytes, at + 8, "UT;") ? this.#callLine(bytes, at, at + 11, Direction.Out) : at;
-      case ME_IN:
+      case Key.ME_IN:
         return starts(bytes, at + 8, "N;") ? this.#callLine(bytes, at, at + 10, Direction.In) : at;
-      case ME_MISS:
+      case Key.ME_MISS:
         return starts(bytes, at + 8, "ISS;") ? this.#missLine(bytes, at, at + 12) : at;
-      case ME_STATS:
+      case Key.ME_STATS:
         return starts(bytes, at + 8, "TATS;") ? this.#statsLine(bytes, at, at + 13) : at;
-      case ME_BOOKS:
+      case Key.ME_BOOKS:
         return starts(bytes, at, BOOKS) ? this.#textLine(bytes, at, "books") : at;
-      case ME_LOSS:
+      case Key.ME_LOSS:
         return starts(bytes, at, LOSS) ? this.#textLine(bytes, at, "loss") : at;
       default:
         return this.#unknownLine(bytes, at);
@@ -271,9 +200,9 @@ export class LogScanner {
     this.#startNs = this.#fractionNs;
     if (!this.#based) line.baseSec = this.#startSec;
     const kind = four(bytes, to + 1);
-    if (kind !== KQTI && kind !== KQLE) return at;
-    const from = to + (kind === KQTI ? 8 : 7);
-    if (!starts(bytes, to + 5, kind === KQTI ? "ME-" : "N-")) return at;
+    if (kind !== Key.KQTI && kind !== Key.KQLE) return at;
+    const from = to + (kind === Key.KQTI ? 8 : 7);
+    if (!starts(bytes, to + 5, kind === Key.KQTI ? "ME-" : "N-")) return at;
     const out = starts(bytes, from, "OUT ");
     if (!out && !starts(bytes, from, "IN ")) return at;
     const digits = from + (out ? 4 : 3);
@@ -295,7 +224,7 @@ export class LogScanner {
     line.parsed = true;
     line.direction = out ? Direction.Out : Direction.In;
     this.lines++;
-    if (kind === KQTI) {
+    if (kind === Key.KQTI) {
       line.waitNs = Math.round(value * 1e6);
       line.endNs = line.startNs + line.waitNs;
       this.#visitor.call(line);
@@ -399,78 +328,78 @@ export class LogScanner {
       at = this.#number(bytes, digits);
       if (at < 0) return -1;
       const value = bytes[digits] === MINUS ? -this.#value : this.#value;
-      if (length <= KEY_MOST) {
+      if (length <= Key.KEY_MOST) {
         switch (a) {
-          case START:
-            if (b !== START_TAIL || length !== 5) break;
+          case Key.START:
+            if (b !== Key.START_TAIL) break;
             this.#startSec = value;
             this.#startNs = this.#fractionNs;
             if (!this.#based) line.baseSec = value;
             this.#seen |= 1;
             break;
-          case END:
+          case Key.END:
             if (length !== 3) break;
             this.#endSec = value;
             this.#endNs = this.#fractionNs;
             this.#seen |= 2;
             break;
-          case FD:
+          case Key.FD:
             line.fd = value;
             break;
-          case BYTES:
-            if (b === BYTES_TAIL) line.bytes = value;
+          case Key.BYTES:
+            if (b === Key.BYTES_TAIL) line.bytes = value;
             break;
-          case FIRST:
-            if (b === FIRST_TAIL) line.firstNs = (value - line.baseSec) * 1e9 + this.#fractionNs;
+          case Key.FIRST:
+            if (b === Key.FIRST_TAIL) line.firstNs = (value - line.baseSec) * 1e9 + this.#fractionNs;
             break;
-          case INORDER:
-            if (b === INORDER_TAIL) line.inorderNs = (value - line.baseSec) * 1e9 + this.#fractionNs;
+          case Key.INORDER:
+            if (b === Key.INORDER_TAIL) line.inorderNs = (value - line.baseSec) * 1e9 + this.#fractionNs;
             break;
-          case OFF:
+          case Key.OFF:
             line.off = value;
             break;
-          case PID:
+          case Key.PID:
             line.pid = value;
             break;
-          case SOCK:
+          case Key.SOCK:
             if (b === 0) line.sock = value;
             break;
-          case LPORT:
-            if (b === LPORT_TAIL) line.lport = value;
+          case Key.LPORT:
+            if (b === Key.LPORT_TAIL) line.lport = value;
             break;
-          case RPORT:
-            if (b === RPORT_TAIL) line.rport = value;
+          case Key.RPORT:
+            if (b === Key.RPORT_TAIL) line.rport = value;
             break;
-          case DIR:
+          case Key.DIR:
             line.direction = value === 1 ? Direction.In : Direction.Out;
             break;
-          case REASON:
-            if (b === REASON_TAIL) line.reason = value;
+          case Key.REASON:
+            if (b === Key.REASON_TAIL) line.reason = value;
             break;
-          case SND:
-            if (b === LEN_TAIL) line.sndLen = value;
-            else if (b === SIZE_TAIL) line.sndSize = value;
-            else if (b === AGE_TAIL && length === AGE_LENGTH) line.sndAgeNs = value;
+          case Key.SND:
+            if (b === Key.LEN_TAIL) line.sndLen = value;
+            else if (b === Key.SIZE_TAIL) line.sndSize = value;
+            else if (b === Key.AGE_TAIL && length === Key.AGE_LENGTH) line.sndAgeNs = value;
             break;
-          case RCV:
-            if (b === LEN_TAIL) line.rcvLen = value;
-            else if (b === SIZE_TAIL) line.rcvSize = value;
-            else if (b === AGE_TAIL && length === AGE_LENGTH) line.rcvAgeNs = value;
+          case Key.RCV:
+            if (b === Key.LEN_TAIL) line.rcvLen = value;
+            else if (b === Key.SIZE_TAIL) line.rcvSize = value;
+            else if (b === Key.AGE_TAIL && length === Key.AGE_LENGTH) line.rcvAgeNs = value;
             break;
-          case UNSENT:
-            if (b === UNSENT_TAIL) line.unsent = value;
+          case Key.UNSENT:
+            if (b === Key.UNSENT_TAIL) line.unsent = value;
             break;
-          case RTT:
-            if (b === RTT_TAIL) line.rttUs = value;
+          case Key.RTT:
+            if (b === Key.RTT_TAIL) line.rttUs = value;
             break;
-          case CWND:
+          case Key.CWND:
             if (b === 0) line.cwnd = value;
             break;
-          case RETRANS:
-            if (b === RETRANS_TAIL) line.retrans = value;
+          case Key.RETRANS:
+            if (b === Key.RETRANS_TAIL) line.retrans = value;
             break;
-          case DELIVERY:
-            if (b === DELIVERY_TAIL) line.deliveryBytesPerSec = value;
+          case Key.DELIVERY:
+            if (b === Key.DELIVERY_TAIL) line.deliveryBytesPerSec = value;
             break;
         }
       }
@@ -497,40 +426,4 @@ export class LogScanner {
     }
     return newline + 1;
   }
-}
-
-/** Four bytes as one word. */
-function four(bytes: Uint8Array, at: number): number {
-  return (bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!;
-}
-
-/** Whether `text` stands at `at`; it may reach behind the buffer's end. */
-function starts(bytes: Uint8Array, at: number, text: string): boolean {
-  for (let i = 0; i < text.length; i++) if (bytes[at + i] !== text.charCodeAt(i)) return false;
-  return true;
-}
-
-/** `KQTIME-WORD;start=`, which stands in no name. */
-function startsLine(bytes: Uint8Array, at: number): boolean {
-  if (!starts(bytes, at, "KQTIME-")) return false;
-  let to = at + 7;
-  while (bytes[to]! >= 65 && bytes[to]! <= 90) to++;
-  return starts(bytes, to, ";start=");
-}
-
-/** Where the next line begins, if this one ends at `at` (`\n`, `\r\n`); else -1. */
-function endOfLine(bytes: Uint8Array, at: number): number {
-  if (bytes[at] === NEWLINE) return at + 1;
-  return bytes[at] === RETURN && bytes[at + 1] === NEWLINE ? at + 2 : -1;
-}
-
-/** `-05` behind the `e` of a number. */
-function exponentAt(bytes: Uint8Array, from: number): { exponent: number; end: number } {
-  const negative = bytes[from] === MINUS;
-  let end = negative || bytes[from] === PLUS ? from + 1 : from;
-  let exponent = 0;
-  for (; bytes[end]! >= ZERO && bytes[end]! <= NINE; end++) {
-    exponent = Math.min(exponent * 10 + bytes[end]! - ZERO, 999);
-  }
-  return { exponent: negative ? -exponent : exponent, end };
 }
