@@ -215,7 +215,8 @@ export class FileSink {
 
   /** Closes and returns how many lines were given to it and never written. */
   close(): number {
-    this.drain();
+    // A failure after all, but only of the lines that are left.
+    if (!this.drain() && this.slow) this.failure ??= reasonOf({ code: "EAGAIN" });
     // Other descriptors of the same opened file would keep the lock.
     if (this.#share === Share.held) unlock(this.#fd);
     if (this.foreign) {

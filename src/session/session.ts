@@ -41,6 +41,9 @@ export interface TargetEnd {
   readonly signal: string | null;
 }
 
+/** Kept, each once. A program that is measured can cause any number of them. */
+const WARNINGS_MOST = 100;
+
 export class Session {
   readonly collector: Collector;
   readonly requests: Requests;
@@ -57,6 +60,7 @@ export class Session {
   readonly #pids = new Set<number>();
   readonly #netns = ownNamespace();
   #foreignRings = 0;
+  #moreWarnings = 0;
 
   /** Whatever can fail does so here. @throws KQTimeError */
   constructor(options: SessionOptions) {
@@ -131,6 +135,7 @@ export class Session {
         join,
         tape: this.#tape,
         listener: folder.listener,
+        rings: collector.rings,
         baseSec,
         nowNs: () => collector.nowNs(),
         end: () => this.#end({ code: null, signal: null }),
@@ -165,7 +170,9 @@ export class Session {
   }
 
   warn(message: string): void {
-    if (!this.warnings.includes(message)) this.warnings.push(message);
+    if (this.warnings.includes(message)) return;
+    if (this.warnings.length < WARNINGS_MOST) this.warnings.push(message);
+    else this.#moreWarnings++;
   }
 
   /** Settles the books, writes the outputs, and gives the summary. */
@@ -222,7 +229,10 @@ export class Session {
       pids: [...this.#pids],
       losses,
       badRecords: rings.badRecords,
-      warnings: [...this.warnings],
+      warnings: [
+        ...this.warnings,
+        ...(this.#moreWarnings > 0 ? [`${this.#moreWarnings} more warnings are not shown`] : []),
+      ],
     };
   }
 

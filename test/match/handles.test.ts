@@ -4,7 +4,7 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import type { Connection } from "../../src/match/connection.ts";
-import type { Rule } from "../../src/match/measurement.ts";
+import type { Rule } from "../../src/match/rules.ts";
 import type { CallSink } from "../../src/match/merge.ts";
 import { Reason } from "../../src/output/reasons.ts";
 import { DirectionStats } from "../../src/output/stats.ts";
@@ -194,9 +194,9 @@ test("a rule takes sockets by their addresses, those that live and those that co
   };
   bench.handshake(1 * MS);
   bench.send(first, 2 * MS, 0, 100);
-  bench.engine.handles.addRule(1, rule);
+  bench.engine.handles.addRule(1, rule, 2 * MS);
   bench.send(first, 3 * MS, 100, 50);
-  bench.engine.handles.removeRule(1, rule);
+  bench.engine.handles.removeRule(1, rule, 3 * MS);
   bench.send(first, 4 * MS, 150, 25);
   bench.packet(5 * MS, true, 0, 175);
   bench.finish();
@@ -209,7 +209,7 @@ test("the books of a handle as they stand count what waits as in flight", () => 
   const { bench } = nothingElse();
   const client = bench.connected(0);
   bench.handshake(1 * MS);
-  bench.engine.handles.addRule(1, { localPort: CLIENT_PORT, remote: null, name: "" });
+  bench.engine.handles.addRule(1, { localPort: CLIENT_PORT, remote: null, name: "" }, 1 * MS);
   bench.send(client, 2 * MS, 0, 100);
   bench.packet(3 * MS, true, 0, 60);
   bench.engine.flush();
@@ -222,7 +222,7 @@ test("the books of a handle as they stand count what waits as in flight", () => 
   bench.packet(4 * MS, true, 60, 40);
   bench.engine.flush();
   expect(bench.engine.handles.isPending(1)).toBe(false);
-  const last = bench.engine.handles.free(1)!;
+  const last = bench.engine.handles.free(1, 9 * MS)!;
   expect(last.labels[0]!.out.bytesMatched).toBe(100);
   bench.send(client, 5 * MS, 100, 10);
   bench.packet(6 * MS, true, 100, 10);
@@ -242,14 +242,14 @@ test("a rule for a client ends with its connection, one for a server holds", () 
     name: "peer",
   });
   const served = nothingElse().bench;
-  served.engine.handles.addRule(1, rule(1, CLIENT_PORT));
+  served.engine.handles.addRule(1, rule(1, CLIENT_PORT), 0);
   const client = living(served, served.accepted(0));
   expect(client.registrations.length).toBe(1);
   served.engine.settle(client, -1);
   expect(living(served, served.accepted(5 * MS)).registrations.length).toBe(0);
 
   const serving = nothingElse().bench;
-  serving.engine.handles.addRule(1, rule(2, SERVER_PORT));
+  serving.engine.handles.addRule(1, rule(2, SERVER_PORT), 0);
   const server = living(serving, serving.connected(0));
   expect(server.registrations.length).toBe(1);
   serving.engine.settle(server, -1);
@@ -262,12 +262,12 @@ test("a rule for the same addresses replaces the earlier one, and its name", () 
   const rule = (name: string): Rule => ({ localPort: CLIENT_PORT, remote: null, name });
   const first = bench.connected(0);
   for (const name of ["one", "two"]) {
-    bench.engine.handles.addRule(1, rule(name));
+    bench.engine.handles.addRule(1, rule(name), 0);
     expect(names(first)).toEqual([name]);
   }
   bench.engine.settle(living(bench, first), -1);
   expect(names(bench.connected(5 * MS))).toEqual(["two"]);
-  bench.engine.handles.removeRule(1, rule(""));
+  bench.engine.handles.removeRule(1, rule(""), 5 * MS);
   expect(names(bench.connected(9 * MS))).toEqual([]);
 });
 
@@ -275,12 +275,12 @@ test("a handle that ends while calls may overlap keeps their bytes in its books"
   const { bench } = nothingElse();
   const client = bench.connected(0);
   bench.handshake(1 * MS);
-  bench.engine.handles.addRule(1, { localPort: CLIENT_PORT, remote: null, name: "" });
+  bench.engine.handles.addRule(1, { localPort: CLIENT_PORT, remote: null, name: "" }, 1 * MS);
   // Another call of the group is still in progress.
   bench.send(client, 2 * MS, 0, 100, { flags: SlotFlag.Overlap, group: 7 });
   bench.packet(3 * MS, true, 0, 100);
   bench.engine.flush();
-  const [label] = bench.engine.handles.free(1)!.labels;
+  const [label] = bench.engine.handles.free(1, 9 * MS)!.labels;
   expect(label!.out.bytesCalled).toBe(100);
   expect(label!.out.unmatched[Reason.concurrent]).toBe(100);
   expect(label!.out.balances()).toBe(true);
