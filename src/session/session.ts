@@ -15,6 +15,7 @@ import { Join, type JoinEnd, type JoinSetup } from "./join.ts";
 import { expectDifferent, JSON_SUMMARY, makePrivateFolder, PrivateFile } from "./private-file.ts";
 import { Requests } from "./requests.ts";
 import { Frame, makeHeadersFile, TapeWriter } from "./tape.ts";
+import { Warnings } from "./warnings.ts";
 
 export interface SessionOptions {
   readonly command: readonly string[];
@@ -41,16 +42,13 @@ export interface TargetEnd {
   readonly signal: string | null;
 }
 
-/** Kept, each once. A program that is measured can cause any number of them. */
-const WARNINGS_MOST = 100;
-
 export class Session {
   readonly collector: Collector;
   readonly requests: Requests;
   /** Processes that are started find the session by what they have in their environment. */
   readonly isFound: boolean;
-  /** Sentences about the measurement; they end in the summary. */
-  readonly warnings: string[] = [];
+  /** They end in the summary. */
+  readonly #warnings = new Warnings();
   readonly #options: SessionOptions;
   readonly #capture: Capture;
   readonly #folder: SessionFolder;
@@ -60,7 +58,6 @@ export class Session {
   readonly #pids = new Set<number>();
   readonly #netns = ownNamespace();
   #foreignRings = 0;
-  #moreWarnings = 0;
 
   /** Whatever can fail does so here. @throws KQTimeError */
   constructor(options: SessionOptions) {
@@ -170,9 +167,7 @@ export class Session {
   }
 
   warn(message: string): void {
-    if (this.warnings.includes(message)) return;
-    if (this.warnings.length < WARNINGS_MOST) this.warnings.push(message);
-    else this.#moreWarnings++;
+    this.#warnings.add(message);
   }
 
   /** Settles the books, writes the outputs, and gives the summary. */
@@ -229,10 +224,7 @@ export class Session {
       pids: [...this.#pids],
       losses,
       badRecords: rings.badRecords,
-      warnings: [
-        ...this.warnings,
-        ...(this.#moreWarnings > 0 ? [`${this.#moreWarnings} more warnings are not shown`] : []),
-      ],
+      warnings: this.#warnings.list(),
     };
   }
 
