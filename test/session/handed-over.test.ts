@@ -1,7 +1,7 @@
 // Descriptors that a measured program hands over: none may let the collector wait.
 
 import { expect, test } from "bun:test";
-import { closeSync, constants, fstatSync, openSync, readFileSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { closeForeign } from "../../src/ffi/libc.ts";
 import { makeMemory, makePipe } from "../../src/ffi/descriptors.ts";
@@ -101,7 +101,7 @@ test("closing sockets that linger does not wait, nor lets other closes wait", as
 });
 
 test("a log under a lease is not waited for", () =>
-  inFolder((folder) => {
+  inFolder(async (folder) => {
     const path = join(folder, "a.log");
     const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_APPEND, 0o600);
     // One that can be looked at is: something stands in it.
@@ -110,19 +110,18 @@ test("a log under a lease is not waited for", () =>
     first.close();
     const handed = openSync(path, constants.O_WRONLY | constants.O_APPEND);
     closeSync(fd);
-    return until("the close of the first one", () => holders(path) === 1).then(() => {
-      lease(handed);
-      let log: Log | null = null;
-      expect(timed(() => (log = adopt(handed)))).toBeLessThan(AT_ONCE_MS);
-      writeLines(log!, 1, 1);
-      log!.close();
-      expect(readLines(path).length).toBe(2);
-    });
+    await until("the close of the first one", () => holders(path) === 1);
+    lease(handed);
+    let log: Log | null = null;
+    expect(timed(() => (log = adopt(handed)))).toBeLessThan(AT_ONCE_MS);
+    writeLines(log!, 1, 1);
+    log!.close();
+    expect(readLines(path).length).toBe(2);
   }));
 
 /** Descriptors of this process for a file. */
 function holders(path: string): number {
-  const { ino } = fstatOf(path);
+  const { ino } = statSync(path);
   let count = 0;
   for (let fd = 0; fd < 200; fd++) {
     try {
@@ -132,13 +131,6 @@ function holders(path: string): number {
     }
   }
   return count;
-}
-
-function fstatOf(path: string): { ino: number } {
-  const fd = openSync(path, constants.O_PATH ?? 0o10000000);
-  const { ino } = fstatSync(fd);
-  closeSync(fd);
-  return { ino };
 }
 
 test("a snapshot is written to memory, and nowhere else", () => {

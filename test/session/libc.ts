@@ -8,11 +8,11 @@ const libc = dlopen("libc.so.6", {
   listen: { args: ["i32", "i32"], returns: "i32" },
   getsockname: { args: ["i32", "buffer", "buffer"], returns: "i32" },
   connect: { args: ["i32", "buffer", "u32"], returns: "i32" },
-  send: { args: ["i32", "buffer", "usize", "i32"], returns: "i64_fast" },
+  send: { args: ["i32", "buffer", "usize", "i32"], returns: "i32" },
   setsockopt: { args: ["i32", "i32", "i32", "buffer", "u32"], returns: "i32" },
   fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
   dup: { args: ["i32"], returns: "i32" },
-  signal: { args: ["i32", "ptr"], returns: "ptr" },
+  signal: { args: ["i32", "usize"], returns: "usize" },
 }).symbols;
 
 const AF_INET = 2;
@@ -55,7 +55,7 @@ export function lingeringSocket(seconds: number): { socket: number; listener: nu
   ];
   if (results.some((result) => result !== 0)) throw new Error(`no connection: ${results.join()}`);
   const data = bytes(1 << 20);
-  while (Number(libc.send(socket, data, data.length, MSG_DONTWAIT)) > 0);
+  while (libc.send(socket, data, data.length, MSG_DONTWAIT) > 0);
   const linger = new Int32Array([1, seconds]);
   libc.setsockopt(socket, SOL_SOCKET, SO_LINGER, new Uint8Array(linger.buffer), 8);
   return { socket, listener };
@@ -72,7 +72,7 @@ export function makeBlocking(fd: number): void {
 
 /** Whoever opens the file from now on waits for this descriptor's owner to let it. */
 export function lease(fd: number): void {
-  libc.signal(SIGIO, SIG_IGN as never);
+  libc.signal(SIGIO, SIG_IGN);
   if (libc.fcntl(fd, F_SETLEASE, F_WRLCK) !== 0) throw new Error("no lease");
 }
 
