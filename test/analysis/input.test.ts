@@ -88,7 +88,9 @@ for (const [name, compress, why] of FORMATS.slice(1)) {
     // Cut in the middle, and appended to.
     writeFileSync(path, Buffer.concat([packed[0]!, packed[1]!.subarray(0, packed[1]!.length >> 1), packed[2]!]));
     const cut = collect(path).result;
-    expect(cut.lines).toBeGreaterThanOrEqual(lines[0]! + lines[2]!);
+    // What stands before the damage is read, too, but for a block at most.
+    const least = lines[0]! + lines[2]! + Math.floor(0.25 * lines[1]!);
+    expect(cut.lines).toBeGreaterThanOrEqual(least);
     expect(cut.lines).toBeLessThanOrEqual(lines[0]! + lines[1]! + lines[2]!);
     expect(cut.problems.join("\n")).toMatch(/is damaged near byte [\d,]+ .*reading goes on with the next/);
     // Overwritten in the middle.
@@ -96,7 +98,7 @@ for (const [name, compress, why] of FORMATS.slice(1)) {
     hurt.fill(0x55, hurt.length >> 1, (hurt.length >> 1) + 3000);
     writeFileSync(path, Buffer.concat([packed[0]!, hurt, packed[2]!]));
     const overwritten = collect(path).result;
-    expect(overwritten.lines).toBeGreaterThanOrEqual(lines[0]! + lines[2]!);
+    expect(overwritten.lines).toBeGreaterThanOrEqual(least);
     expect(overwritten.problems.join("\n")).toMatch(/is damaged near byte/);
     // Something else behind the last part.
     writeFileSync(path, packed[0]!);
