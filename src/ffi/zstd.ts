@@ -33,8 +33,8 @@ let library: Library<typeof SYMBOLS> | undefined;
 const BUFFER_BYTES = 24;
 const SIZE = 8;
 const POSITION = 16;
-/** The longest block: where a call fails, libzstd forgets what that call had decoded. */
-const BLOCK_BYTES = 128 * 1024;
+/** Decoded at once, a part of a block: where a call fails, libzstd forgets what it had written. */
+const STEP_BYTES = 32 * 1024;
 
 export class ZstdDecoder implements Decoder {
   consumed = 0;
@@ -76,7 +76,7 @@ export class ZstdDecoder implements Decoder {
     putAddress(source, SIZE, to - from);
     putAddress(source, POSITION, 0);
     putAddress(target, 0, (ptr(output) + at) as Pointer);
-    putAddress(target, SIZE, Math.min(room, BLOCK_BYTES));
+    putAddress(target, SIZE, Math.min(room, STEP_BYTES));
     putAddress(target, POSITION, 0);
     const status = this.#symbols.ZSTD_decompressStream(this.#stream, target, source);
     this.consumed = source.getUint32(POSITION, true);
