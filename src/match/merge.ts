@@ -63,6 +63,10 @@ export class Side {
   /** Why its calls cannot be joined, now or ever: they are booked as they come. */
   lostReason: number = MATCHABLE;
 
+  /** The moment for which the oldest waiting byte is asked for; Infinity: none. */
+  #probeNs = Infinity;
+  /** Of the bytes that waited at that moment and have been merged since, the oldest's beginning. */
+  #probedNs = Infinity;
   /** Of the sightings' retransmitted bytes, those that stand in some books. */
   #retransmitted = 0;
 
@@ -118,6 +122,34 @@ export class Side {
 
   get lost(): boolean {
     return this.lostReason !== MATCHABLE;
+  }
+
+  /** Asks since when the oldest byte waits at a moment, no earlier than what is merged by now. */
+  probe(atNs: number): void {
+    this.#probeNs = atNs;
+    this.#probedNs = Infinity;
+  }
+
+  /**
+   * The answer, once everything up to the moment is merged: out, the entry of the byte's call; in,
+   * its arrival. Infinity: none waited.
+   */
+  probed(): number {
+    const sinceNs = Math.min(this.#probedNs, this.waitingSinceNs());
+    const atNs = this.#probeNs;
+    this.#probeNs = Infinity;
+    return sinceNs <= atNs ? sinceNs : Infinity;
+  }
+
+  /** Since when the first byte waits that is not merged; Infinity if there is none. */
+  waitingSinceNs(): number {
+    if (this.lost || this.sightings === null) return Infinity;
+    const calls = this.calls.queue;
+    const seen = this.sightings.queue;
+    if (this.direction === Direction.Out) {
+      return calls.length > 0 ? calls.values[calls.first() + Call.timeNs]! : Infinity;
+    }
+    return seen.length > 0 ? seen.values[seen.first() + Seen.timeNs]! : Infinity;
   }
 
   /** Merges what both lists hold. */
@@ -189,6 +221,7 @@ export class Side {
       const end = calls.values[c + Call.end]!;
       const account = this.calls.accounts[calls.values[c + Call.naming]!]!;
       account.bytesInFlight += end - this.position;
+      account.waitingSinceNs = Math.min(account.waitingSinceNs, calls.values[c + Call.timeNs]!);
       this.position = end;
       calls.shift();
     }
@@ -208,12 +241,17 @@ export class Side {
     const bytes = end - start;
     this.position = end;
     if (reason === MATCHABLE) {
-      const delayNs = this.direction === Direction.Out ? seenNs - callNs : callNs - seenNs;
+      const out = this.direction === Direction.Out;
+      const sinceNs = out ? callNs : seenNs;
+      const untilNs = out ? seenNs : callNs;
+      const delayNs = untilNs - sinceNs;
       if (delayNs >= 0) {
+        const isAsked = untilNs > this.#probeNs && sinceNs <= this.#probeNs;
+        if (isAsked && sinceNs < this.#probedNs) this.#probedNs = sinceNs;
         if (this.#missBytes > 0) this.#writeMiss(identity);
         stats.bytesMatched += bytes;
         stats.byteNs.record(delayNs, bytes);
-        if (this.direction === Direction.In) {
+        if (!out) {
           stats.reassemblyNs.record(inorderNs > seenNs ? inorderNs - seenNs : 0, bytes);
         }
         if (this.#callMatched === 0) this.#firstNs = seenNs;

@@ -91,6 +91,7 @@ function settleIn(books: Books, connection: Connection): void {
   const rest = sightings.edge - calls.edge;
   const unread = rest > 0 ? unreadBytes(connection, rest) : 0;
   side.stats.bytesUnread = unread + sightings.aheadBytes;
+  if (unread > 0) side.stats.waitingSinceNs = side.waitingSinceNs();
   side.stats.bytesUnexplained = Math.max(0, rest - unread);
 }
 

@@ -1,0 +1,89 @@
+// The queues of all measured sockets at one moment: what the kernel says of each, and since when
+// its oldest byte waits. The kernel answers at once; which bytes had left by then, or were read, the
+// join knows when the capture has handed over every packet of that moment.
+
+import { SocketField } from "../output/socket-fields.ts";
+import type { Connection } from "./connection.ts";
+import type { Measurement } from "./measurement.ts";
+
+/** One socket at that moment. */
+export interface QueueRow {
+  readonly fd: number;
+  readonly pid: number;
+  readonly sock: number;
+  readonly lport: number;
+  readonly rport: number;
+  /** By `SocketField`. */
+  readonly values: Float64Array;
+  /** How long the oldest byte has waited: unsent, unread; 0: none waits, -1: unknown. */
+  unsentAgeNs: number;
+  unreadAgeNs: number;
+}
+
+/** Where samples go: the log. */
+export interface QueueSink {
+  /** The queues of one measurement's sockets, at a moment between `startNs` and `endNs`. */
+  queues(startNs: number, endNs: number, rows: readonly QueueRow[]): void;
+}
+
+export class QueueSamples {
+  #sockets: Connection[] = [];
+  #rows: QueueRow[] = [];
+  #startNs = 0;
+  #endNs = 0;
+
+  /** A sample waits for its packets. */
+  get isPending(): boolean {
+    return this.#sockets.length > 0;
+  }
+
+  /**
+   * Takes what the kernel said between `startNs` and `endNs`.
+   * @param values `SocketField.count` numbers for each of `sockets`
+   */
+  begin(startNs: number, endNs: number, sockets: readonly Connection[], values: Float64Array): void {
+    this.#startNs = startNs;
+    this.#endNs = endNs;
+    for (const [i, connection] of sockets.entries()) {
+      const { fd, pid, sock, lport, rport, out, in: inbound } = connection;
+      const at = i * SocketField.count;
+      const numbers = values.slice(at, at + SocketField.count);
+      this.#sockets.push(connection);
+      this.#rows.push({
+        fd, pid, sock, lport, rport, values: numbers, unsentAgeNs: -1, unreadAgeNs: -1,
+      });
+      out.probe(endNs);
+      inbound.probe(endNs);
+    }
+  }
+
+  /** Hands the sample on, if every packet up to `capturedNs` is joined and it is one of before. */
+  end(capturedNs: number): void {
+    if (!this.isPending || capturedNs < this.#endNs) return;
+    const sockets = this.#sockets;
+    const rows = this.#rows;
+    this.#sockets = [];
+    this.#rows = [];
+    const byMeasurement = new Map<Measurement, QueueRow[]>();
+    for (const [i, connection] of sockets.entries()) {
+      const row = rows[i]!;
+      row.unsentAgeNs = this.#age(connection.out);
+      row.unreadAgeNs = this.#age(connection.in);
+      for (const { measurement } of connection.namings.at(-1)!.recipients) {
+        if (measurement.queues === null) continue;
+        const mine = byMeasurement.get(measurement);
+        if (mine === undefined) byMeasurement.set(measurement, [row]);
+        else mine.push(row);
+      }
+    }
+    for (const [measurement, mine] of byMeasurement) {
+      measurement.queues?.queues(this.#startNs, this.#endNs, mine);
+    }
+  }
+
+  #age(side: Connection["out"]): number {
+    const sinceNs = side.probed();
+    if (side.sightings === null || side.lost) return -1;
+    return sinceNs === Infinity ? 0 : this.#endNs - sinceNs;
+  }
+}
