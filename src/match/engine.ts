@@ -23,6 +23,7 @@ import { Instances } from "./instances.ts";
 import { Handles } from "./handles.ts";
 import type { Measurement } from "./measurement.ts";
 import type { Side } from "./merge.ts";
+import { QueueSamples } from "./queue-samples.ts";
 import { readCount, readDirection, readIdentity, readInode, relativeNs } from "./entry.ts";
 import { inherit, isContested, isSameSocket } from "./heirs.ts";
 import { type Books, settle } from "./settle.ts";
@@ -51,6 +52,7 @@ export class Engine implements Books {
   readonly instances = new Instances();
   readonly anchors = new Anchors(this.instances);
   readonly handles: Handles;
+  readonly queues = new QueueSamples();
   readonly out: boolean;
   readonly in: boolean;
   /** Sockets that are not settled, in the order of their birth. */
@@ -270,6 +272,14 @@ export class Engine implements Books {
     }
   }
 
+  /** Sockets whose queues somebody wants to know: collects them into `into`. */
+  watched(into: Connection[]): void {
+    for (const connection of this.live) {
+      const { recipients } = connection.namings.at(-1)!;
+      if (recipients.some(({ measurement }) => measurement.queues !== null)) into.push(connection);
+    }
+  }
+
   /** The kernel's answer about a socket: bytes it still has to send, -1 if it is gone. */
   queued(sock: number, bytes: number): void {
     this.#queued.set(sock, bytes);
@@ -277,6 +287,7 @@ export class Engine implements Books {
 
   /** Settles everything. */
   finish(): void {
+    this.queues.end(Infinity);
     for (const connection of this.live) {
       this.settle(connection, this.#queued.get(connection.sock) ?? -1);
     }
@@ -308,6 +319,7 @@ export class Engine implements Books {
     this.anchors.judge(capturedNs);
     for (const connection of this.live) this.#look(connection, capturedNs);
     this.flush();
+    this.queues.end(capturedNs);
   }
 
   /**
