@@ -7,6 +7,7 @@ import { SocketList } from "../output/socket-list.ts";
 import type { Connection } from "./connection.ts";
 import type { Label, Labels } from "./labels.ts";
 import type { CallSink } from "./merge.ts";
+import type { QueueSink } from "./queue-samples.ts";
 
 /** Sockets to measure by address. */
 export interface Rule {
@@ -22,6 +23,8 @@ export class Measurement {
   readonly sockets = new SocketList();
   /** Nothing goes to it any more. */
   ended = false;
+  /** Where the queue lengths of its sockets go, if they are wanted. */
+  queues: QueueSink | null = null;
 
   constructor(
     readonly labels: Labels,

@@ -5,6 +5,7 @@
 import { SocketField } from "../output/socket-fields.ts";
 import type { Connection } from "./connection.ts";
 import type { Measurement } from "./measurement.ts";
+import type { Side } from "./merge.ts";
 
 /** One socket at that moment. */
 export interface QueueRow {
@@ -67,8 +68,11 @@ export class QueueSamples {
     const byMeasurement = new Map<Measurement, QueueRow[]>();
     for (const [i, connection] of sockets.entries()) {
       const row = rows[i]!;
-      row.unsentAgeNs = this.#age(connection.out);
-      row.unreadAgeNs = this.#age(connection.in);
+      const { active, callNs } = connection.outProgress;
+      // A write that still blocks has bytes that no record tells of yet.
+      const isBlocked = active > 0 && callNs <= this.#endNs;
+      row.unsentAgeNs = this.#age(connection.out, isBlocked ? callNs : Infinity);
+      row.unreadAgeNs = this.#age(connection.in, Infinity);
       for (const { measurement } of connection.namings.at(-1)!.recipients) {
         if (measurement.queues === null) continue;
         const mine = byMeasurement.get(measurement);
@@ -81,8 +85,8 @@ export class QueueSamples {
     }
   }
 
-  #age(side: Connection["out"]): number {
-    const sinceNs = side.probed();
+  #age(side: Side, blockedSinceNs: number): number {
+    const sinceNs = Math.min(side.probed(), blockedSinceNs);
     if (side.sightings === null || side.lost) return -1;
     return sinceNs === Infinity ? 0 : this.#endNs - sinceNs;
   }
