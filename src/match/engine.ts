@@ -87,7 +87,7 @@ export class Engine implements Books {
     this.#baseSec = options.baseSec;
     this.out = options.out;
     this.in = options.in;
-    this.handles = new Handles(options.everything, this.live);
+    this.handles = new Handles(options.everything, this.live, options);
     this.instances.onSighting = (connection) => this.#touch(connection);
   }
 
@@ -230,7 +230,7 @@ export class Engine implements Books {
     } else if (kind === Kind.Name) {
       if (!this.handles.addName(table, words)) this.badRecords++;
     } else if (kind === Kind.Register || kind === Kind.Deregister) {
-      this.handles.assign(table, words, connection?.continues?.connection ?? connection);
+      this.handles.assign(table, words, connection?.continues?.connection ?? connection, timeNs);
     } else if (kind !== Kind.Connect) {
       this.badRecords++;
     }
