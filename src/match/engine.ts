@@ -280,6 +280,16 @@ export class Engine implements Books {
     }
   }
 
+  /**
+   * Takes the queue lengths of sockets at one moment: when the kernel began to tell them and when it
+   * had done so (ns), then for each its number and what it told, by `SocketField`.
+   */
+  sample(numbers: Float64Array): void {
+    const sockets = new Map<number, Connection>();
+    for (const connection of this.live) sockets.set(connection.sock, connection);
+    this.queues.begin(numbers, sockets);
+  }
+
   /** The kernel's answer about a socket: bytes it still has to send, -1 if it is gone. */
   queued(sock: number, bytes: number): void {
     this.#queued.set(sock, bytes);

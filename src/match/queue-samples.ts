@@ -38,21 +38,20 @@ export class QueueSamples {
     return this.#sockets.length > 0;
   }
 
-  /**
-   * Takes what the kernel said between `startNs` and `endNs`.
-   * @param values `SocketField.count` numbers for each of `sockets`
-   */
-  begin(startNs: number, endNs: number, sockets: readonly Connection[], values: Float64Array): void {
+  /** Takes what the kernel said: see `Engine.sample`. */
+  begin(numbers: Float64Array, bySock: ReadonlyMap<number, Connection>): void {
+    const startNs = numbers[0]!;
+    const endNs = numbers[1]!;
     this.#startNs = startNs;
     this.#endNs = endNs;
-    for (const [i, connection] of sockets.entries()) {
+    const stride = 1 + SocketField.count;
+    for (let at = 2; at + stride <= numbers.length; at += stride) {
+      const connection = bySock.get(numbers[at]!);
+      if (connection === undefined) continue;
       const { fd, pid, sock, lport, rport, out, in: inbound } = connection;
-      const at = i * SocketField.count;
-      const numbers = values.slice(at, at + SocketField.count);
+      const values = numbers.slice(at + 1, at + stride);
       this.#sockets.push(connection);
-      this.#rows.push({
-        fd, pid, sock, lport, rport, values: numbers, unsentAgeNs: -1, unreadAgeNs: -1,
-      });
+      this.#rows.push({ fd, pid, sock, lport, rport, values, unsentAgeNs: -1, unreadAgeNs: -1 });
       out.probe(endNs);
       inbound.probe(endNs);
     }

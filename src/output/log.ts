@@ -11,6 +11,8 @@ import { MEMBER_TEXT_BYTES, repairEnd } from "./gzip-end.ts";
 import { ascii, LineBuffer } from "./line.ts";
 import { type LossCounters, writeLosses } from "./loss-line.ts";
 import { NAME_MAX_BYTES } from "./name.ts";
+import type { QueueRow } from "../match/queue-samples.ts";
+import { queueLines } from "./queue-line.ts";
 import { FileSink } from "./sink.ts";
 import type { DirectionStats } from "./stats.ts";
 
@@ -260,7 +262,7 @@ export class Log {
   queues(startNs: number, endNs: number, rows: readonly QueueRow[]): void {
     for (const line of queueLines(this.#text.baseSec, startNs, endNs, rows)) {
       if (this.shedding) this.linesLost++;
-      else this.#line(line);
+      else this.#putLine(line);
     }
   }
 

@@ -11,6 +11,7 @@ import { Engine } from "../match/engine.ts";
 import type { LabelMode } from "../match/label-modes.ts";
 import { Labels } from "../match/labels.ts";
 import type { CallSink } from "../match/merge.ts";
+import type { QueueSink } from "../match/queue-samples.ts";
 import { Measurement, type Standing, standing } from "../match/measurement.ts";
 import type { Rule } from "../match/rules.ts";
 
@@ -26,6 +27,8 @@ export interface JoinSetup {
   version: string;
   /** All sockets are measured; else only those that programs register. */
   everything: boolean;
+  /** Queue lengths are read, and go to the session's log. */
+  queues: boolean;
 }
 
 /** What the summary says besides the join. */
@@ -60,9 +63,13 @@ export interface HandleSetup {
   /** Lines of inbound, of outbound calls. */
   readonly in: boolean;
   readonly out: boolean;
+  /** Lines of queue lengths. */
+  readonly queues: boolean;
   /** When it was opened, ns relative to the base. */
   readonly startNs: number;
 }
+
+const UNREAD: QueueSink = { queues: () => {} };
 
 export class Join {
   readonly engine: Engine;
@@ -80,6 +87,8 @@ export class Join {
     this.#everything = setup.everything
       ? new Measurement(new Labels(setup.label), log, setup.label === "peer")
       : null;
+    // Without a log they are read for a recording, whose replay may have one.
+    if (this.#everything !== null && setup.queues) this.#everything.queues = log ?? UNREAD;
     this.engine = new Engine({
       baseSec: setup.baseSec,
       out: setup.direction !== "in",
@@ -91,7 +100,7 @@ export class Join {
   /** A program opened a handle, with a log of its own or none. */
   open(setup: HandleSetup, log: Log | null): void {
     const sink = log === null ? null : linesOf(log, setup);
-    this.engine.handles.open(setup.handle, sink);
+    this.engine.handles.open(setup.handle, sink, setup.queues ? log : null);
     this.#handles.set(setup.handle, { log, startNs: setup.startNs });
     if (log !== null) this.logs = [...this.logs, log];
   }

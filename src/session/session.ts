@@ -28,6 +28,8 @@ export interface SessionOptions {
   readonly label: LabelMode;
   readonly bufferBytes: number;
   readonly slots: number;
+  /** How often queue lengths are read; 0: never. */
+  readonly statsEveryMs: number;
   /** Measure all sockets; else only those that programs register. */
   readonly everything: boolean;
   /** The session to go on with: what its processes have in their environment. */
@@ -106,6 +108,7 @@ export class Session {
         command: [...options.command],
         version: VERSION,
         everything: options.everything,
+        queues: options.statsEveryMs > 0 && (options.log ?? options.record) !== null,
       };
       if (options.record !== null) {
         makePrivateFolder(options.record);
@@ -124,6 +127,7 @@ export class Session {
         baseSec,
         logs: () => join.logs,
         tape: this.#tape,
+        statsEveryMs: options.statsEveryMs,
         anyInterface: options.interface === "any",
         onWarning: warn,
       });

@@ -58,6 +58,8 @@ export const Frame = {
   Observed: 15,
   /** As Entry: the socket lived before the session took over. */
   Taken: 16,
+  /** f64, as `Engine.sample` takes them. */
+  Queues: 17,
 } as const;
 
 export class TapeWriter {
@@ -87,13 +89,21 @@ export class TapeWriter {
   }
 
   text(type: number, value: unknown): void {
-    const text = new TextEncoder().encode(JSON.stringify(value));
-    const words = (text.length + 3) >> 2;
+    this.#whole(type, new TextEncoder().encode(JSON.stringify(value)));
+  }
+
+  numbers(type: number, numbers: Float64Array): void {
+    this.#whole(type, new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength));
+  }
+
+  /** A frame of any length, in a chunk of its own. */
+  #whole(type: number, body: Uint8Array): void {
+    const words = (body.length + 3) >> 2;
     this.#flush();
     const chunk = new Uint32Array(new ArrayBuffer((HEAD_WORDS + 2 + words) * 4));
     chunk[HEAD_WORDS] = type;
-    chunk[HEAD_WORDS + 1] = text.length;
-    new Uint8Array(chunk.buffer).set(text, (HEAD_WORDS + 2) * 4);
+    chunk[HEAD_WORDS + 1] = body.length;
+    new Uint8Array(chunk.buffer).set(body, (HEAD_WORDS + 2) * 4);
     this.#chunk(chunk, chunk.length);
   }
 

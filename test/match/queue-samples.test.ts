@@ -11,8 +11,11 @@ import { Random } from "./random.ts";
 function sample(bench: Bench, atNs: number): void {
   const sockets: Connection[] = [];
   bench.engine.watched(sockets);
-  const values = new Float64Array(sockets.length * SocketField.count).fill(7);
-  bench.engine.queues.begin(atNs - 1000, atNs, sockets, values);
+  const stride = 1 + SocketField.count;
+  const numbers = new Float64Array(2 + sockets.length * stride).fill(7);
+  numbers.set([atNs - 1000, atNs]);
+  for (const [i, { sock }] of sockets.entries()) numbers[2 + i * stride] = sock;
+  bench.engine.sample(numbers);
 }
 
 function open(): { bench: Bench; client: number; server: number } {
