@@ -11,8 +11,6 @@ const ACCEPTS_A_ROUND = 64;
 export class Arrivals {
   /** Processes that could not get memory for a ring. */
   withoutMemory = 0;
-  /** Messages or memory that were no ring of this session. */
-  rejected = 0;
   /** Given what a process asks for: the connection and the descriptor are the receiver's. */
   onRequest: (received: Received) => void = (received) => {
     if (received.fd >= 0) closeForeign(received.fd);
@@ -54,7 +52,7 @@ export class Arrivals {
     this.#listener.hangUp(connection);
     if (!ours) {
       if (fd >= 0) closeForeign(fd);
-      this.#reject("a message without the session's token");
+      this.onReject("a message without the session's token");
       return;
     }
     if (fd < 0) {
@@ -67,7 +65,7 @@ export class Arrivals {
       this.#attach(new Ring(mapping, pid), pid);
     } catch (error) {
       mapping?.close();
-      this.#reject(error instanceof Error ? error.message : String(error));
+      this.onReject(error instanceof Error ? error.message : String(error));
     }
   }
 
@@ -81,11 +79,6 @@ export class Arrivals {
       difference |= message[Message.token + i]! ^ this.#token[i]!;
     }
     return difference === 0;
-  }
-
-  #reject(message: string): void {
-    this.rejected++;
-    this.onReject(message);
   }
 }
 
