@@ -352,7 +352,9 @@ __attribute__((visibility("default"))) int kqtime_collector_start(const char *in
 
 static bool parse_ready(const char *line, struct kq_ready *ready) {
   int at = -1;
-  if (sscanf(line, "ready %*u %u %32s %n", &ready->slots, ready->token, &at) != 2 || at < 0) {
+  if (sscanf(line, "ready %d %u %32s %n", &ready->pid, &ready->slots, ready->token,
+             &at) != 3 ||
+      at < 0) {
     return false;
   }
   size_t length = strlen(line + at);

@@ -130,6 +130,12 @@ export class Bench {
     };
   }
 
+  /** Runs a scenario that asks to go on. */
+  steps(scenario: string, options: RunOptions = {}): Steps {
+    rmSync(this.seen, { force: true });
+    return new Steps(this.command(scenario, options), this.folder, this.environment(options));
+  }
+
   /** Runs a scenario that must succeed without a word on stderr, and waits for the collectors. */
   async sees(scenario: string, options: RunOptions = {}): Promise<Seen & { stdout: string }> {
     rmSync(this.log, { force: true });
@@ -178,6 +184,41 @@ export class Bench {
 
   remove(): void {
     rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** A program that says a line, and waits for a byte before it goes on. */
+export class Steps {
+  readonly #child;
+  readonly #stderr: Promise<string>;
+  readonly #words: ReadableStreamDefaultReader<Uint8Array>;
+
+  constructor(argv: string[], cwd: string, env: Record<string, string | undefined>) {
+    this.#child = Bun.spawn(argv, { cwd, env, stdin: "pipe", stdout: "pipe", stderr: "pipe" });
+    this.#stderr = new Response(this.#child.stderr).text();
+    this.#words = this.#child.stdout.getReader();
+  }
+
+  /** Its next words. */
+  async says(): Promise<string> {
+    const { value } = await this.#words.read();
+    return value === undefined ? "" : Buffer.from(value).toString();
+  }
+
+  async goOn(): Promise<string> {
+    this.#child.stdin.write("x");
+    await this.#child.stdin.flush();
+    return this.says();
+  }
+
+  kill(): void {
+    this.#child.kill("SIGKILL");
+  }
+
+  /** Lets it come to its end; what it said on stderr. */
+  async ends(): Promise<{ code: number; stderr: string }> {
+    await this.#child.stdin.end();
+    return { code: await this.#child.exited, stderr: await this.#stderr };
   }
 }
 

@@ -9,7 +9,8 @@
  * unknown  says something else
  * silent   says nothing, until nobody listens any more
  * refuses  refuses to open a log
- * mute     does not answer KQ_MESSAGE_FREE
+ * mute     does not answer the first KQ_MESSAGE_FREE, and ends with the last process
+ * loses    has lost lines of the log
  * vanishes ends when it is asked to free
  * hold     reads no record before the first request to free
  *
@@ -30,6 +31,7 @@
 static const char *script = "";
 static int handles;
 static int opened;
+static bool unanswered;
 static int processes[64];
 static int process_count;
 
@@ -125,10 +127,11 @@ static void take_request(int from, const struct kq_message *message, int fd) {
       _exit(0);
     }
     handles--;
-    if (is("mute")) {
+    if (is("mute") && !unanswered) {
+      unanswered = true;
       return; /* And the connection stays open: `from` is not closed. */
     }
-    reply(from, 0, "");
+    reply(from, 0, is("loses") ? "log \"x\": 12 lines could not be written: no space left" : "");
   }
 }
 
@@ -154,7 +157,7 @@ static void take_messages(int listener) {
         close(fd);
       }
     }
-    if (!is("mute") || message.type != KQ_MESSAGE_FREE) {
+    if (!unanswered || message.type != KQ_MESSAGE_FREE) {
       close(from);
     }
   }

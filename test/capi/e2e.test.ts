@@ -43,10 +43,10 @@ function options(more: RunOptions = {}): RunOptions {
 }
 
 /** Pids of this test's collectors. */
-function collectors(): number[] {
+function collectors(own = mark): number[] {
   return readdirSync("/proc").filter((name) => /^\d+$/.test(name)).map(Number).filter((pid) => {
     try {
-      return readFileSync(`/proc/${pid}/environ`, "utf8").includes(`CAPI_MARK=${mark}`) &&
+      return readFileSync(`/proc/${pid}/environ`, "utf8").includes(`CAPI_MARK=${own}`) &&
         readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("\0collect") && isRunning(pid);
     } catch {
       return false;
@@ -209,6 +209,48 @@ e2e("in a sandbox like Tor's", async () => {
   await noCollector();
   expect(lines(readLog(log, BASE_SEC))).toEqual(["OUT 0+3 early", "OUT 1+2 in a sandbox"]);
 });
+
+e2e("after a chroot the log is completed when the program ends", async () => {
+  const log = join(bench.folder, "chroot.gz");
+  const root = join(bench.folder, "root");
+  mkdirSync(root);
+  const program = bench.steps("apart", options({ log, env: { CAPI_ROOT: root } }));
+  expect(await program.says()).toBe("measuring\n");
+  expect(await program.goOn()).toMatch(/^freed \d{1,3}\n$/);
+  await program.goOn();
+  expect(await program.ends()).toEqual({
+    code: 0,
+    stderr: "kqtime: the collector cannot be reached (chroot?): " +
+      "the log is completed when the program ends\n",
+  });
+  await noCollector();
+  expect(lines(readLog(log, BASE_SEC))).toEqual(["OUT 0+1 apart", "OUT 1+2 apart", "OUT 3+4 apart"]);
+});
+
+e2e("a collector that stood still at the end of the handle, and of the program, reads on", async () => {
+  const late = async (name: string, alive: boolean) => {
+    const own = `${mark}-${name}`;
+    const log = join(bench.folder, `${name}.gz`);
+    const program = bench.steps("apart", options({ log, env: { CAPI_MARK: own, CAPI_NEXT: "1" } }));
+    await program.says();
+    const [pid] = collectors(own);
+    process.kill(pid!, "SIGSTOP");
+    try {
+      expect(await program.goOn()).toMatch(/^freed \d+\n$/);
+      if (!alive) program.kill();
+    } finally {
+      process.kill(pid!, "SIGCONT");
+    }
+    await until("end of the collector", () => collectors(own).length === 0);
+    expect(lines(readLog(log, BASE_SEC))).toEqual(["OUT 0+1 apart", "OUT 1+2 apart"]);
+    if (!alive) return;
+    expect(await program.goOn()).toBe("handle\n");
+    expect((await program.ends()).stderr).toMatch(/^kqtime: [^\n]* not completed [^\n]*\n$/);
+    await until("end of the collector", () => collectors(own).length === 0);
+    expect(lines(readLog(log, BASE_SEC))).toContain("OUT 0+8 next");
+  };
+  await Promise.all([late("alive", true), late("killed", false)]);
+}, 60_000);
 
 e2e("threads: every registered call has its line, and no other", async () => {
   const { log } = await measure("threads", {}, ".gz");

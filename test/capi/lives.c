@@ -289,6 +289,42 @@ static void survives(void) {
   kqtime_free(kqtime);
 }
 
+/* The measurement ends while its collector cannot be reached or stands still, and another begins. */
+static void apart(void) {
+  const char *root = getenv("CAPI_ROOT");
+  const char *files = getenv("CAPI_FILES");
+  const char *next = getenv("CAPI_NEXT");
+  KQTime *kqtime = new_measurement();
+  struct pair p = make_pair();
+  kqtime_register(kqtime, p.client, "apart");
+  move(&p, 1);
+  ask_to_go_on("measuring");
+  if (root != NULL) {
+    CHECK(chroot(root) == 0 && chdir("/") == 0);
+  }
+  struct rlimit before;
+  CHECK(getrlimit(RLIMIT_NOFILE, &before) == 0);
+  if (files != NULL) {
+    struct rlimit none = {0, before.rlim_max};
+    CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0);
+  }
+  move(&p, 2);
+  double start = now_ms();
+  kqtime_free(kqtime);
+  char said[32];
+  snprintf(said, sizeof said, "freed %.0f", now_ms() - start);
+  CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
+  ask_to_go_on(said);
+  move(&p, 4);
+  if (next != NULL) {
+    kqtime = kqtime_new(log_path, 0, 1, 1);
+    kqtime_register(kqtime, p.client, "next");
+    move(&p, 8);
+    kqtime_free(kqtime);
+    TELL("%s\n", kqtime != NULL ? "handle" : "NULL");
+  }
+}
+
 /* Denies, with EPERM, what Tor's sandbox denies of what the libraries would like to do. */
 static void close_sandbox(void) {
 #define DENY(number) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 1, 0), BPF_JUMP(BPF_JMP | BPF_JA, 1, 0, 0), \
@@ -341,6 +377,7 @@ const struct scenario lives[] = {
     {"frees", frees},
     {"survives", survives},
     {"returns", returns},
+    {"apart", apart},
     {"sandboxed", sandboxed},
     {NULL, NULL},
 };

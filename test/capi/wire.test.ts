@@ -18,6 +18,7 @@ const GZIP = 8;
 /** open(2): O_WRONLY or O_RDWR, O_APPEND, O_NONBLOCK. */
 const APPEND = 0o2000;
 const NONBLOCK = 0o4000;
+const ENDED = "kqtime: the collector has ended before: the log ends where it did\n";
 const NOT_MEASURED = /^kqtime: not measured: [^\n]+\n$/;
 
 describe.skipIf(!canCompile)("the C API and its collector", () => {
@@ -338,19 +339,12 @@ describe.skipIf(!canCompile)("the C API and its collector", () => {
 
   test("free ends early when the collector does, and the next handle gets another one", async () => {
     const ran = bench.run("frees", { script: "vanishes" });
-    expect(ran.stderr).toBe("kqtime: the collector has ended before: the log ends where it did\n");
+    expect(ran.stderr).toBe(ENDED);
     const [ms, next] = ran.stdout.trim().split("\n");
     expect(Number(ms)).toBeLessThan(1000);
     expect(next).toBe("handle");
     expect((await bench.ended()).starts).toHaveLength(2);
   });
-
-  test("free gives up on a collector that never answers, after ten seconds", async () => {
-    const ran = bench.run("frees", { script: "mute" });
-    expect(ran.stderr).toStartWith("kqtime: the collector has not completed the log in 10 s\n");
-    expect(Number(ran.stdout.split("\n")[0])).toBeWithin(9500, 11_000);
-    await bench.ended();
-  }, 30_000);
 
   test("a collector that died: the program goes on, and may begin anew", async () => {
     rmSync(bench.seen, { force: true });
@@ -399,7 +393,8 @@ describe.skipIf(!canCompile)("the C API and its collector", () => {
   testUnless(reason(noTsan && "needs libtsan"), "… without a data race in the library", async () => {
     const folder = join(bench.folder, "tsan");
     mkdirSync(folder);
-    const sources = ["libkqtime", "collector", "log_file"].map((name) => join(ROOT, "c", `${name}.c`));
+    const names = ["libkqtime", "collector", "log_file", "process"];
+    const sources = names.map((name) => join(ROOT, "c", `${name}.c`));
     const library = join(folder, "libkqtime.so");
     const built = Bun.spawnSync([
       process.env.CC ?? "cc", "-std=gnu11", "-O1", "-g", tsan, "-shared", "-fPIC", "-fvisibility=hidden",
