@@ -26,12 +26,17 @@ export class Reach {
   endOut = -1;
   ackOut = -1;
   endIn = -1;
+  /** 1: a FIN is the last of what was sent by us, to us. */
+  finOut = 0;
+  finIn = 0;
 
   copy(from: Reach): void {
     this.ackIn = from.ackIn;
     this.endOut = from.endOut;
     this.ackOut = from.ackOut;
     this.endIn = from.endIn;
+    this.finOut = from.finOut;
+    this.finIn = from.finIn;
   }
 }
 
@@ -99,12 +104,15 @@ export class AnchorPackets {
     const flags = words[w + 3]!;
     // The numbers of a reset are whatever its sender made of the segment that it answers.
     if ((flags & (TcpFlag.RST | TcpFlag.SYN)) !== 0) return;
-    const end = (words[w]! + words[w + 2]! + ((flags & TcpFlag.FIN) !== 0 ? 1 : 0)) >>> 0;
+    const fin = (flags & TcpFlag.FIN) !== 0 ? 1 : 0;
+    const end = (words[w]! + words[w + 2]! + fin) >>> 0;
     const acknowledges = (flags & TcpFlag.ACK) !== 0;
     if (words[w + 5] === 1) {
+      reach.finOut |= fin;
       reach.endOut = later(reach.endOut, end);
       if (acknowledges) reach.ackOut = later(reach.ackOut, words[w + 1]!);
     } else {
+      reach.finIn |= fin;
       reach.endIn = later(reach.endIn, end);
       if (acknowledges) reach.ackIn = later(reach.ackIn, words[w + 1]!);
     }

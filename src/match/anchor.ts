@@ -309,7 +309,8 @@ export class Anchor {
     reach.copy(packets.before);
     for (let row = packets.folded; row < packets.count; row++) packets.reach(row, reach);
     const end = isOut ? reach.endOut : reach.endIn;
-    return Math.max(floor, end >= 0 ? side.offsetOf(end) : side.counter - side.base);
+    const passed = end >= 0 ? side.offsetOf(end) : side.counter - side.base;
+    return Math.max(floor, passed - (isOut ? reach.finOut : reach.finIn));
   }
 
   release(): void {

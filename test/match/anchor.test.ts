@@ -108,6 +108,9 @@ class Play {
           out === isOut && bytes > 0 && sequence + bytes > first),
       ).toEqual([]);
       expect(anchor.firstOffset(isOut)).toBeGreaterThanOrEqual(0);
+      // No byte after the stream's last: a FIN is none.
+      const last = Math.max(base.in, ...model.arrivals.map(({ end }) => end));
+      expect(first).toBeLessThanOrEqual(isOut ? model.written - (model.finOut ? 1 : 0) : last);
     }
   }
 }
