@@ -195,6 +195,8 @@ int main(int count, char **arguments) {
   if (output == NULL) {
     return 2;
   }
+  /* Two may write at a time: whole lines. */
+  setvbuf(output, NULL, _IOLBF, 1 << 16);
   print_start(count, arguments);
   signal(SIGPIPE, SIG_IGN);
   if (is("dies")) {

@@ -5,18 +5,32 @@
 #define _GNU_SOURCE
 #include "program.h"
 
-/* A call that is under way when measuring begins. */
-static void *receive_all(void *argument) {
-  const struct pair *p = argument;
-  take(p->server, 10);
-  return NULL;
-}
-
 static void *receive(void *argument) {
   const struct pair *p = argument;
   char buffer[10];
   CHECK(recv(p->server, buffer, sizeof buffer, MSG_WAITALL) == sizeof buffer);
   return NULL;
+}
+
+/* Waits for the threads besides this one to sleep, in a system call. */
+static void wait_until_it_sleeps(int threads) {
+  double start = now_ms();
+  for (int asleep = 0; asleep < threads;) {
+    CHECK(now_ms() - start < 10000);
+    asleep = 0;
+    DIR *folder = opendir("/proc/self/task");
+    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+      char path[300];
+      char text[512] = "";
+      snprintf(path, sizeof path, "/proc/self/task/%s/syscall", entry->d_name);
+      FILE *file = entry->d_name[0] != '.' && atoi(entry->d_name) != getpid() ? fopen(path, "r") : NULL;
+      if (file != NULL) {
+        asleep += fgets(text, sizeof text, file) != NULL && atoi(text) == SYS_recvfrom;
+        fclose(file);
+      }
+    }
+    closedir(folder);
+  }
 }
 
 /* Calls that are under way when measuring ends, and end when it has begun anew. */
@@ -26,8 +40,7 @@ static void sessions(void) {
   move(&p, 1);
   pthread_t thread;
   CHECK(pthread_create(&thread, NULL, receive, &p) == 0);
-  struct timespec pause = {0, 20000000};
-  nanosleep(&pause, NULL);
+  wait_until_it_sleeps(1);
   kqtime_free(kqtime);
   CHECK(send(p.client, bytes, 2, 0) == 2); /* Not measured. */
   kqtime = new_measurement();
@@ -157,6 +170,47 @@ static void forks(void) {
   move(&p, 5);
   kqtime_free(kqtime);
   move(&p, 6);
+}
+
+/* A forked child measures on, in memory that its parent has let go of. */
+static void heirs(void) {
+  KQTime *kqtime = new_measurement();
+  struct pair p = make_pair();
+  kqtime_register(kqtime, p.client, "parent");
+  move(&p, 1);
+  int ready[2];
+  int go_on[2];
+  CHECK(pipe(ready) == 0 && pipe(go_on) == 0);
+  char byte = 'x';
+  pid_t child = fork();
+  if (child == 0) {
+    char other[4096];
+    snprintf(other, sizeof other, "%s.child", log_path);
+    KQTime *own = kqtime_new(other, 0, 1, 1);
+    CHECK(own != NULL);
+    struct pair q = make_pair();
+    kqtime_register(own, q.client, "child");
+    kqtime_register(own, q.server, "child");
+    move(&q, 2);
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, receive, &q) == 0);
+    wait_until_it_sleeps(1);
+    CHECK(write(ready[1], &byte, 1) == 1 && read(go_on[0], &byte, 1) == 1);
+    CHECK(send(q.client, bytes, 10, 0) == 10);
+    pthread_join(thread, NULL);
+    move(&q, 3);
+    kqtime_free(own);
+    exit(0);
+  }
+  CHECK(read(ready[0], &byte, 1) == 1);
+  kqtime_free(kqtime);
+  kqtime = new_measurement();
+  kqtime_register(kqtime, p.client, "parent again");
+  move(&p, 4);
+  CHECK(write(go_on[1], &byte, 1) == 1);
+  wait_for(child);
+  move(&p, 5);
+  kqtime_free(kqtime);
 }
 
 /* A daemon, made after the measurement began, is its heir. */
@@ -372,6 +426,7 @@ const struct scenario lives[] = {
     {"holds", holds},
     {"leaves", leaves},
     {"forks", forks},
+    {"heirs", heirs},
     {"daemonises", daemonises},
     {"threads", threads},
     {"frees", frees},

@@ -222,7 +222,20 @@ static void overflows(void) {
   }
   double start = now_ms();
   kqtime_register(kqtime, p.client, "too late");
+  TELL("%.0f ", now_ms() - start);
+  start = now_ms();
+  for (int round = 0; round < 20; round++) {
+    kqtime_register(kqtime, p.client, "too late");
+    kqtime_deregister(kqtime, p.client);
+  }
   TELL("%.0f\n", now_ms() - start);
+  /* Something moves: patience again. */
+  kqtime_free(new_measurement());
+  for (int round = 0; round < 100; round++) {
+    move(&p, 1);
+  }
+  kqtime_register(kqtime, p.client, "in time");
+  move(&p, 1);
   kqtime_free(kqtime);
 }
 
