@@ -13,43 +13,47 @@
 
 #include "../preload/sys.h"
 
-/* The state and the start time of a process, as /proc/PID/stat has them: ' ' if it does not say. */
-static char look_at(pid_t pid, uint64_t *birth) {
+/* PF_EXITING of linux/sched.h: what the process had open may be closed already. */
+#define EXITING 4u
+
+/* When the process began, 0 if /proc does not say; and whether it is at its end. */
+static uint64_t look_at(pid_t pid, bool *ended) {
   char path[32];
   char text[1024];
-  *birth = 0;
+  *ended = false;
   snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
   long fd = KQ_SYS(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
   if (fd < 0) {
-    return ' ';
+    return 0;
   }
   long length = KQ_SYS(SYS_read, fd, text, sizeof text - 1);
   KQ_SYS(SYS_close, fd);
   text[length > 0 ? length : 0] = '\0';
   const char *at = strrchr(text, ')');
-  char state = ' ';
-  unsigned long long ticks = 0;
+  char state;
+  unsigned flags;
+  int threads;
+  unsigned long long ticks;
   if (at == NULL || sscanf(at + 1,
-                           " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d "
-                           "%*d %*d %llu",
-                           &state, &ticks) != 2) {
-    return ' ';
+                           " %c %*d %*d %*d %*d %*d %u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d "
+                           "%d %*d %llu",
+                           &state, &flags, &threads, &ticks) != 4) {
+    return 0;
   }
-  *birth = ticks;
-  return state;
+  /* The first thread may have ended before the others. */
+  *ended = threads <= 1 && (state == 'Z' || state == 'X' || (flags & EXITING) != 0);
+  return ticks;
 }
 
 struct kq_process kq_process_now(pid_t pid) {
-  struct kq_process process = {.pid = pid};
-  look_at(pid, &process.birth);
-  return process;
+  bool ended;
+  return (struct kq_process){.pid = pid, .birth = look_at(pid, &ended)};
 }
 
 bool kq_process_ended(const struct kq_process *process) {
-  uint64_t birth;
-  char state = look_at(process->pid, &birth);
-  if (state == 'Z' || state == 'X' ||
-      (birth != 0 && process->birth != 0 && birth != process->birth)) {
+  bool ended;
+  uint64_t birth = look_at(process->pid, &ended);
+  if (ended || (birth != 0 && process->birth != 0 && birth != process->birth)) {
     return true;
   }
   return KQ_SYS(SYS_kill, process->pid, 0) == -ESRCH;

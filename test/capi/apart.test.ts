@@ -3,7 +3,7 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { renameSync } from "node:fs";
-import { Bench, canCompile, measured } from "./bench.ts";
+import { Bench, BUILD_MS, canCompile, measured } from "./bench.ts";
 
 const FREE = 2;
 const APART = (why: string) =>
@@ -15,7 +15,7 @@ describe.skipIf(!canCompile)("a collector that is apart", () => {
   let bench: Bench;
   beforeAll(() => {
     bench = new Bench();
-  });
+  }, BUILD_MS);
   afterAll(() => bench.remove());
 
   const collector = () => bench.look().starts[0]!.pid;

@@ -9,6 +9,9 @@ import type { Entry, Ring, SlotRecord } from "../preload/ringdump.ts";
 const FOLDER = import.meta.dir;
 export const ROOT = join(FOLDER, "..", "..");
 
+/** What a compiler may take on a machine that does other things too. */
+export const BUILD_MS = 60_000;
+
 export const canCompile =
   process.platform === "linux" && Bun.which(process.env.CC ?? "cc") !== null;
 
@@ -23,6 +26,11 @@ export interface Start {
   environment: string[];
   handled: string;
   policy: number;
+  nice: number;
+  umask: number;
+  processors: number;
+  /** Resources whose soft limit is below the hard one. */
+  limited: string;
   [argument: `arg${number}`]: string;
 }
 
@@ -191,12 +199,16 @@ export class Bench {
 export class Steps {
   readonly #child;
   readonly #stderr: Promise<string>;
-  readonly #words: ReadableStreamDefaultReader<Uint8Array>;
+  readonly #words;
 
   constructor(argv: string[], cwd: string, env: Record<string, string | undefined>) {
     this.#child = Bun.spawn(argv, { cwd, env, stdin: "pipe", stdout: "pipe", stderr: "pipe" });
     this.#stderr = new Response(this.#child.stderr).text();
     this.#words = this.#child.stdout.getReader();
+  }
+
+  get pid(): number {
+    return this.#child.pid;
   }
 
   /** Its next words. */

@@ -22,6 +22,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/un.h>
 
 #include "../preload/rings.h"
@@ -88,7 +89,20 @@ static void print_start(int count, char **arguments) {
       fprintf(output, "%d ", number);
     }
   }
-  fprintf(output, "\",\"policy\":%d}\n", sched_getscheduler(0));
+  mode_t mask_before = umask(022);
+  cpu_set_t processors;
+  sched_getaffinity(0, sizeof processors, &processors);
+  fprintf(output, "\",\"policy\":%d,\"nice\":%d,\"umask\":%d,\"processors\":%d,\"limited\":\"",
+          sched_getscheduler(0), getpriority(PRIO_PROCESS, 0), (int)mask_before,
+          CPU_COUNT(&processors));
+  static const int limits[] = {RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_NOFILE, RLIMIT_AS, RLIMIT_DATA};
+  for (size_t index = 0; index < sizeof limits / sizeof *limits; index++) {
+    struct rlimit limit;
+    if (getrlimit(limits[index], &limit) == 0 && limit.rlim_cur != limit.rlim_max) {
+      fprintf(output, "%d ", limits[index]);
+    }
+  }
+  fprintf(output, "\"}\n");
   fflush(output);
 }
 
@@ -163,16 +177,42 @@ static void take_messages(int listener) {
   }
 }
 
+/* A forked process that has not recorded anything yet is known by its memory alone. */
+static bool maps_ring(const char *pid) {
+  char line[PATH_MAX];
+  snprintf(line, sizeof line, "/proc/%s/maps", pid);
+  FILE *maps = fopen(line, "re");
+  bool found = false;
+  while (maps != NULL && !found && fgets(line, sizeof line, maps) != NULL) {
+    unsigned long inode = 0;
+    for (int index = 0; index < ring_count && strstr(line, "/memfd:kqtime") != NULL; index++) {
+      found |= sscanf(line, "%*s %*s %*s %*s %lu", &inode) == 1 && inode == inodes[index];
+    }
+  }
+  if (maps != NULL) {
+    fclose(maps);
+  }
+  return found;
+}
+
 static bool any_alive(void) {
   for (int index = 0; index < process_count && index < 64; index++) {
     if (kill(processes[index], 0) == 0) {
       return true;
     }
   }
-  return false;
+  bool found = false;
+  DIR *folder = opendir("/proc");
+  for (struct dirent *entry; !found && (entry = readdir(folder)) != NULL;) {
+    int pid = atoi(entry->d_name);
+    found = pid > 0 && pid != getpid() && maps_ring(entry->d_name);
+  }
+  closedir(folder);
+  return found;
 }
 
 static void serve(int listener) {
+  int alone = 0;
   for (int idle = 0; idle < 1000;) {
     struct pollfd poller = {listener, POLLIN, 0};
     poll(&poller, 1, 1);
@@ -183,7 +223,12 @@ static void serve(int listener) {
       idle++;
       continue;
     }
-    if (!any && ((opened > 0 && handles == 0 && !is("mute")) || !any_alive())) {
+    if (!any && opened > 0 && handles == 0 && !is("mute")) {
+      return;
+    }
+    /* Looked for twice: one may have been forked while the processes were listed. */
+    alone = any || any_alive() ? 0 : alone + 1;
+    if (alone == 2) {
       return;
     }
   }

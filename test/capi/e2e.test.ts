@@ -11,7 +11,7 @@ import { type KQTimeLog, readLog } from "../lib/kqlog.ts";
 import { enter, makeNamespace } from "../lib/network.ts";
 import { needsNamespaces } from "../lib/privilege.ts";
 import { Scope, until } from "../lib/process.ts";
-import { Bench, canCompile, isRunning, ROOT, type RunOptions } from "./bench.ts";
+import { Bench, BUILD_MS, canCompile, isRunning, ROOT, type RunOptions } from "./bench.ts";
 
 const BASE_SEC = Math.floor(Date.now() / 1000);
 const NAME_255 = `relay=1,key=${"n".repeat(243)}`;
@@ -27,7 +27,7 @@ beforeAll(async () => {
   chmodSync(bench.folder, 0o755);
   scope = new Scope();
   prefix = enter(await makeNamespace(scope, "c"));
-});
+}, BUILD_MS);
 afterAll(async () => {
   await scope?.end();
   bench?.remove();

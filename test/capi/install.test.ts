@@ -11,7 +11,7 @@ import { readLog } from "../lib/kqlog.ts";
 import { needsNamespaces } from "../lib/privilege.ts";
 import { isRoot, reason, testUnless } from "../lib/requires.ts";
 import { withScope } from "../lib/process.ts";
-import { Bench, canCompile, ROOT } from "./bench.ts";
+import { Bench, BUILD_MS, canCompile, ROOT } from "./bench.ts";
 
 const BUN = process.execPath;
 const FILES = [
@@ -28,7 +28,7 @@ describe.skipIf(!canCompile)("install-native", () => {
     bench = new Bench();
     prefix = join(bench.folder, "usr");
     chmodSync(bench.folder, 0o755);
-  });
+  }, BUILD_MS);
   afterAll(() => bench.remove());
 
   const install = (words: string[], env: Record<string, string> = {}) => {

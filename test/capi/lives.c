@@ -81,6 +81,8 @@ static void rounds(void) {
        status_kib("VmSize:") - kib);
 }
 
+#define BALLAST_BYTES (64u << 20)
+
 static volatile sig_atomic_t child_signals;
 
 static void count_child(int number) {
@@ -88,8 +90,12 @@ static void count_child(int number) {
   child_signals++;
 }
 
-/* What the program sees of its children. */
+/* What the program sees of its children: also one that every orphan comes back to. */
 static void waits(void) {
+  bool inherits = getenv("CAPI_SUBREAPER") != NULL;
+  CHECK(!inherits || prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0);
+  inherits |= getpid() == 1;
+  memset(malloc(BALLAST_BYTES), 1, BALLAST_BYTES);
   struct sigaction action = {.sa_handler = count_child, .sa_flags = SA_RESTART};
   CHECK(sigaction(SIGCHLD, &action, NULL) == 0);
   CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
@@ -105,7 +111,8 @@ static void waits(void) {
   ask_to_go_on("measuring");
   kqtime_free(kqtime);
   ask_to_go_on("freed");
-  CHECK(waitpid(-1, NULL, WNOHANG | __WALL) == -1 && errno == ECHILD);
+  /* Where orphans come back, another process stays until the collector has ended. */
+  CHECK(waitpid(-1, NULL, WNOHANG | (inherits ? 0 : __WALL)) == -1 && errno == ECHILD);
   CHECK(child_signals == 1);
 }
 
@@ -125,7 +132,22 @@ static void holds(void) {
   }
   struct sched_param real_time = {1};
   if (getenv("CAPI_REALTIME") != NULL) {
+    CHECK(setpriority(PRIO_PROCESS, 0, 5) == 0);
     CHECK(sched_setscheduler(0, SCHED_FIFO, &real_time) == 0);
+  }
+  if (odd == NULL) {
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(sched_getcpu(), &one);
+    CHECK(sched_setaffinity(0, sizeof one, &one) == 0);
+    static const int limits[] = {RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_NOFILE, RLIMIT_AS, RLIMIT_DATA};
+    for (size_t index = 0; index < sizeof limits / sizeof *limits; index++) {
+      struct rlimit limit;
+      CHECK(getrlimit(limits[index], &limit) == 0);
+      limit.rlim_cur = limits[index] == RLIMIT_NOFILE ? 64 : 1u << 30;
+      CHECK(setrlimit(limits[index], &limit) == 0);
+    }
+    umask(0777);
   }
   KQTime *kqtime = new_measurement();
   if (odd == NULL) {
@@ -135,6 +157,32 @@ static void holds(void) {
   sigprocmask(SIG_SETMASK, NULL, &now);
   CHECK(sigismember(&now, SIGTERM) == 1);
   kqtime_free(kqtime);
+}
+
+/* Every orphan is its child: rounds leave no more than the last one's. */
+static void reaps(void) {
+  CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0);
+  for (int round = 0; round < 5; round++) {
+    kqtime_free(new_measurement());
+    ask_to_go_on("freed");
+  }
+  int children = 0;
+  while (waitpid(-1, NULL, WNOHANG | __WALL) > 0) {
+    children++;
+  }
+  TELL("%d\n", children);
+}
+
+/* Its children are in another pid namespace. */
+static void unshares(void) {
+  CHECK(unshare(CLONE_NEWPID) == 0);
+  CHECK(kqtime_new(log_path, 1, 1, 1) == NULL);
+  /* The first of them takes all others with it when it ends: that must not have been one of ours. */
+  pid_t child = fork();
+  if (child == 0) {
+    _exit(getpid() != 1);
+  }
+  wait_for(child);
 }
 
 /* Ends in a way that leaves the log to the collector. */
@@ -425,6 +473,8 @@ const struct scenario lives[] = {
     {"waits", waits},
     {"holds", holds},
     {"leaves", leaves},
+    {"reaps", reaps},
+    {"unshares", unshares},
     {"forks", forks},
     {"heirs", heirs},
     {"daemonises", daemonises},

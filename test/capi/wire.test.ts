@@ -1,12 +1,15 @@
 // What libkqtime and the preload library say to a collector: a scripted one, that prints it.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, symlinkSync, writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
-import { Running } from "../lib/process.ts";
+import { needsNamespaces } from "../lib/privilege.ts";
+import { Running, until } from "../lib/process.ts";
 import { reason, testUnless } from "../lib/requires.ts";
 import { ENTRY, LOSS, STATE } from "../preload/ringdump.ts";
-import { Bench, canCompile, measured, ROOT } from "./bench.ts";
+import { Bench, BUILD_MS, canCompile, isRunning, measured, ROOT } from "./bench.ts";
 
 const OPEN = 1;
 const FREE = 2;
@@ -19,13 +22,26 @@ const GZIP = 8;
 const APPEND = 0o2000;
 const NONBLOCK = 0o4000;
 const ENDED = "kqtime: the collector has ended before: the log ends where it did\n";
+/** As many as a process may use that nobody has bound to fewer. */
+function availableProcessors(): number {
+  const [, first] = readFileSync("/proc/1/status", "utf8").match(/^Cpus_allowed_list:\s+(\S+)/m)!;
+  return first!.split(",").reduce((sum, range) => {
+    const [from, to = from] = range.split("-").map(Number);
+    return sum + to! - from! + 1;
+  }, 0);
+}
+
+function statusKiB(pid: number, name: string): number {
+  return Number(readFileSync(`/proc/${pid}/status`, "utf8").match(new RegExp(`^${name}:\\s+(\\d+)`, "m"))![1]);
+}
+
 const NOT_MEASURED = /^kqtime: not measured: [^\n]+\n$/;
 
 describe.skipIf(!canCompile)("the C API and its collector", () => {
   let bench: Bench;
   beforeAll(() => {
     bench = new Bench();
-  });
+  }, BUILD_MS);
   afterAll(() => bench.remove());
 
   test("a collector is started, joined, asked, and ends with the last handle", async () => {
@@ -70,7 +86,8 @@ describe.skipIf(!canCompile)("the C API and its collector", () => {
     expect(start!.sid).toBe(start!.pid);
     expect(start!.ppid).not.toBe(held.pid);
     expect(start!.handled).toBe("");
-    expect(start!.policy).toBe(0);
+    expect(start!).toMatchObject({ policy: 0, nice: 0, umask: 0o022, limited: "" });
+    expect(start!.processors).toBe(availableProcessors());
     const names = /^(LD_PRELOAD|KQTIME_|NODE_CHANNEL|BUN_INSPECT)/;
     expect(start!.environment.filter((name) => names.test(name))).toEqual(["KQTIME_BUN"]);
   });
@@ -100,6 +117,50 @@ describe.skipIf(!canCompile)("the C API and its collector", () => {
     child.stdin.write("x");
     await child.stdin.end();
     expect(await child.exited).toBe(0);
+  });
+
+  test("… also where orphans come back to the program, and nothing of it is kept", async () => {
+    const program = bench.steps("waits", { env: { CAPI_SUBREAPER: "1" } });
+    expect(await program.says()).toBe("measuring\n");
+    const { ppid } = bench.look().starts[0]!;
+    expect(ppid).not.toBe(program.pid);
+    await until("end of its memory", () => statusKiB(ppid, "RssAnon") < 1024);
+    expect(readdirSync(`/proc/${ppid}/fd`)).toEqual([]);
+    expect(readlinkSync(`/proc/${ppid}/cwd`)).toBe("/");
+    expect(await program.goOn()).toBe("freed\n");
+    await bench.ended();
+    await program.goOn();
+    expect(await program.ends()).toEqual({ code: 0, stderr: "" });
+    expect(isRunning(ppid)).toBe(false);
+  });
+
+  needsNamespaces("… and where it is the first process of its namespace", async () => {
+    const prefix = ["unshare", "--pid", "--fork", "--mount-proc"];
+    const program = bench.steps("waits", { prefix });
+    expect(await program.says()).toBe("measuring\n");
+    expect(await program.goOn()).toBe("freed\n");
+    await until("end of the collector", () => bench.look().ends === 1);
+    await program.goOn();
+    expect(await program.ends()).toEqual({ code: 0, stderr: "" });
+  }, { programs: ["unshare"] });
+
+  test("… whose rounds leave one process to reap", async () => {
+    const program = bench.steps("reaps");
+    expect(await program.says()).toBe("freed\n");
+    for (let round = 0; round < 5; round++) {
+      await bench.ended();
+      const { ppid } = bench.look().starts[round]!;
+      await until("end of the process in between", () => !isRunning(ppid));
+      expect(await program.goOn()).toBe(round < 4 ? "freed\n" : "1\n");
+    }
+    expect(await program.ends()).toEqual({ code: 0, stderr: "" });
+  });
+
+  needsNamespaces("a program whose children are in another pid namespace: NULL, one line", async () => {
+    const ran = bench.run("unshares");
+    expect(ran.stderr).toMatch(/^kqtime: not measured: [^\n]*pid namespace[^\n]*before unshare\n$/);
+    expect(ran.code).toBe(0);
+    expect(existsSync(bench.seen)).toBe(false);
   });
 
   const refusals: [string, RegExp][] = [
@@ -162,6 +223,10 @@ describe.skipIf(!canCompile)("the C API and its collector", () => {
     const failed = bench.run("opens", { env: { KQTIME_COLLECTOR: text } });
     expect(failed.stderr).toMatch(/^kqtime: not measured: the collector [^\n]+ cannot be started: [^\n]+\n$/);
     expect(failed.stdout).toMatch(/^NULL/);
+    const inherits = bench.run("opens", { env: { KQTIME_COLLECTOR: text, CAPI_SUBREAPER: "1" } });
+    expect(inherits.stderr).toBe(
+      `kqtime: not measured: the collector ${text} cannot be started (errno 008)\n`,
+    );
   });
 
   test("a collector is found beside the library's folder, and in PATH", async () => {
@@ -410,7 +475,7 @@ describe.skipIf(!canCompile)("the C API and its collector", () => {
   testUnless(reason(noTsan && "needs libtsan"), "… without a data race in the library", async () => {
     const folder = join(bench.folder, "tsan");
     mkdirSync(folder);
-    const names = ["libkqtime", "collector", "log_file", "process"];
+    const names = ["libkqtime", "collector", "log_file", "process", "spawn"];
     const sources = names.map((name) => join(ROOT, "c", `${name}.c`));
     const library = join(folder, "libkqtime.so");
     const built = Bun.spawnSync([
