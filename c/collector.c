@@ -185,7 +185,7 @@ static bool parse_ready(const char *line, struct kq_ready *ready) {
   int at = -1;
   if (sscanf(line, "ready %d %u %32s %n", &ready->pid, &ready->slots, ready->token,
              &at) != 3 ||
-      at < 0) {
+      at < 0 || ready->pid <= 0) {
     return false;
   }
   size_t length = strlen(line + at);

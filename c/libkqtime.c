@@ -12,6 +12,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -82,6 +83,13 @@ static void say(const char *format, ...) {
     length = (int)sizeof line - 2;
   }
   line[length] = '\n';
+  /* A pipe that nobody reads would raise SIGPIPE, one that is full would block. */
+  struct pollfd poller = {STDERR_FILENO, POLLOUT, 0};
+  static const struct timespec now;
+  if (KQ_SYS(SYS_ppoll, &poller, 1, &now, NULL, 0) >= 0 &&
+      (poller.revents & (POLLOUT | POLLERR)) != POLLOUT) {
+    return;
+  }
   /* One line by one call. */
   KQ_SYS(SYS_write, STDERR_FILENO, line, length + 1);
 }
@@ -303,6 +311,9 @@ KQTime *kqtime_new_full(const char *logFilePath, int logBufferStats, int logInTi
     return NULL;
   }
   KQTime *kqtime = NULL;
+  /* A thread that is cancelled must not take the lock with it. */
+  int cancel;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
   pthread_mutex_lock(&lock);
   int log = -1;
   if (find_preload() && (kqtime = take_handle()) != NULL) {
@@ -329,6 +340,7 @@ KQTime *kqtime_new_full(const char *logFilePath, int logBufferStats, int logInTi
   if (log >= 0) {
     KQ_SYS(SYS_close, log);
   }
+  pthread_setcancelstate(cancel, NULL);
   errno = saved;
   return kqtime;
 }
@@ -370,6 +382,8 @@ void kqtime_free(KQTime *kqtime) {
     return;
   }
   int saved = errno;
+  int cancel;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
   pthread_mutex_lock(&lock);
   bool current = kqtime->session == session;
   bool ours = current && is_ours(kqtime);
@@ -390,6 +404,7 @@ void kqtime_free(KQTime *kqtime) {
                                                                      : ": its session is over");
   rest_handle(kqtime);
   pthread_mutex_unlock(&lock);
+  pthread_setcancelstate(cancel, NULL);
   errno = saved;
 }
 

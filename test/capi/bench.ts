@@ -94,7 +94,7 @@ export class Bench {
 
   compile(output: string, ...flags: string[]): string {
     const path = join(this.folder, output);
-    const sources = ["program.c", "lives.c"].map((name) => join(FOLDER, name));
+    const sources = ["program.c", "lives.c", "processes.c"].map((name) => join(FOLDER, name));
     check([
       ...cc(), ...flags, "-I", join(ROOT, "c"), "-o", path, ...sources,
       "-L", this.folder, "-lkqtime", "-ldl",

@@ -240,6 +240,47 @@ static void overflows(void) {
   kqtime_free(kqtime);
 }
 
+/* Nobody listens at stderr, or nobody reads what is in it; or it is closed. */
+static void unheard(void) {
+  const char *how = getenv("CAPI_STDERR");
+  int pipes[2];
+  CHECK(pipe(pipes) == 0 && dup2(pipes[1], 2) == 2);
+  close(pipes[1]);
+  if (strcmp(how, "gone") == 0) {
+    close(pipes[0]);
+  } else if (strcmp(how, "full") == 0) {
+    CHECK(fcntl(2, F_SETFL, O_NONBLOCK) == 0);
+    while (write(2, bytes, 4096) > 0) {
+    }
+    CHECK(fcntl(2, F_SETFL, 0) == 0);
+  } else {
+    close(pipes[0]);
+    close(2);
+  }
+  CHECK(kqtime_new(NULL, 1, 1, 1) == NULL);
+  CHECK(kqtime_new(log_path, 1, 1, 1) == NULL);
+  TELL("went on\n");
+}
+
+static void *begin_and_end(void *argument) {
+  (void)argument;
+  KQTime *kqtime = kqtime_new(log_path, 1, 1, 1);
+  kqtime_free(kqtime);
+  pthread_testcancel();
+  return NULL;
+}
+
+/* A thread that is cancelled while it measures. */
+static void cancelled(void) {
+  pthread_t thread;
+  void *result;
+  CHECK(pthread_create(&thread, NULL, begin_and_end, NULL) == 0);
+  CHECK(pthread_cancel(thread) == 0 && pthread_join(thread, &result) == 0);
+  CHECK(result == PTHREAD_CANCELED);
+  kqtime_free(new_measurement());
+  TELL("went on\n");
+}
+
 /* Refused by the collector, which has nothing to do then. */
 static void refused(void) {
   CHECK(kqtime_new(log_path, 1, 1, 1) == NULL);
@@ -276,6 +317,8 @@ static const struct scenario calls[] = {
     {"overflows", overflows},
     {"two", two},
     {"refused", refused},
+    {"unheard", unheard},
+    {"cancelled", cancelled},
     {NULL, NULL},
 };
 
@@ -295,5 +338,6 @@ int main(int count, char **arguments) {
   }
   log_path = arguments[2];
   memset(bytes, 'b', sizeof bytes);
-  return run(calls, arguments[1]) || run(lives, arguments[1]) ? 0 : 2;
+  const char *name = arguments[1];
+  return run(calls, name) || run(lives, name) || run(processes, name) ? 0 : 2;
 }
