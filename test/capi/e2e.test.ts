@@ -127,32 +127,35 @@ e2e("100 idle rounds: each within a second, nothing is left", async () => {
   expect(kib).toBeLessThan(1024);
 }, 120_000);
 
-e2e("the collector holds nothing of the program's, and wait() does not see it", async () => {
-  const log = join(bench.folder, "waits.log");
-  const child = Bun.spawn(bench.command("waits", options({ log })), {
-    cwd: bench.folder, env: bench.environment(options()), stdin: "pipe", stdout: "pipe", stderr: "pipe",
+for (const CAPI_SUBREAPER of [undefined, "1"]) {
+  const whose = CAPI_SUBREAPER === undefined ? "" : " of a subreaper";
+  e2e(`the collector${whose} holds nothing of the program's, and wait() does not see it`, async () => {
+    const log = join(bench.folder, `waits${CAPI_SUBREAPER}.log`);
+    const child = Bun.spawn(bench.command("waits", options({ log })), {
+      cwd: bench.folder, env: bench.environment(options({ env: { CAPI_SUBREAPER } })), stdin: "pipe", stdout: "pipe", stderr: "pipe",
+    });
+    const words = child.stdout.getReader();
+    await words.read();
+    const [pid] = collectors();
+    expect(pid).toBeGreaterThan(0);
+    const links = (of: number) =>
+      readdirSync(`/proc/${of}/fd`).map((fd) => readlinkSync(`/proc/${of}/fd/${fd}`));
+    const held = links(pid!);
+    const own = links(child.pid);
+    expect(own.some((link) => /^(pipe|socket):/.test(link))).toBe(true);
+    expect(held.filter((link) => /^(pipe|socket):/.test(link) && own.includes(link))).toEqual([]);
+    expect(readFileSync(`/proc/${pid}/environ`, "utf8")).not.toContain("LD_PRELOAD");
+    expect(readFileSync(`/proc/${pid}/maps`, "utf8")).not.toContain("libkqtime");
+    child.stdin.write("x");
+    await child.stdin.flush();
+    await words.read();
+    await noCollector();
+    child.stdin.write("x");
+    await child.stdin.end();
+    expect(await new Response(child.stderr).text()).toBe("");
+    expect(await child.exited).toBe(0);
   });
-  const words = child.stdout.getReader();
-  await words.read();
-  const [pid] = collectors();
-  expect(pid).toBeGreaterThan(0);
-  const links = (of: number) =>
-    readdirSync(`/proc/${of}/fd`).map((fd) => readlinkSync(`/proc/${of}/fd/${fd}`));
-  const held = links(pid!);
-  const own = links(child.pid);
-  expect(own.some((link) => /^(pipe|socket):/.test(link))).toBe(true);
-  expect(held.filter((link) => /^(pipe|socket):/.test(link) && own.includes(link))).toEqual([]);
-  expect(readFileSync(`/proc/${pid}/environ`, "utf8")).not.toContain("LD_PRELOAD");
-  expect(readFileSync(`/proc/${pid}/maps`, "utf8")).not.toContain("libkqtime");
-  child.stdin.write("x");
-  await child.stdin.flush();
-  await words.read();
-  await noCollector();
-  child.stdin.write("x");
-  await child.stdin.end();
-  expect(await new Response(child.stderr).text()).toBe("");
-  expect(await child.exited).toBe(0);
-});
+}
 
 e2e("without the privilege to capture: NULL, one line, and the program runs", async () => {
   const folder = join(bench.folder, "anybody");
@@ -200,6 +203,16 @@ e2e("forks: the child's free is not the parent's; a daemon's is its own", async 
   expect(await new Response(child.stderr).text()).toBe("");
   await noCollector();
   expect(lines(readLog(path, BASE_SEC))).toEqual(["OUT 0+8 later", "OUT 0+9 daemon"]);
+});
+
+e2e("forks: a child's own measurement outlives its parent's", async () => {
+  const { log } = await measure("heirs");
+  expect(lines(log)).toEqual(["OUT 0+1 parent", "OUT 0+4 parent again", "OUT 4+5 parent again"]);
+  const child = readLog(join(bench.folder, `log-${logs - 1}.child`), BASE_SEC);
+  expect(lines(child)).toEqual([
+    "IN 0+2 child", "IN 12+3 child", "IN 2+10 child",
+    "OUT 0+2 child", "OUT 12+3 child", "OUT 2+10 child",
+  ]);
 });
 
 e2e("in a sandbox like Tor's", async () => {
