@@ -3,6 +3,7 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { renameSync } from "node:fs";
+import { needsNamespaces } from "../lib/privilege.ts";
 import { Bench, BUILD_MS, canCompile, measured } from "./bench.ts";
 
 const FREE = 2;
@@ -67,6 +68,19 @@ describe.skipIf(!canCompile)("a collector that is apart", () => {
       "OUT 0+1 apart", "OUT 1+2 apart", "OUT 3+4 apart", "OUT 7+8 next",
     ]);
   });
+
+  needsNamespaces("… nor for one that may neither reach nor see it", async () => {
+    // Became another user, and /proc shows no other's processes.
+    const hide = 'mount -t proc -o hidepid=2 proc /proc && exec "$@"';
+    const prefix = ["unshare", "--mount", "--propagation", "private", "sh", "-c", hide, "sh"];
+    const program = bench.steps("apart", { prefix, env: { CAPI_NOBODY: "1" } });
+    await program.says();
+    await program.goOn();
+    await program.goOn();
+    expect(await program.ends()).toEqual({ code: 0, stderr: APART("Permission denied") });
+    const seen = await bench.ended();
+    expect(measured(seen.records)).toEqual(["OUT 0+1 apart", "OUT 1+2 apart", "OUT 3+4 apart"]);
+  }, { programs: ["unshare", "mount"] });
 
   test("has ended: free says so, and the next handle gets another one", async () => {
     const program = bench.steps("apart", { env: { CAPI_NEXT: "1" } });
