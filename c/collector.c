@@ -1,6 +1,6 @@
 /*
- * Which program the collector is, what it is started with, and what it says when it is ready. How it
- * becomes a process of its own is in spawn.c.
+ * Which program the collector is, what it is started with, and what it says when it is ready. How
+ * it becomes a process of its own is in spawn.c.
  */
 #define _GNU_SOURCE
 #include "collector.h"

@@ -41,14 +41,13 @@ typedef struct KQTime_ KQTime;
  * that of its parent. Otherwise one is started as a process of its own, which this process's wait()
  * does not see (where it is an init or a subreaper: nor the process between them, without __WALL),
  * which holds none of its descriptors, and which ends with the last measurement or with the
- * program: the one that
- * the environment's KQTIME_COLLECTOR names, else ../bin/kqtime beside the library's folder, else
- * kqtime in PATH.
+ * program: the one that the environment's KQTIME_COLLECTOR names, else ../bin/kqtime beside the
+ * library's folder, else kqtime in PATH.
  *
  * Returns when packets are really being captured, within a second; or NULL, with one line on
  * stderr, if they cannot be: the path is NULL or cannot be written, the preload library is
  * missing, no collector is found, it may not capture, or was not ready in time because many are
- * being started. Free the result with kqtime_free. Call it before chroot.
+ * being started. Call it before chroot. Free the result with kqtime_free.
  */
 KQTime *kqtime_new(const char *logFilePath, int logBufferStats, int logInTimes, int logOutTimes);
 
@@ -65,10 +64,10 @@ KQTime *kqtime_new_full(const char *logFilePath, int logBufferStats, int logInTi
  * and the log is complete and closed when this returns. On an idle link it takes less than a
  * second, and in no case more than ten. The handle is not to be used any more.
  *
- * A collector that stands still, or cannot be reached after a chroot, completes the log when it goes
- * on, or when the program ends; a line on stderr says so. A program that exits without kqtime_free,
- * or is killed, leaves a valid log too. In a forked child the handle of a parent that lives is only
- * forgotten: the measurement is the parent's.
+ * A collector that stands still, or cannot be reached after a chroot, completes the log when it
+ * goes on, or when the program ends; a line on stderr says so. A program that exits without
+ * kqtime_free, or is killed, leaves a valid log too. In a forked child the handle of a parent that
+ * lives is only forgotten: the measurement is the parent's.
  */
 void kqtime_free(KQTime *kqtime);
 

@@ -148,7 +148,8 @@ void kq_entry_flag(uint64_t word, uint16_t flag) {
 }
 
 void kq_table_start(uint64_t *map, uint32_t limit, uint32_t session) {
-  __atomic_store_n(&kq_table_session, (session & SESSION_MASK) << KQ_SESSION_SHIFT, __ATOMIC_RELAXED);
+  uint32_t bits = (session & SESSION_MASK) << KQ_SESSION_SHIFT;
+  __atomic_store_n(&kq_table_session, bits, __ATOMIC_RELAXED);
   __atomic_store_n(&entries_ready, 0, __ATOMIC_RELAXED);
   if (kq_fd_map != map) {
     kq_fd_map = map;
