@@ -7,6 +7,8 @@ import { join } from "node:path";
 import type { Entry, Ring, SlotRecord } from "../preload/ringdump.ts";
 
 const FOLDER = import.meta.dir;
+/** Of the program that uses the API. */
+export const SOURCES = ["program.c", "lives.c", "processes.c"];
 export const ROOT = join(FOLDER, "..", "..");
 
 /** What a compiler may take on a machine that does other things too. */
@@ -94,7 +96,7 @@ export class Bench {
 
   compile(output: string, ...flags: string[]): string {
     const path = join(this.folder, output);
-    const sources = ["program.c", "lives.c", "processes.c"].map((name) => join(FOLDER, name));
+    const sources = SOURCES.map((name) => join(FOLDER, name));
     check([
       ...cc(), ...flags, "-I", join(ROOT, "c"), "-o", path, ...sources,
       "-L", this.folder, "-lkqtime", "-ldl",

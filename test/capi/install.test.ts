@@ -11,7 +11,7 @@ import { readLog } from "../lib/kqlog.ts";
 import { needsNamespaces } from "../lib/privilege.ts";
 import { isRoot, reason, testUnless } from "../lib/requires.ts";
 import { withScope } from "../lib/process.ts";
-import { Bench, BUILD_MS, canCompile, ROOT } from "./bench.ts";
+import { Bench, BUILD_MS, canCompile, ROOT, SOURCES } from "./bench.ts";
 
 const BUN = process.execPath;
 const FILES = [
@@ -102,8 +102,8 @@ describe.skipIf(!canCompile)("install-native", () => {
   needsNamespaces("a program built with the prefix alone measures itself", async () => {
     await withScope(async (scope) => {
       const inside = enter(await makeNamespace(scope, "i"));
-      for (const part of ["capi/program.c", "capi/lives.c", "capi/program.h", "preload/pair.h"]) {
-        cpSync(join(ROOT, "test", part), scope.path(part));
+      for (const part of [...SOURCES, "program.h", "../preload/pair.h"]) {
+        cpSync(join(ROOT, "test/capi", part), join(scope.path("capi"), part));
       }
       writeFileSync(scope.path("configure"), CONFIGURE, { mode: 0o755 });
       const ways: Record<string, string>[] = [
