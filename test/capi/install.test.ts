@@ -97,7 +97,7 @@ describe.skipIf(!canCompile)("install-native", () => {
     expect(ran.stderr).toMatch(/^kqtime: debug: \d+: starting /m);
     expect(ran.stderr).toMatch(/^kqtime: debug: \d+: register fd \d+ as exactly sixteen\.: measured/m);
     await bench.ended();
-  });
+  }, BUILD_MS);
 
   needsNamespaces("a program built with the prefix alone measures itself", async () => {
     await withScope(async (scope) => {

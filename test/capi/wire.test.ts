@@ -299,5 +299,5 @@ describe.skipIf(!canCompile)("the C API and its collector", () => {
       "-L", bench.folder, "-lkqtime",
     ];
     expect(Bun.spawnSync(words).stderr.toString()).toBe("");
-  });
+  }, BUILD_MS);
 });
