@@ -33,7 +33,8 @@ typedef struct KQTime_ KQTime;
  *                 opened here, with the rights of the program; a symbolic link is not followed.
  *                 Its lines are those of `kqtime run --log`, times in Unix seconds with nine
  *                 decimals.
- * logBufferStats  Accepted for programs of libkqtime, and changes nothing.
+ * logBufferStats  Not 0: each second a line of the lengths of the registered sockets' queues
+ *                 (KQTIME-STATS).
  * logInTimes      Not 0: a line for each call by which bytes arrived (KQTIME-IN).
  * logOutTimes     Not 0: a line for each call by which bytes left (KQTIME-OUT).
  *

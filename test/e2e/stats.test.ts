@@ -2,11 +2,12 @@
 // byte has waited, against an independent tcpdump and the program's own clock.
 
 import { expect } from "bun:test";
+import { join } from "node:path";
 import { e2e } from "../lib/e2e.ts";
 import { IN } from "../lib/calllog.ts";
-import { BASE_SEC, directionOf, Measurement } from "../lib/kqtime.ts";
-import type { StatsLine } from "../lib/kqlog.ts";
-import { type Lab, withLab } from "../lib/network.ts";
+import { BASE_SEC, directionOf, Measurement, ROOT } from "../lib/kqtime.ts";
+import { readLog, type StatsLine } from "../lib/kqlog.ts";
+import { type Lab, withLab, withLoopback } from "../lib/network.ts";
 import { Witness } from "../lib/tcpdump.ts";
 
 const EVERY = ["--stats-interval", "0.25"];
@@ -144,3 +145,39 @@ e2e("no lines where none are asked for", () =>
     await measurement.running.success();
     expect(measurement.log().stats).toEqual([]);
   }), 60_000, ["python3"]);
+
+/** A program that measures itself: registers one of its two connections, and waits for a line. */
+const ITSELF = `
+import ctypes, socket, sys, time
+library, path, stats = sys.argv[1], sys.argv[2], int(sys.argv[3])
+kqtime = ctypes.CDLL(library)
+kqtime.kqtime_new.restype = ctypes.c_void_p
+handle = ctypes.c_void_p(kqtime.kqtime_new(path.encode(), stats, 0, 0))
+assert handle.value
+l = socket.create_server(("127.0.0.1", 0))
+mine, other = (socket.create_connection(l.getsockname()) for _ in range(2))
+kqtime.kqtime_register(handle, mine.fileno(), b"mine")
+mine.send(b"x" * 100)
+deadline = time.monotonic() + 10
+while stats and time.monotonic() < deadline and "num_fds" not in open(path).read(): time.sleep(0.02)
+kqtime.kqtime_free(handle)
+print("registered", mine.fileno())
+`;
+
+for (const stats of [1, 0]) {
+  e2e(`logBufferStats ${stats}: ${stats === 1 ? "registered sockets alone" : "no lines"}`, () =>
+    withLoopback(async (node, scope) => {
+      const path = scope.path("itself.log");
+      const build = join(ROOT, "build");
+      const words = ["python3", "-c", ITSELF, join(build, "libkqtime.so"), path, `${stats}`];
+      const preload = ["env", `LD_PRELOAD=${join(build, "libkqtime-preload.so")}`];
+      const { stdout } = await scope.run(words, { prefix: [...node.prefix, ...preload] });
+      const fd = Number(stdout.match(/registered (\d+)/)![1]);
+      const log = readLog(path, BASE_SEC);
+      expect(log.calls).toEqual([]);
+      const fds = log.stats.map(({ sockets }) => sockets.map((socket) => socket.fd));
+      if (stats === 0) expect(fds).toEqual([]);
+      else expect(fds[0]).toEqual([fd]);
+      expect(new Set(fds.flat()).size).toBe(stats);
+    }), 60_000, ["python3"]);
+}
