@@ -14,12 +14,20 @@
 //     adopted socket what the preload library read, which a moment must confirm at which the kernel's
 //     queue and the socket table's offset say the same (an unrecorded call may have been under way).
 //
+// All that holds only if the capture shows the whole connection, which a filter by size or another
+// path may keep from it. What it hides, the kernel counts: so two moments must agree on a number, and
+// every byte that the kernel counted between them must have been seen (of a direction in which nothing
+// moved: a packet must have come in between with the same number in it). What was hidden in front of
+// the later moment was so in front of the earlier one by as much: it is among those bytes, and was not
+// seen. A few contradictions, and the socket is given up.
+//
 // A connection that fills its own qdisc all the time keeps the lower bound of `zero` away. There the
 // upper one is believed once enough moments, with bytes moved in between, have shown exactly the
 // same and none a lower one: it is too high only if at each of them the same number of bytes was on
 // its way from the tap to the socket, and at none less. A later quiet moment would tell (anchors.ts).
 
 import { AnchorPackets, Reach, type RowBudget } from "./anchor-packets.ts";
+import type { SeenBytes } from "./anchor-seen.ts";
 
 /** Numbers of an observation: what the kernel says of one socket at one moment, and its entry. */
 export const Observed = {
@@ -55,12 +63,23 @@ const DELIVERY_NS = 2e6;
 const QUIET_VOTES = 3;
 /** A program that is in a call at each of so many moments will not be met between two. */
 const NEVER_IDLE = 8;
+/** A capture that shows everything contradicts itself where a clock is set, and hardly elsewhere. */
+const CONTRADICTIONS_MOST = 3;
 /** A moment that cannot be judged yet waits; more moments than these are not worth waiting for. */
 const PENDING_MOST = 8;
 const TWO_TO_32 = 2 ** 32;
 
 /** Of a base: it holds; it does but for calls of unmeasured processes; it must be confirmed. */
 export type Trust = "certain" | "likely" | "none";
+
+/** A moment that is judged. */
+interface Moment {
+  readonly timeNs: number;
+  /** Nothing had arrived shortly before. */
+  readonly isQuiet: boolean;
+  /** Packets that had come by then. */
+  readonly packets: number;
+}
 
 /** What is known of one direction. */
 class Direction {
@@ -75,13 +94,23 @@ class Direction {
   floorCount = -Infinity;
   /** The counter when it was last read. */
   counter = 0;
+  /** Bytes passed in calls that nobody recorded, after the base was confirmed. */
+  broken = false;
 
   /** `zero` is `reference` + [low, high], modulo 2^32. */
   #reference = -1;
   #low = -Infinity;
   #high = Infinity;
-  /** Votes for `high`, the counter at the last, and the time of the first. */
+  /** An earlier moment that showed `high`: its counter, NaN if there is none, … */
+  #witness = NaN;
+  /** … the packets that had come by then, and whether there were none, so that none showed it. */
+  #witnessPackets = 0;
+  #witnessIsBlank = false;
+  /** A later one agreed, and what the kernel counted in between was seen. */
+  #agreed = false;
+  /** Votes for `high`, the counter at the first and the last, and the time of the first. */
   #votes = 0;
+  #votedFrom = -1;
   #votedAt = -1;
   #votedNs = 0;
   /** Moments that met the program in a call. */
@@ -125,22 +154,32 @@ class Direction {
     this.#low = -Infinity;
     this.#high = Infinity;
     this.#votes = 0;
+    this.#witness = NaN;
+    this.#witnessIsBlank = false;
+    this.#agreed = false;
     this.proven = false;
   }
 
+  /** A moment before which no packet was captured. */
+  blank(counter: number): void {
+    this.#witness = counter;
+    this.#witnessPackets = 0;
+    this.#witnessIsBlank = true;
+  }
+
   /** Of a moment at which `counter` was counted, `sequence` was the most that had arrived. */
-  atMost(sequence: number, counter: number, quiet: boolean, timeNs: number): void {
+  atMost(sequence: number, counter: number, moment: Moment, shownAt: number, seen: SeenBytes): void {
     const value = this.#relative(sequence, counter);
     if (value < this.#high) {
       this.#high = value;
       this.#votes = 0;
+      this.#agreed = false;
       this.proven = false;
+      if (!this.#witnessIsBlank) this.#witness = NaN;
     }
-    if (value !== this.#high || counter === this.#votedAt) return;
-    if (this.#votes === 0) this.#votedNs = timeNs;
-    this.#votes += quiet ? QUIET_VOTES : 1;
-    this.#votedAt = counter;
-    if (this.#votes >= VOTES && timeNs - this.#votedNs >= VOTES_SPAN_NS) this.proven = true;
+    if (value !== this.#high) return;
+    if (!this.#agreed) this.#agree(counter, moment, shownAt, seen);
+    this.#vote(counter, moment, seen);
   }
 
   atLeast(sequence: number, counter: number): void {
@@ -151,8 +190,36 @@ class Direction {
   /** Whether the bounds meet; false if they contradict each other. */
   conclude(): boolean {
     if (this.#low > this.#high) return false;
-    if (this.#low === this.#high) this.proven = true;
+    if (this.#low === this.#high && this.#agreed) this.proven = true;
     return true;
+  }
+
+  #agree(counter: number, moment: Moment, shownAt: number, seen: SeenBytes): void {
+    this.#agreed = counter === this.#witness
+      ? shownAt >= this.#witnessPackets
+      : this.#isSeen(this.#witness, counter, seen);
+    if (this.#agreed) return;
+    this.#witness = counter;
+    this.#witnessPackets = moment.packets;
+    this.#witnessIsBlank = false;
+  }
+
+  #vote(counter: number, { isQuiet, timeNs }: Moment, seen: SeenBytes): void {
+    if (counter === this.#votedAt) return;
+    if (this.#votes === 0) {
+      this.#votedNs = timeNs;
+      this.#votedFrom = counter;
+    }
+    this.#votes += isQuiet ? QUIET_VOTES : 1;
+    this.#votedAt = counter;
+    if (this.#votes < VOTES || timeNs - this.#votedNs < VOTES_SPAN_NS) return;
+    if (this.#isSeen(this.#votedFrom, counter, seen)) this.proven = true;
+    else this.#votes = 0;
+  }
+
+  /** Whether what was counted between two counters was seen, if `high` is true. */
+  #isSeen(from: number, to: number, seen: SeenBytes): boolean {
+    return to > from && seen.covers((this.#zero + (from % TWO_TO_32)) >>> 0, to - from);
   }
 
   /** The kernel's count of what the program has moved, and the table's offset, of one moment. */
@@ -161,6 +228,8 @@ class Direction {
     const base = count - off;
     if (base === this.base) {
       this.confirmed = true;
+    } else if (idle && this.confirmed) {
+      this.broken = true;
     } else if (idle) {
       // Bytes passed in calls that nobody recorded: what was recorded before may have been shifted.
       this.base = base;
@@ -250,6 +319,24 @@ export class Anchor {
     return this.#start.drops;
   }
 
+  /** The capture shows only a part of the connection: there will be no anchor. */
+  get isHopeless(): boolean {
+    return this.contradictions >= CONTRADICTIONS_MOST;
+  }
+
+  /** Bytes passed in calls that nobody recorded. */
+  get isBroken(): boolean {
+    return this.out.broken || this.in.broken;
+  }
+
+  /** Time went backward: nothing is known of what came before what. */
+  forget(): void {
+    this.#since = this.packets.total;
+    this.#pending.length = 0;
+    this.out.reset();
+    this.in.reset();
+  }
+
   /** Whether a moment now would tell something new: 2 for certain, 1 perhaps, 0 no. */
   get appetite(): number {
     if (!this.#seen) return 2;
@@ -283,17 +370,14 @@ export class Anchor {
     if (drops !== this.#drops) {
       // An acknowledgment that nobody saw would make the upper bounds too low.
       this.#drops = drops;
-      this.#since = this.packets.total;
-      this.out.reset();
-      this.in.reset();
-      pending.length = 0;
+      this.forget();
     }
     let done = 0;
     while (done < pending.length && pending[done]![Observed.afterNs]! <= capturedNs) {
       this.#judge(pending[done++]!);
     }
     if (done > 0) pending.splice(0, done);
-    return this.out.anchored && this.in.anchored;
+    return this.out.anchored && this.in.anchored && !this.isHopeless && !this.isBroken;
   }
 
   /** From which offset on every byte's first packet is kept or to come; once anchored. */
@@ -343,7 +427,7 @@ export class Anchor {
     upper.copy(packets.before);
     lower.copy(packets.before);
     const dropped = packets.total - packets.count;
-    let quiet = packets.foldedInNs <= beforeNs - DELIVERY_NS;
+    let isQuiet = packets.foldedInNs <= beforeNs - DELIVERY_NS;
     let latestIn = packets.foldedIn;
     let judged = dropped + packets.folded;
     for (let row = packets.folded; row < packets.count; row++) {
@@ -354,7 +438,7 @@ export class Anchor {
       if (timeNs <= beforeNs) packets.reach(row, lower);
       if (packets.isOut(row)) continue;
       latestIn = dropped + row;
-      if (timeNs > beforeNs - DELIVERY_NS) quiet = false;
+      if (timeNs > beforeNs - DELIVERY_NS) isQuiet = false;
     }
     const fresh = latestIn >= this.#since;
     if (judged > this.#judgedPackets) this.#judgedPackets = judged;
@@ -362,8 +446,15 @@ export class Anchor {
     const received = values[Observed.received]!;
     out.counter = acked;
     inbound.counter = received;
-    if (fresh && upper.ackIn >= 0) out.atMost(upper.ackIn, acked, quiet, beforeNs);
-    if (fresh && upper.endIn >= 0) inbound.atMost(upper.endIn, received, quiet, beforeNs);
+    if (judged === 0) {
+      out.blank(acked);
+      inbound.blank(received);
+    }
+    if (fresh) {
+      const moment: Moment = { timeNs: beforeNs, isQuiet, packets: judged };
+      if (upper.ackIn >= 0) out.atMost(upper.ackIn, acked, moment, upper.ackInAt, packets.seenOut);
+      if (upper.endIn >= 0) inbound.atMost(upper.endIn, received, moment, upper.endInAt, packets.seenIn);
+    }
     if (lower.endOut >= 0 && values[Observed.steady] === 1) {
       out.atLeast(lower.endOut, acked + values[Observed.unacked]!);
     }

@@ -51,6 +51,9 @@ function adopted(): Bench {
   bench.packet(11 * MS, true, 1000, 10, 500);
   bench.packet(11.5 * MS, false, 500, 4, 1010);
   bench.packet(11.6 * MS, true, 1010, 0, 504);
+  // One moment proves nothing: another must agree, and a packet have come in between.
+  observe(bench, 13 * MS, { acked: 1011, received: 504, outOff: 10, inOff: 4 });
+  bench.packet(14 * MS, false, 504, 0, 1010);
   return bench;
 }
 
