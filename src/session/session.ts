@@ -13,6 +13,7 @@ import { CAPTURE_TIMEOUT_MS, Collector } from "./collector.ts";
 import { SessionFolder } from "./folder.ts";
 import { Join, type JoinEnd, type JoinSetup } from "./join.ts";
 import { expectDifferent, JSON_SUMMARY, makePrivateFolder, PrivateFile } from "./private-file.ts";
+import { picksPackets } from "./partial-filter.ts";
 import { Requests } from "./requests.ts";
 import { Frame, makeHeadersFile, TapeWriter } from "./tape.ts";
 
@@ -105,6 +106,7 @@ export class Session {
         command: [...options.command],
         version: VERSION,
         everything: options.everything,
+        isPartial: picksPackets(options.filter),
       };
       if (options.record !== null) {
         makePrivateFolder(options.record);

@@ -5,7 +5,8 @@
 import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { PacketBatch } from "../../src/capture/packets.ts";
-import { Anchor, Observed, type Trust } from "../../src/match/anchor.ts";
+import { Anchor, Observed } from "../../src/match/anchor.ts";
+import type { Trust } from "../../src/match/anchor-direction.ts";
 import { RowBudget } from "../../src/match/anchor-packets.ts";
 import { Random } from "./random.ts";
 import { type Packet, TcpModel, type TcpFeatures } from "./tcp-model.ts";
