@@ -177,6 +177,8 @@ export class Session {
     this.#look();
     const end = this.#end(target);
     this.requests.close();
+    // In this order: once the rings are let go of, another collector may take them and the folder.
+    this.#folder.close();
     rings.close();
     this.#tape?.text(Frame.End, end);
     this.#tape?.close();

@@ -138,6 +138,9 @@ e2e("what cannot be taken over, and why", () =>
         "first)",
     };
     expect(await refusal(pid)).toEqual(lives);
+    // Where the session's socket cannot be seen, its memory tells.
+    const apart = [...left.prefix, "unshare", "-m", "sh", "-c", "mount -t tmpfs none /run && exec \"$@\"", "sh"];
+    expect(await refusal(pid, apart)).toEqual(lives);
     measurement.running.kill("SIGKILL");
     await measurement.running.exited;
     const elsewhere = await refusal(pid, right.prefix);
@@ -153,6 +156,7 @@ e2e("what cannot be taken over, and why", () =>
     const attachment = new Attachment(scope, pid, left);
     await attachment.running.says(/took over/);
     expect(await refusal(pid)).toEqual(lives);
+    expect(await refusal(pid, apart)).toEqual(lives);
     expect((await attachment.running.stop("SIGINT")).code).toBe(0);
     process.kill(pid, 0);
     setVersion(pid, Constant.version - 1);
