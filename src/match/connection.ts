@@ -111,12 +111,11 @@ export class Connection implements SocketIdentity {
   merge(): void {
     if (this.instance !== null && this.instance.urgent) this.in.lose(Reason.urgent);
     this.out.merge(this);
+    if (this.out.isContradicted) this.in.lose(Reason.noAnchor);
     this.in.merge(this);
-    if (!this.isContradicted) return;
+    if (!this.in.isContradicted) return;
     this.out.lose(Reason.noAnchor);
-    this.in.lose(Reason.noAnchor);
     this.out.merge(this);
-    this.in.merge(this);
   }
 
   /** Times have shown that its anchor was wrong. */
