@@ -74,11 +74,10 @@ export class Anchors {
 
   /**
    * A socket was born before the capture could see it.
-   * @param isTaken The session began in the middle of its life, and not with its first offset.
+   * @param isTaken The session began in the middle of its life.
    */
   begin(connection: Connection, words: Uint32Array, isTaken: boolean): void {
     if (this.#isPartial) {
-      if (isTaken) takeAt(connection);
       this.partial++;
       connection.out.lose(Reason.noAnchor);
       connection.in.lose(Reason.noAnchor);
@@ -103,7 +102,6 @@ export class Anchors {
       this.#budget,
     );
     connection.anchor = anchor;
-    if (isTaken) takeAt(connection);
     const older: Older = {
       connection, anchor, isAnchored: false, askedMs: -Infinity, checkEveryMs: CHECK_AFTER_MS,
       isMissed: false, outStart: 0, inStart: 0, check: null, drops: now, outDropped: -1, inDropped: -1,
@@ -309,7 +307,7 @@ function isWorthIt({ namings, inode, instance, out, in: inbound }: Connection): 
 }
 
 /** What was called so far is not of this session. */
-function takeAt(connection: Connection): void {
+export function takeAt(connection: Connection): void {
   connection.outTaken = streamOffset(connection, true);
   connection.inTaken = streamOffset(connection, false);
   connection.out.beginAt(connection.outTaken);

@@ -17,7 +17,7 @@ import {
   State,
   Type,
 } from "../ring/layout.ts";
-import { Anchors } from "./anchors.ts";
+import { Anchors, takeAt } from "./anchors.ts";
 import { Connection } from "./connection.ts";
 import { Instances } from "./instances.ts";
 import { Handles } from "./handles.ts";
@@ -499,10 +499,10 @@ export class Engine implements Books {
     if (connection.adopted || isTaken) {
       this.anchors.begin(connection, words, isTaken);
     }
-    // Of a socket that was still connecting, the handshake may have been captured.
-    if (!connection.adopted && (!isTaken || takenState === State.Connecting)) {
-      this.instances.bind(connection);
-    }
+    // One that was still connecting had called nothing, and its handshake may have been captured.
+    const isWhole = !isTaken || takenState === State.Connecting;
+    if (!isWhole) takeAt(connection);
+    if (!connection.adopted && isWhole) this.instances.bind(connection);
   }
 }
 

@@ -271,6 +271,7 @@ describe("a socket that is older than the capture", () => {
         bench.packet(atNs + 1 * MS, false, 500, 0, 1010);
         bench.packet(atNs + 1.1 * MS, true, 1010, 0, 500);
       }
+      bench.engine.flush();
       bench.engine.tick(100 * MS);
       expect(bench.sink.lines.length).toBe(2);
       return bench.sink.lines;
@@ -327,7 +328,9 @@ describe("a socket that was taken over", () => {
       const flags = EntryFlag.Connected;
       const connecting = { flags, state: State.Connecting, lport: 0, birthNs: 1 * MS };
       bench.engine.takeEntry(bench.table, 0, entry(connecting));
-      const born = () => bench.engine.entry(bench.table, 0, entry({ flags, birthNs: 1 * MS }));
+      // It has written by the time that its birth is read.
+      const out = { active: 0, off: 8, callNs: 10 * MS };
+      const born = () => bench.engine.entry(bench.table, 0, entry({ flags, birthNs: 1 * MS, out }));
       if (first === "its birth") born();
       bench.handshake(5 * MS);
       if (first !== "its birth") born();
