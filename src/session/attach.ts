@@ -134,8 +134,7 @@ function takeOver(session: Session, taken: TakenSession): string[] {
       const state = words[EntryWord.state]! & ((1 << Constant.stateBits) - 1);
       const generation = words[EntryWord.state]! >>> Constant.stateBits;
       if (state !== State.Open && state !== State.Connecting) continue;
-      const inode = readCount(words, EntryWord.inode);
-      if (inode !== 0 && !inodes.has(inode) && !isInCall(words)) {
+      if (isOver(words, inodes)) {
         // Nobody was there to free what it occupies.
         rings.free(table, entry, generation);
         sum.ended++;
@@ -189,10 +188,12 @@ function liveSockets({ collector: { rings } }: Session, taken: TakenSession): Se
   return inodes;
 }
 
-/** Its descriptor may be closed, but a thread still waits in it. */
-function isInCall(words: Uint32Array): boolean {
+/** Whether an entry's socket is closed, `inodes` being those of all that are not. */
+export function isOver(words: Uint32Array, inodes: ReadonlySet<number>): boolean {
+  const inode = readCount(words, EntryWord.inode);
   const calls = words[EntryWord.out + DirectionWord.calls]! | words[EntryWord.in + DirectionWord.calls]!;
-  return (calls & 0xffff) !== 0;
+  // Its descriptor may be closed, but a thread still wait in a call.
+  return inode !== 0 && !inodes.has(inode) && (calls & 0xffff) === 0;
 }
 
 function sentences(session: Session, taken: TakenSession, sum: Sum): string[] {

@@ -5,6 +5,7 @@ import { closeSync, existsSync, openSync, readFileSync, rmSync, writeFileSync, w
 import { dirname, join } from "node:path";
 import { MessageListener } from "../../src/ffi/libc.ts";
 import { Constant, Header, Loss } from "../../src/ring/layout.ts";
+import { isOver } from "../../src/session/attach.ts";
 import { SessionFolder } from "../../src/session/folder.ts";
 import { findSession, usersNow } from "../../src/session/takeover.ts";
 import { Attachment, interruptedTransfer, measured } from "../lib/attach.ts";
@@ -17,6 +18,7 @@ import { withLab, type LabOptions } from "../lib/network.ts";
 import { childrenOf, until } from "../lib/process.ts";
 import { Witness } from "../lib/tcpdump.ts";
 import { compare } from "../lib/truth.ts";
+import { entryWords } from "../match/words.ts";
 
 const SHAPED: LabOptions = { shape: { rate: "20mbit" }, shapeBack: { rate: "20mbit" } };
 /** What may have waited, unread, when the session was taken over. */
@@ -171,6 +173,19 @@ e2e("a child that is forked while the session is looked for belongs to it", () =
     for (const { ring } of findSession(pid, { isForeign: true }).rings) ring.close();
     writeFileSync(end, "now\n");
   }));
+
+test("a socket is given back if nobody has it open, and nobody is in a call on it", () => {
+  const inode = 77;
+  const active = { active: 1, off: 0, callNs: 0 };
+  const fields = {
+    generation: 1, birthNs: 1, local: [0, 0, 0, 1], remote: [0, 0, 0, 1], lport: 1, rport: 2, pid: 1, fd: 3, inode,
+  };
+  expect(isOver(entryWords(fields), new Set([1]))).toBe(true);
+  expect(isOver(entryWords(fields), new Set([inode]))).toBe(false);
+  expect(isOver(entryWords({ ...fields, inode: 0 }), new Set([1]))).toBe(false);
+  expect(isOver(entryWords({ ...fields, out: active }), new Set([1]))).toBe(false);
+  expect(isOver(entryWords({ ...fields, in: active }), new Set([1]))).toBe(false);
+});
 
 test("a session's folder: made again once nobody listens there, and left alone by who made it first", () => {
   const first = SessionFolder.make();

@@ -81,7 +81,7 @@ e2e("a recording of it gives the identical log and summary", () =>
   withLab(SHAPED, async ({ scope, left, right }) => {
     const folder = scope.path("recording");
     const end = await transferOlder(scope, left, right, {
-      prelude: 5000, flow: ["--total", "1000000", "--both"], kqtime: ["--record", folder],
+      prelude: 5000, flow: ["--total", "200000", "--both", "--conns", "8"], kqtime: ["--record", folder],
     });
     expectTrue(end, MOST_WAITING);
     const [log, json] = [scope.path("again.log"), scope.path("again.json")];

@@ -6,8 +6,9 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { PacketBatch } from "../../src/capture/packets.ts";
 import { Anchor, Observed } from "../../src/match/anchor.ts";
-import type { Trust } from "../../src/match/anchor-direction.ts";
+import { Direction, type Trust } from "../../src/match/anchor-direction.ts";
 import { RowBudget } from "../../src/match/anchor-packets.ts";
+import { SeenBytes } from "../../src/match/anchor-seen.ts";
 import { Random } from "./random.ts";
 import { type Packet, TcpModel, type TcpFeatures } from "./tcp-model.ts";
 
@@ -222,6 +223,45 @@ describe("anchors, against a naive connection", () => {
       if (what === "some packets") expect(contradictions).toBeGreaterThan(0);
     }, TIMEOUT_MS);
   }
+});
+
+describe("votes for a number", () => {
+  const PACKET = 100;
+  const vote = (seen: SeenBytes, isWhole: boolean) => {
+    const direction = new Direction(0, "certain");
+    for (let n = 1; n <= 20; n++) {
+      if (isWhole || n % 5 > 0) seen.add((n - 1) * PACKET, PACKET);
+      // A qdisc that is never empty: no moment shows a lower bound.
+      direction.atMost(n * PACKET, n * PACKET, { timeNs: n * 50 * MS, isQuiet: false, packets: n }, n, seen);
+    }
+    return direction.proven;
+  };
+
+  test("count if what the kernel counted meanwhile was seen", () => {
+    expect(vote(new SeenBytes(), true)).toBe(true);
+    expect(vote(new SeenBytes(), false)).toBe(false);
+  });
+});
+
+describe("bytes that were seen", () => {
+  test("are what was added, whatever the order and the turns of the numbers", () => {
+    fc.assert(
+      fc.property(seeds, fc.constantFrom(0, 2 ** 32 - 300, 2 ** 31 - 200), (seed, from) => {
+        const random = new Random(seed);
+        const seen = new SeenBytes();
+        const truth = new Set<number>();
+        for (let n = 0; n < 30; n++) {
+          const [start, bytes] = [random.below(500), random.within(1, 40)];
+          seen.add((from + start) % 2 ** 32, bytes);
+          for (let i = 0; i < bytes; i++) truth.add(start + i);
+          const [at, length] = [random.below(500), random.within(1, 60)];
+          const isSeen = Array.from({ length }, (_, i) => truth.has(at + i)).every(Boolean);
+          expect(seen.covers((from + at) % 2 ** 32, length)).toBe(isSeen);
+        }
+      }),
+      { seed: SEED, numRuns: RUNS },
+    );
+  });
 });
 
 describe("what an anchor asks for", () => {
