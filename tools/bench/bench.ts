@@ -16,6 +16,8 @@ export interface Bench {
   readonly quick: boolean;
   /** How many times the variants of a comparison take turns; null: as many as the bench likes. */
   readonly pairs: number | null;
+  /** A congestion control of this kernel (tcp(7)): cubic, bbr, … */
+  readonly congestion: string;
 }
 
 /** What is read of the summary that `kqtime run --json` writes. */

@@ -1,6 +1,6 @@
 // The benchmarks behind `bun run bench`: what kqtime costs the program that it measures.
 //
-//     bun tools/bench/main.ts [--quick] [--pairs N] [--seed N] [--json FILE] [bench…]
+//     bun tools/bench/main.ts [--quick] [--pairs N] [--seed N] [--congestion NAME] [--json FILE] [bench…]
 //
 // Benches: hook, idle, throughput, memory, service; all of them without a name. What is compared takes
 // turns in an order that the seed decides, and a ratio is of neighbours, so that what else the
@@ -32,12 +32,16 @@ interface Options {
   quick: boolean;
   pairs: number | null;
   seed: number;
+  /** TCP's congestion control of the transfers: Linux's own default, whatever this machine's is. */
+  congestion: string;
   json: string | null;
   names: string[];
 }
 
 function parse(argv: readonly string[]): Options {
-  const options: Options = { quick: false, pairs: null, seed: 1, json: null, names: [] };
+  const options: Options = {
+    quick: false, pairs: null, seed: 1, congestion: "cubic", json: null, names: [],
+  };
   const words = [...argv];
   const value = (name: string): string => {
     const word = words.shift();
@@ -53,6 +57,7 @@ function parse(argv: readonly string[]): Options {
     if (word === "--quick") options.quick = true;
     else if (word === "--pairs") options.pairs = count(word);
     else if (word === "--seed") options.seed = count(word);
+    else if (word === "--congestion") options.congestion = value(word);
     else if (word === "--json") options.json = value(word);
     else if (word in BENCHES) options.names.push(word);
     else throw new UsageError(`unknown "${word}"; there are ${Object.keys(BENCHES).join(", ")}`);
@@ -87,6 +92,7 @@ async function main(): Promise<number> {
       random: seeded(options.seed),
       quick: options.quick,
       pairs: options.pairs,
+      congestion: options.congestion,
     });
   }
   const seconds = Math.round((performance.now() - began) / 1000);
