@@ -77,6 +77,10 @@ export interface AnchorStart {
   readonly isLate: boolean;
   /** Packets that the capture has dropped so far. */
   readonly drops: number;
+  /** When the socket was first seen, and the two counters then; NaN: unknown. */
+  readonly birthNs: number;
+  readonly acked: number;
+  readonly received: number;
 }
 
 export class Anchor {
@@ -89,6 +93,7 @@ export class Anchor {
   readonly #start: AnchorStart;
   #pending: Float64Array[] = [];
   #seen = false;
+  #isJudged = false;
   #drops: number;
   /** Packets that had come when the capture last dropped some: those before tell no upper bound. */
   #since = 0;
@@ -122,6 +127,7 @@ export class Anchor {
 
   /** Time went backward: nothing is known of what came before what. */
   forget(): void {
+    this.#isJudged = true;
     this.#since = this.packets.total;
     this.#pending.length = 0;
     this.out.reset();
@@ -206,12 +212,24 @@ export class Anchor {
     else this.in.floorCount = values[Observed.received]!;
   }
 
+  /** The first look at the socket is a moment, too, if it came before all packets. */
+  #judgeBirth(): void {
+    this.#isJudged = true;
+    const { packets, out, in: inbound } = this;
+    const { birthNs, acked, received } = this.#start;
+    if (packets.total > packets.count || packets.folded > 0) return;
+    if (packets.count > 0 && packets.timeNs(0) <= birthNs) return;
+    out.blank(acked);
+    inbound.blank(received);
+  }
+
   #judge(values: Float64Array): void {
     const { packets, out, in: inbound } = this;
     const beforeNs = values[Observed.beforeNs]!;
     const afterNs = values[Observed.afterNs]!;
     // For want of room, what came later cannot be told apart any more.
     if (packets.foldedNs > beforeNs) return;
+    if (!this.#isJudged) this.#judgeBirth();
     packets.fold(beforeNs);
     const upper = this.#upper;
     const lower = this.#lower;

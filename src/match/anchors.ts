@@ -98,6 +98,8 @@ export class Anchors {
         arrived: adopted && queued !== 0xffffffff ? queued : -1,
         isLate: isTaken,
         drops: now,
+        birthNs: connection.birthNs,
+        ...countsAtBirth(words, adopted && counted && !isTaken),
       },
       this.#budget,
     );
@@ -297,6 +299,15 @@ export class Anchors {
     if (instance.out.acknowledged > outStart && acked < instance.out.acknowledged) return true;
     return instance.in.edge > inStart && instance.in.holes === 0 && received < instance.in.edge;
   }
+}
+
+/** The kernel's counters when the preload library first met a socket. */
+function countsAtBirth(words: Uint32Array, isCounted: boolean): { acked: number; received: number } {
+  const known = (at: number) => (isCounted && words[at] !== 0xffffffff ? words[at]! : NaN);
+  return {
+    acked: readCount(words, EntryWord.sentBefore) - known(EntryWord.queuedOut),
+    received: readCount(words, EntryWord.readBefore) + known(EntryWord.queuedIn),
+  };
 }
 
 /** Somebody measures it, and what the kernel says can still change something. */

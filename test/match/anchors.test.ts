@@ -45,9 +45,9 @@ function entry(fields: Partial<EntryFields>, sentBefore = 0, readBefore = 0): Ui
 }
 
 /** A client's socket, adopted after 1000 bytes sent and 500 read; its first calls, and an exchange. */
-function adopted(): Bench {
+function adopted(birthNs = 11.2 * MS): Bench {
   const bench = new Bench();
-  bench.engine.entry(bench.table, 0, entry({}, 1001, 500));
+  bench.engine.entry(bench.table, 0, entry({ birthNs }, 1001, 500));
   bench.send(0, 10 * MS, 0, 10);
   bench.receive(0, 12 * MS, 0, 4);
   // The bench counts its packets' offsets from the SYN.
@@ -81,6 +81,14 @@ describe("a socket that is older than the capture", () => {
     expect(bench.out(0)).toEqual({ matched: 30 });
     expect(bench.in(0)).toEqual({ matched: 4 });
     expect(bench.engine.anchors.contradicted).toBe(0);
+  });
+
+  test("of which nothing had passed when it was met: one moment is enough", () => {
+    for (const isFirst of [true, false]) {
+      const bench = adopted(isFirst ? 9 * MS : undefined);
+      bench.engine.tick(100 * MS);
+      expect(bench.sink.lines.length).toBe(isFirst ? 2 : 0);
+    }
   });
 
   test("without a moment, and without a packet", () => {
