@@ -12,7 +12,7 @@ import { Attachment, interruptedTransfer, measured } from "../lib/attach.ts";
 import { IN, OUT, readCallLog } from "../lib/calllog.ts";
 import { e2e } from "../lib/e2e.ts";
 import { fixture } from "../lib/fixtures.ts";
-import { BASE_SEC, directionOf } from "../lib/kqtime.ts";
+import { BASE_SEC, directionOf, kqtime } from "../lib/kqtime.ts";
 import { repeatedBytes } from "../lib/judge.ts";
 import { withLab, type LabOptions } from "../lib/network.ts";
 import { childrenOf, until } from "../lib/process.ts";
@@ -135,7 +135,8 @@ e2e("a connection that is being made meanwhile is measured whole", () =>
     });
     measurement.running.kill("SIGKILL");
     await measurement.running.exited;
-    const attachment = new Attachment(scope, pid, left);
+    const folder = scope.path("recording");
+    const attachment = new Attachment(scope, pid, left, ["--record", folder]);
     await attachment.running.says(/took over/);
     await scope.run(["ip", "route", "del", ...route], { prefix: right.prefix });
     await attachment.running.success();
@@ -149,6 +150,9 @@ e2e("a connection that is being made meanwhile is measured whole", () =>
       expect(directionOf(summary, direction).bytesCalled).toBe(300_000);
     }
     expect(summary.warnings.length).toBe(1);
+    const again = scope.path("again.log");
+    await kqtime(scope, ["replay", folder, "--log", again, "--quiet"]).success();
+    expect(readFileSync(again, "utf8")).toBe(readFileSync(attachment.logPath, "utf8"));
   }));
 
 e2e("a child that is forked while the session is looked for belongs to it", () =>
