@@ -212,7 +212,8 @@ export class KQTime {
    *
    * It is fulfilled also where the collector was killed or does not answer: a service must end all
    * the same. A warning of the process tells then (`process.on("warning")`, by default a line on
-   * stderr): `name` is `KQTimeWarning`, `code` `E_COLLECTOR_GONE` or `E_TIMEOUT`.
+   * stderr): `name` is `KQTimeWarning`, `code` `E_COLLECTOR_GONE` or `E_TIMEOUT`. `E_INCOMPLETE`:
+   * lines of the log could not be written, or sockets not be measured.
    */
   close(): Promise<void> {
     return (this.#closing ??= endSession(this.#preload, async () => {
@@ -222,7 +223,11 @@ export class KQTime {
       free.catch(() => {});
       const readers = Array.from(this.#readers, (samples) => samples.close());
       await Promise.allSettled(readers);
-      await free.catch(warn);
+      const answer = await free.catch(warn);
+      if (answer !== undefined && answer.text !== "") {
+        const options = { type: "KQTimeWarning", code: "E_INCOMPLETE" };
+        process.emitWarning(`close: the measurement is not complete: ${answer.text}`, options);
+      }
     }));
   }
 

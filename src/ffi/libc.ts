@@ -4,7 +4,7 @@
 // Source: unix(7), cmsg(3), memfd_create(2), mmap(2). Structures are those of 64-bit Linux.
 
 import { type Library, type Pointer, ptr, toArrayBuffer } from "bun:ffi";
-import { closeSync, constants, fstatSync, openSync } from "node:fs";
+import { close, closeSync, constants, fstatSync, openSync } from "node:fs";
 import { KQTimeError } from "../errors.ts";
 import { openLibrary } from "./library.ts";
 
@@ -12,6 +12,7 @@ const AF_UNIX = 1;
 const SOCK_STREAM_NONBLOCK_CLOEXEC = 1 | 0o4000 | 0o2000000;
 const SOCK_NONBLOCK_CLOEXEC = 0o4000 | 0o2000000;
 const SOL_SOCKET = 1;
+const SO_LINGER = 13;
 const SO_PEERCRED = 17;
 const SCM_RIGHTS = 1;
 const MSG_NOSIGNAL_DONTWAIT = 0x4040;
@@ -25,7 +26,6 @@ const BACKLOG = 4096;
 const SILENT_MOST = 64;
 const F_GET_SEALS = 1034;
 const F_SEAL_SHRINK = 2;
-const LOCK_EX_NB = 2 | 4;
 const O_RDWR_CLOEXEC = constants.O_RDWR | 0o2000000;
 const ESRCH = 3;
 const EAGAIN = 11;
@@ -47,6 +47,8 @@ const symbols = {
   recvmsg: { args: ["i32", "buffer", "i32"], returns: "i32" },
   /** int fd, int level, int name, void *value, socklen_t *length → int */
   getsockopt: { args: ["i32", "i32", "i32", "buffer", "buffer"], returns: "i32" },
+  /** int fd, int level, int name, const void *value, socklen_t length → int */
+  setsockopt: { args: ["i32", "i32", "i32", "buffer", "u32"], returns: "i32" },
   /** int fd, int command, long argument → int */
   fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
   /** int fd, int operation → int */
@@ -103,6 +105,42 @@ function openAgain(fd: number): number {
   }
 }
 
+const NO_LINGER = new Uint8Array(new ArrayBuffer(8));
+
+/**
+ * Closes a descriptor that another program made, or a connection in which such may be waiting to be
+ * received. The last close of a socket that lingers waits for its peer (socket(7)), and that of a
+ * file on FUSE for whoever serves it: so another thread does it.
+ */
+export function closeForeign(fd: number): void {
+  // Of a socket alone; others refuse it.
+  libc().setsockopt(fd, SOL_SOCKET, SO_LINGER, NO_LINGER, NO_LINGER.length);
+  close(fd, () => {});
+}
+
+/** Whether a descriptor is memory (memfd_create(2)), or a file on a tmpfs: writing never waits. */
+export function isMemory(fd: number): boolean {
+  return libc().fcntl(fd, F_GET_SEALS, 0) >= 0;
+}
+
+const LOCK_NB = 4;
+const LOCK_UN = 8;
+const LOCK_OPERATION = { shared: 1, exclusive: 2 } as const;
+
+/**
+ * Locks an open file (flock(2)) without waiting, in place of a lock that it holds; ends with its
+ * last descriptor. False: somebody else holds one that excludes it; null: it cannot be locked.
+ */
+export function tryLock(fd: number, how: keyof typeof LOCK_OPERATION): boolean | null {
+  if (libc().flock(fd, LOCK_OPERATION[how] | LOCK_NB) === 0) return true;
+  return errno() === EAGAIN ? false : null;
+}
+
+/** Ends a lock of `tryLock`, also where other descriptors of the same opened file live on. */
+export function unlock(fd: number): void {
+  libc().flock(fd, LOCK_UN);
+}
+
 /** Shared memory of another process. Views on `buffer` must not be used after `close`. */
 export class Mapping {
   #address: Pointer | null;
@@ -137,7 +175,7 @@ export class Mapping {
       // The lock is the open file's, and held by the mapping. The sender's own lives in its processes.
       const own = openAgain(fd);
       try {
-        if (libc().flock(own, LOCK_EX_NB) !== 0) {
+        if (tryLock(own, "exclusive") !== true) {
           throw new KQTimeError("E_RING", "flock", "shared memory is read by another kqtime");
         }
         const address = libc().mmap(null, size, PROT_READ_WRITE, MAP_SHARED, own, 0) as Pointer | null;
@@ -149,7 +187,7 @@ export class Mapping {
         closeSync(own);
       }
     } finally {
-      closeSync(fd);
+      closeForeign(fd);
     }
   }
 
@@ -222,7 +260,7 @@ export class MessageListener {
       const result = this.#receive(fd);
       if (result === "later") this.#silent.push(fd);
       else if (result !== null) return result;
-      if (this.#silent.length > SILENT_MOST) closeSync(this.#silent.shift()!);
+      if (this.#silent.length > SILENT_MOST) closeForeign(this.#silent.shift()!);
     }
     return null;
   }
@@ -231,17 +269,17 @@ export class MessageListener {
   reply(connection: number, bytes: Uint8Array): void {
     // Who does not listen any more gets no answer.
     libc().send(connection, bytes, bytes.length, MSG_NOSIGNAL_DONTWAIT);
-    closeSync(connection);
+    closeForeign(connection);
   }
 
   hangUp(connection: number): void {
-    closeSync(connection);
+    closeForeign(connection);
   }
 
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    for (const fd of this.#silent) closeSync(fd);
+    for (const fd of this.#silent) closeForeign(fd);
     closeSync(this.#fd);
   }
 
@@ -271,7 +309,7 @@ export class MessageListener {
       if (length < 16) break;
       if (view.getInt32(at + 8, true) === SOL_SOCKET && view.getInt32(at + 12, true) === SCM_RIGHTS) {
         for (let f = at + 16; f + 4 <= at + length; f += 4) {
-          if (received >= 0) closeSync(view.getInt32(f, true));
+          if (received >= 0) closeForeign(view.getInt32(f, true));
           else received = view.getInt32(f, true);
         }
       }
@@ -286,7 +324,7 @@ export class MessageListener {
       new Uint8Array(this.#length.buffer),
     );
     if (bytes <= 0) {
-      closeSync(connection);
+      closeForeign(connection);
       return null;
     }
     return {

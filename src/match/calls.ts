@@ -67,6 +67,15 @@ export class Calls {
     return this.#held.length;
   }
 
+  /** Adds the namings that calls which wait here belong to, and that of those to come. */
+  collectNamings(into: Set<number>): void {
+    into.add(this.naming);
+    const { queue } = this;
+    for (let p = 0; p < queue.length; p++) into.add(queue.values[queue.at(p) + Call.naming]!);
+    for (const { naming } of this.#ahead) into.add(naming);
+    for (const { naming } of this.#held) into.add(naming);
+  }
+
   /** Whether a call that is in progress now may overlap with those that are known. */
   get open(): boolean {
     return this.#held.length > 0 || this.#concurrentGroup >= 0 || this.#afterGap;

@@ -28,8 +28,10 @@ export interface Continued {
 }
 
 export class Connection implements SocketIdentity {
-  /** What its calls were measured for, one after the other; the last holds. */
+  /** What its calls were measured for, in no order; `Calls.naming` tells which one holds. */
   readonly namings: Naming[] = [];
+  /** Of them, those whose books are closed. */
+  readonly vacant: number[] = [];
   readonly out: Side;
   readonly in: Side;
   /** What programs asked for. */
@@ -87,11 +89,12 @@ export class Connection implements SocketIdentity {
     this.in = new Side(Direction.In, this.namings);
   }
 
-  /** Calls that are recorded from now on are measured for `naming`. */
-  rename(naming: Naming): void {
-    this.namings.push(naming);
-    this.out.rename();
-    this.in.rename();
+  /** Calls recorded from now on, and what passes the wire after `atNs`, are measured for `naming`. */
+  rename(naming: Naming, atNs: number): void {
+    const index = this.vacant.pop() ?? this.namings.length;
+    this.namings[index] = naming;
+    this.out.rename(index, atNs);
+    this.in.rename(index, atNs);
   }
 
   /** As a summary lists it. */

@@ -95,7 +95,7 @@ export class Engine implements Books {
     this.in = options.in;
     this.anchors = new Anchors(this.instances, options.isPartial);
     this.waiting = new WaitingCalls(this.live, options.waitingCalls);
-    this.handles = new Handles(options.everything, this.live);
+    this.handles = new Handles(options.everything, this.live, options);
     this.instances.onSighting = (connection) => this.#touch(connection);
   }
 
@@ -240,7 +240,7 @@ export class Engine implements Books {
     } else if (kind === Kind.Name) {
       if (!this.handles.addName(table, words)) this.badRecords++;
     } else if (kind === Kind.Register || kind === Kind.Deregister) {
-      this.handles.assign(table, words, connection?.continues?.connection ?? connection);
+      this.handles.assign(table, words, connection?.continues?.connection ?? connection, timeNs);
     } else if (kind !== Kind.Connect) {
       this.badRecords++;
     }

@@ -5,18 +5,11 @@ import { Reason } from "../output/reasons.ts";
 import { Kind, SlotWord } from "../ring/layout.ts";
 import type { Connection } from "./connection.ts";
 import { type Label, Labels } from "./labels.ts";
-import {
-  matches,
-  Measurement,
-  Naming,
-  type Registration,
-  type Rule,
-  sameAddresses,
-  type Standing,
-  standing,
-} from "./measurement.ts";
+import { Measurement, Naming, type Registration, type Standing, standing } from "./measurement.ts";
 import type { CallSink } from "./merge.ts";
 import { NameParts } from "./name-parts.ts";
+import { type Rule, sameAddresses } from "./rules.ts";
+import { bookWire, boundNamings, type Measured } from "./settle.ts";
 
 /** Registrations kept of sockets that are still connecting; those of datagram sockets stay. */
 const EARLY_MOST = 4096;
@@ -30,6 +23,7 @@ interface Early {
 export class Handles {
   readonly #everything: Measurement | null;
   readonly #live: Iterable<Connection>;
+  readonly #measured: Measured;
   readonly #byNumber = new Map<number, Measurement>();
   readonly #names = new NameParts();
   /** In their order. */
@@ -38,8 +32,9 @@ export class Handles {
   readonly #unmeasured = new Naming([]);
 
   /** `live`: the sockets that are not settled, whenever it is asked. */
-  constructor(everything: Measurement | null, live: Iterable<Connection>) {
+  constructor(everything: Measurement | null, live: Iterable<Connection>, measured: Measured) {
     this.#everything = everything;
+    this.#measured = measured;
     this.#live = live;
   }
 
@@ -51,37 +46,32 @@ export class Handles {
   }
 
   /**
-   * Measures the sockets with these addresses for a handle, also those that come. A rule for the
-   * same addresses is replaced.
+   * Measures the sockets with these addresses for a handle from `atNs` on, also those that come. A
+   * rule for the same addresses is replaced.
    */
-  addRule(handle: number, rule: Rule): void {
+  addRule(handle: number, rule: Rule, atNs: number): void {
     const measurement = this.#byNumber.get(handle);
     if (measurement === undefined) return;
-    const { rules } = measurement;
-    const at = rules.findIndex((one) => sameAddresses(one, rule));
-    const replaced = rules[at];
-    rules[at < 0 ? rules.length : at] = rule;
+    measurement.rules.add(rule);
     for (const connection of this.#live) {
       const mine = connection.registrations.find((one) => one.measurement === measurement);
-      if (mine === undefined) this.#applyRules(connection, measurement);
-      else if (mine.rule !== null && mine.rule === replaced) {
-        this.#rename(connection, measurement, rule.name, rule);
+      if (mine === undefined) this.#applyRules(connection, measurement, atNs);
+      else if (mine.rule !== null && sameAddresses(mine.rule, rule)) {
+        this.#rename(connection, measurement, rule.name, rule, atNs);
       }
     }
   }
 
-  /** Takes the rules for the same addresses back. */
-  removeRule(handle: number, like: Rule): void {
+  /** Takes the rule for the same addresses back. */
+  removeRule(handle: number, like: Rule, atNs: number): void {
     const measurement = this.#byNumber.get(handle);
     if (measurement === undefined) return;
-    const { rules } = measurement;
-    const gone = rules.filter((rule) => sameAddresses(rule, like));
-    for (const rule of gone) rules.splice(rules.indexOf(rule), 1);
+    measurement.rules.remove(like);
     for (const connection of this.#live) {
       const mine = connection.registrations.find((one) => one.measurement === measurement);
-      if (mine === undefined || mine.rule === null || !gone.includes(mine.rule)) continue;
-      this.#rename(connection, measurement, null, null);
-      this.#applyRules(connection, measurement);
+      if (mine === undefined || mine.rule === null || !sameAddresses(mine.rule, like)) continue;
+      this.#rename(connection, measurement, null, null, atNs);
+      this.#applyRules(connection, measurement, atNs);
     }
   }
 
@@ -107,15 +97,15 @@ export class Handles {
     return false;
   }
 
-  /** Nothing is measured for the handle any more; its last books. */
-  free(handle: number): Standing | null {
+  /** Nothing is measured for the handle any more, from `atNs` on; its last books. */
+  free(handle: number, atNs: number): Standing | null {
     const measurement = this.#byNumber.get(handle);
     if (measurement === undefined) return null;
     for (const connection of this.#live) {
       const { namings, registrations } = connection;
-      if (isOf(namings, measurement)) closeCalls(connection);
+      if (isOf(namings, measurement)) this.#close(connection);
       if (registrations.some((one) => one.measurement === measurement)) {
-        this.#rename(connection, measurement, null, null);
+        this.#rename(connection, measurement, null, null, atNs);
       }
     }
     const last = standing(measurement, this.#live);
@@ -130,15 +120,15 @@ export class Handles {
     return this.#names.add(table, words);
   }
 
-  /** Takes a record of kind `Register` or `Deregister`. */
-  assign(table: number, words: Uint32Array, connection: Connection | null): void {
+  /** Takes a record of kind `Register` or `Deregister`, made at `atNs`. */
+  assign(table: number, words: Uint32Array, connection: Connection | null, atNs: number): void {
     const named = (words[SlotWord.kind]! & 0xff) === Kind.Register;
     const name = named ? this.#names.take(table, words) : null;
     const measurement = this.#byNumber.get(words[SlotWord.off]!);
     // A handle that was freed meanwhile.
     if (measurement === undefined || connection?.settled === true) return;
     if (connection !== null) {
-      this.#rename(connection, measurement, name, null);
+      this.#rename(connection, measurement, name, null, atNs);
       return;
     }
     const key = keyOf(table, words[SlotWord.entry]!, words[SlotWord.gen]!);
@@ -150,7 +140,9 @@ export class Handles {
   born(connection: Connection): void {
     const owner = connection.continues?.connection ?? connection;
     if (this.#early.length > 0) this.#catchUp(connection, owner);
-    for (const measurement of this.#byNumber.values()) this.#applyRules(owner, measurement);
+    for (const measurement of this.#byNumber.values()) {
+      this.#applyRules(owner, measurement, connection.birthNs);
+    }
   }
 
   #catchUp(connection: Connection, owner: Connection): void {
@@ -159,24 +151,20 @@ export class Handles {
     if (mine.length === 0) return;
     this.#early = this.#early.filter((early) => early.key !== key);
     for (const { measurement, name } of mine) {
-      if (!measurement.ended) this.#rename(owner, measurement, name, null);
+      if (!measurement.ended) this.#rename(owner, measurement, name, null, connection.birthNs);
     }
   }
 
   /** A socket is settled. The remote end of one that was accepted does not come again. */
   settled(connection: Connection): void {
     if (connection.connected) return;
-    for (const { measurement, rule } of connection.registrations) {
-      if (rule === null || rule.remote === null) continue;
-      const at = measurement.rules.indexOf(rule);
-      if (at >= 0) measurement.rules.splice(at, 1);
-    }
+    for (const { rules } of this.#byNumber.values()) rules.ended(connection);
   }
 
-  #applyRules(connection: Connection, measurement: Measurement): void {
+  #applyRules(connection: Connection, measurement: Measurement, atNs: number): void {
     if (connection.registrations.some((one) => one.measurement === measurement)) return;
-    const rule = measurement.rules.find((one) => matches(one, connection));
-    if (rule !== undefined) this.#rename(connection, measurement, rule.name, rule);
+    const rule = measurement.rules.find(connection);
+    if (rule !== null) this.#rename(connection, measurement, rule.name, rule, atNs);
   }
 
   /** From now on the socket's calls count for a measurement, or, without a name, no longer. */
@@ -185,12 +173,29 @@ export class Handles {
     measurement: Measurement,
     name: string | null,
     rule: Rule | null,
+    atNs: number,
   ): void {
     const before = connection.registrations;
     const others = before.filter((one) => one.measurement !== measurement);
     if (name === null && others.length === before.length) return;
     connection.registrations = name === null ? others : [...others, { measurement, name, rule }];
-    connection.rename(this.namingOf(connection, connection.registrations));
+    boundNamings(this.#measured, connection);
+    connection.rename(this.namingOf(connection, connection.registrations), atNs);
+  }
+
+  /** Nobody waits any longer for a call that may have overlapped, or for a record that is missing. */
+  #close(connection: Connection): void {
+    for (const { calls } of [connection.out, connection.in]) {
+      while (calls.waiting > 0) calls.skipGap(Reason.ringDrop);
+      calls.doubt();
+      calls.release();
+    }
+    connection.merge();
+    // Of one that is still used, a call under way may account for what is on the wire.
+    const { unboundNs, outProgress, inProgress } = connection;
+    if (unboundNs >= 0 && outProgress.active + inProgress.active === 0) {
+      bookWire(this.#measured, connection);
+    }
   }
 
   /** What the calls of a socket with these registrations are measured for. */
@@ -229,14 +234,4 @@ function isOf(namings: readonly Naming[], measurement: Measurement): boolean {
   return namings.some(({ recipients }) =>
     recipients.some((recipient) => recipient.measurement === measurement),
   );
-}
-
-/** Nobody waits any longer for a call that may have overlapped, or for a record that is missing. */
-function closeCalls(connection: Connection): void {
-  for (const { calls } of [connection.out, connection.in]) {
-    while (calls.waiting > 0) calls.skipGap(Reason.ringDrop);
-    calls.doubt();
-    calls.release();
-  }
-  connection.merge();
 }

@@ -4,14 +4,24 @@ import { encodeName } from "../output/name.ts";
 import { DirectionStats } from "../output/stats.ts";
 import type { LabelMode } from "./label-modes.ts";
 
+/** Labels of a measurement that have books of their own; they take some tens of KiB each. */
+export const LABELS_MOST = 1024;
+/** Has the books of all others. */
+export const OTHER_LABEL = "(other)";
+
 /** One group of sockets and its books; those of ended sockets are merged in. */
 export class Label {
-  readonly out = new DirectionStats();
-  readonly in = new DirectionStats();
   readonly encoded: Uint8Array;
+  /** The label in whose books it is: itself, or the one of all others. */
+  readonly books: Label;
+  readonly out: DirectionStats;
+  readonly in: DirectionStats;
 
-  constructor(readonly name: string) {
+  constructor(readonly name: string, books: Label | null = null) {
     this.encoded = encodeName(name);
+    this.books = books ?? this;
+    this.out = books?.out ?? new DirectionStats();
+    this.in = books?.in ?? new DirectionStats();
   }
 
   /** As it is shown. */
@@ -23,9 +33,16 @@ export class Label {
 export class Labels {
   readonly #byName = new Map<string, Label>();
 
+  #other: Label | null = null;
+
   constructor(readonly mode: LabelMode) {}
 
-  /** All labels in the order of their first socket. */
+  /** Whether there were more names than have books of their own. */
+  get overflowed(): boolean {
+    return this.#other !== null;
+  }
+
+  /** All labels with books of their own, in the order of their first socket. */
   all(): Iterable<Label> {
     return this.#byName.values();
   }
@@ -44,13 +61,18 @@ export class Labels {
     return this.named(name);
   }
 
-  /** The label of sockets that a program gave this name. */
+  /** The label of sockets that a program gave this name; in the log it is this name in any case. */
   named(name: string): Label {
-    let label = this.#byName.get(name);
-    if (label === undefined) {
-      label = new Label(name);
-      this.#byName.set(name, label);
-    }
+    const known = this.#byName.get(name);
+    if (known !== undefined) return known;
+    if (this.#byName.size < LABELS_MOST) return this.#add(name);
+    this.#other ??= this.#add(OTHER_LABEL);
+    return new Label(name, this.#other);
+  }
+
+  #add(name: string): Label {
+    const label = new Label(name);
+    this.#byName.set(name, label);
     return label;
   }
 }

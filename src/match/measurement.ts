@@ -1,24 +1,22 @@
 // Who is measured for, and what for: a session's own measurement, which takes everything, and those
 // that programs open for sockets which they register. A socket's calls go to several of them, under
 // a name in each, and both may change while it lives.
+//
+// The rule: a byte that a call moved belongs to what its socket was measured for when the call was
+// recorded. A byte that passed the wire and that no call accounts for (unread, unexplained) belongs
+// to what its socket was measured for when it passed: taking a registration back hides nothing that
+// was on the wire before.
 
+import { formatExact } from "../output/units.ts";
 import { DirectionStats } from "../output/stats.ts";
 import { SocketList } from "../output/socket-list.ts";
 import type { Connection } from "./connection.ts";
-import type { Label, Labels } from "./labels.ts";
+import { type Label, type Labels, LABELS_MOST, OTHER_LABEL } from "./labels.ts";
 import type { CallSink } from "./merge.ts";
-
-/** Sockets to measure by address. */
-export interface Rule {
-  /** Of the local end; -1: any. */
-  readonly localPort: number;
-  /** The remote end, four words and a port; null: any. */
-  readonly remote: { readonly words: Uint32Array; readonly port: number } | null;
-  readonly name: string;
-}
+import { type Rule, Rules, RULES_MOST } from "./rules.ts";
 
 export class Measurement {
-  readonly rules: Rule[] = [];
+  readonly rules = new Rules();
   readonly sockets = new SocketList();
   /** Nothing goes to it any more. */
   ended = false;
@@ -53,27 +51,12 @@ export interface Registration {
   readonly rule: Rule | null;
 }
 
-export function matches(rule: Rule, connection: Connection): boolean {
-  if (rule.localPort >= 0 && rule.localPort !== connection.lport) return false;
-  const { remote } = rule;
-  if (remote === null) return true;
-  return (
-    remote.port === connection.rport &&
-    remote.words.every((word, i) => word === connection.remote[i])
-  );
-}
-
-export function sameAddresses(a: Rule, b: Rule): boolean {
-  if (a.localPort !== b.localPort) return false;
-  if (a.remote === null || b.remote === null) return a.remote === b.remote;
-  const { words, port } = b.remote;
-  return a.remote.port === port && a.remote.words.every((word, i) => word === words[i]);
-}
-
 /** Books of a measurement. */
 export interface Standing {
   readonly labels: { label: string; encoded: Uint8Array; out: DirectionStats; in: DirectionStats }[];
   readonly sockets: SocketList;
+  /** What had to be summed or dropped to keep them bounded; sentences. */
+  readonly notes: readonly string[];
 }
 
 /**
@@ -83,7 +66,7 @@ export interface Standing {
 export function standing(measurement: Measurement, live: Iterable<Connection>): Standing {
   const sockets = measurement.sockets.copy();
   const books = new Map<Label, { out: DirectionStats; in: DirectionStats }>();
-  const of = (label: Label) => {
+  const of = ({ books: label }: Label) => {
     let found = books.get(label);
     if (found === undefined) {
       found = { out: new DirectionStats(), in: new DirectionStats() };
@@ -114,13 +97,30 @@ export function standing(measurement: Measurement, live: Iterable<Connection>): 
     encoded: label.encoded,
     ...sum,
   }));
-  return { labels, sockets };
+  return { labels, sockets, notes: notesOn(measurement) };
+}
+
+function notesOn({ labels, rules }: Measurement): string[] {
+  const notes: string[] = [];
+  if (labels.overflowed) {
+    notes.push(
+      `there are more than ${formatExact(LABELS_MOST)} names or labels: sockets of later ones are ` +
+        `summed under "${OTHER_LABEL}"`,
+    );
+  }
+  if (rules.dropped > 0) {
+    notes.push(
+      `${formatExact(rules.dropped)} registered ports or peers were forgotten, the oldest first: ` +
+        `${formatExact(RULES_MOST)} are kept`,
+    );
+  }
+  return notes;
 }
 
 function asOfNow(stats: DirectionStats): DirectionStats {
   const now = new DirectionStats();
   now.merge(stats);
   now.bytesInFlight += now.bytesCalled - now.bytesMatched - now.bytesInFlight - now.bytesUnmatched();
-  if (now.calls > 0) now.sockets = 1;
+  if (now.calls + now.bytesUnread + now.bytesUnexplained > 0) now.sockets = 1;
   return now;
 }

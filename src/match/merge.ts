@@ -68,6 +68,9 @@ export class Side {
   /** … and wrong: a byte arrived after it was read, or left before it was written. */
   isContradicted = false;
 
+  /** Which naming held until when, one after the other; the present one is not among them. */
+  #stretches: { readonly naming: number; readonly untilNs: number }[] = [];
+
   /** Of the sightings' retransmitted bytes, those that stand in some books. */
   #retransmitted = 0;
 
@@ -94,13 +97,29 @@ export class Side {
     return this.calls.accounts[this.calls.naming]!;
   }
 
-  /** What comes from now on belongs to the latest of `namings`. */
-  rename(): void {
+  /**
+   * What is called from now on, and what passes the wire after `atNs`, belongs to the naming with
+   * this index.
+   */
+  rename(naming: number, atNs: number): void {
     this.bookRetransmitted();
-    const latest = this.namings.length - 1;
-    const naming = this.namings[latest]!;
-    this.calls.accounts[latest] = this.direction === Direction.Out ? naming.out : naming.in;
-    this.calls.naming = latest;
+    this.#stretches.push({ naming: this.calls.naming, untilNs: atNs });
+    const { out, in: inbound } = this.namings[naming]!;
+    this.calls.accounts[naming] = this.direction === Direction.Out ? out : inbound;
+    this.calls.naming = naming;
+  }
+
+  /** The books of a naming are closed: what passed the wire meanwhile belongs to a later one. */
+  forgetNaming(naming: number): void {
+    this.#stretches = this.#stretches.filter((stretch) => stretch.naming !== naming);
+  }
+
+  /** The books of what passed the wire at this time. */
+  statsAt(timeNs: number): DirectionStats {
+    for (const { naming, untilNs } of this.#stretches) {
+      if (timeNs <= untilNs) return this.calls.accounts[naming]!;
+    }
+    return this.stats;
   }
 
   bookRetransmitted(): void {

@@ -2,16 +2,25 @@
 // for a reason; every byte on the wire as called, unread, or unexplained.
 
 import { Reason } from "../output/reasons.ts";
+import { MATCHABLE } from "./calls.ts";
 import type { Connection, Progress } from "./connection.ts";
 import type { Instances } from "./instances.ts";
+import { Naming } from "./measurement.ts";
 import { Direction, type Side } from "./merge.ts";
 import { Seen } from "./sightings.ts";
 import { unfound } from "./unfound.ts";
 
-/** What settling needs of the engine. */
-export interface Books {
+/** Namings of a socket whose books are kept apart, beside those that its waiting calls belong to. */
+const NAMINGS_MOST = 64;
+
+/** Which directions are measured. */
+export interface Measured {
   readonly out: boolean;
   readonly in: boolean;
+}
+
+/** What settling needs of the engine. */
+export interface Books extends Measured {
   readonly instances: Instances;
   interrupted: number;
 }
@@ -20,21 +29,85 @@ export function settle(books: Books, connection: Connection, queuedBytes: number
   if (books.out) settleOut(books, connection, queuedBytes);
   if (connection.isContradicted) connection.in.lose(Reason.noAnchor);
   if (books.in) settleIn(books, connection);
+  connection.out.bookRetransmitted();
+  connection.in.bookRetransmitted();
+  bookWire(books, connection);
+  for (const naming of connection.namings) bookNaming(books, connection, naming);
+}
+
+/**
+ * Books what passed the wire and no call accounts for, by the namings of its time (see
+ * measurement.ts), in place of what was booked of it before.
+ */
+export function bookWire(measured: Measured, connection: Connection): void {
   for (const side of [connection.out, connection.in]) {
-    side.bookRetransmitted();
-    for (const account of side.calls.accounts) account.sockets = account.calls > 0 ? 1 : 0;
-    const { stats } = side;
-    if (stats.bytesUnexplained + stats.bytesUnread > 0) stats.sockets = 1;
-  }
-  for (const naming of connection.namings) {
-    for (const { measurement, label } of naming.recipients) {
-      if (measurement.ended) continue;
-      if (books.out) label.out.merge(naming.out);
-      if (books.in) label.in.merge(naming.in);
-      measurement.sockets.add(
-        connection.describe(label, measurement.peers, naming.out, naming.in),
-      );
+    for (const account of side.calls.accounts) {
+      account.bytesUnread = 0;
+      account.bytesUnexplained = 0;
     }
+    const { calls, sightings } = side;
+    const out = side.direction === Direction.Out;
+    if (!(out ? measured.out : measured.in) || sightings === null || side.lost) continue;
+    // Beyond a hole bytes have arrived, but no application can have read them.
+    const rest = sightings.edge - calls.edge;
+    const unread = rest > 0 && !out ? unreadBytes(connection, rest) : 0;
+    if (rest > 0) spread(side, sightings.edge - unread);
+    if (!out) sightings.forEachAhead((bytes, ns) => (side.statsAt(ns).bytesUnread += bytes));
+  }
+}
+
+/** Of the bytes that no call accounts for, those from `unreadFrom` on are unread. */
+function spread(side: Side, unreadFrom: number): void {
+  const { queue } = side.sightings!;
+  let start = side.calls.edge;
+  let stats = side.stats;
+  for (let p = 0; p < queue.length; p++) {
+    const i = queue.at(p);
+    const end = queue.values[i + Seen.end]!;
+    if (end <= start) continue;
+    // What was booked without a sighting has no time: it passed with what is before it.
+    if (queue.values[i + Seen.reason] === MATCHABLE) {
+      stats = side.statsAt(queue.values[i + Seen.timeNs]!);
+    }
+    const middle = Math.min(end, Math.max(start, unreadFrom));
+    stats.bytesUnexplained += middle - start;
+    stats.bytesUnread += end - middle;
+    start = end;
+  }
+}
+
+/** Adds the books of a stretch of a socket's life to what it was measured for. */
+function bookNaming(measured: Measured, connection: Connection, naming: Naming): void {
+  for (const account of [naming.out, naming.in]) {
+    const wire = account.bytesUnread + account.bytesUnexplained;
+    account.sockets = account.calls + wire > 0 ? 1 : 0;
+  }
+  for (const { measurement, label } of naming.recipients) {
+    if (measurement.ended) continue;
+    if (measured.out) label.out.merge(naming.out);
+    if (measured.in) label.in.merge(naming.in);
+    measurement.sockets.add(connection.describe(label, measurement.peers, naming.out, naming.in));
+  }
+}
+
+/**
+ * Keeps the namings of a socket few: closes the books of those that no call waits for. There is one
+ * more for each call that waits at the most.
+ */
+export function boundNamings(measured: Measured, connection: Connection): void {
+  const { namings, vacant, out, in: inbound } = connection;
+  if (vacant.length > 0 || namings.length < NAMINGS_MOST) return;
+  const used = new Set<number>();
+  for (const side of [out, inbound]) {
+    side.bookRetransmitted();
+    side.calls.collectNamings(used);
+  }
+  for (const [index, naming] of namings.entries()) {
+    if (used.has(index)) continue;
+    bookNaming(measured, connection, naming);
+    namings[index] = new Naming([]);
+    for (const side of [out, inbound]) side.forgetNaming(index);
+    vacant.push(index);
   }
 }
 
@@ -71,7 +144,6 @@ function settleOut(books: Books, connection: Connection, queuedBytes: number): v
     if (queuedBytes > 0) side.leaveInFlight(connection);
     else side.book(calls.edge, Reason.closedUnsent, connection);
   }
-  side.stats.bytesUnexplained = Math.max(0, sightings.edge - calls.edge);
 }
 
 function settleIn(books: Books, connection: Connection): void {
@@ -88,11 +160,6 @@ function settleIn(books: Books, connection: Connection): void {
     sightings.bookMissed(calls.edge, books.instances.drops);
   }
   side.merge(connection);
-  // Beyond a hole bytes have arrived, but no application can have read them.
-  const rest = sightings.edge - calls.edge;
-  const unread = rest > 0 ? unreadBytes(connection, rest) : 0;
-  side.stats.bytesUnread = unread + sightings.aheadBytes;
-  side.stats.bytesUnexplained = Math.max(0, rest - unread);
 }
 
 /**

@@ -94,11 +94,9 @@ export class Sightings {
     return this.#ahead.length;
   }
 
-  /** Bytes sighted beyond a hole. */
-  get aheadBytes(): number {
-    let bytes = 0;
-    for (const { start, end } of this.#ahead) bytes += end - start;
-    return bytes;
+  /** Bytes sighted beyond a hole, and when. */
+  forEachAhead(visit: (bytes: number, timeNs: number) => void): void {
+    for (const { start, end, timeNs } of this.#ahead) visit(end - start, timeNs);
   }
 
   offsetOf(sequence: number): number {

@@ -36,7 +36,8 @@ function digits(value: number): string {
   return value < 1e21 ? String(value) : BigInt(value).toString();
 }
 
-function times(startNs: number, endNs: number, baseSec: number): string {
+/** The pairs that every line begins with. */
+export function timePairs(startNs: number, endNs: number, baseSec: number): string {
   const text = new LineBuffer(64, baseSec);
   text.put(ascii("start="));
   text.putTime(startNs);
@@ -54,7 +55,7 @@ export function writeBooks(
   name: Uint8Array,
   baseSec: number,
 ): Uint8Array {
-  const pairs = [times(startNs, endNs, baseSec), `dir=${direction}`];
+  const pairs = [timePairs(startNs, endNs, baseSec), `dir=${direction}`];
   for (const [key, field] of SUMS) pairs.push(`${key}=${digits(stats[field])}`);
   stats.unmatched.forEach((bytes, reason) => {
     if (bytes !== 0) pairs.push(`miss${reason}=${digits(bytes)}`);

@@ -1,6 +1,10 @@
 // What stands at the end of a compressed log that is appended to. A run that was killed, or ran out
 // of disk, inside a write leaves the head of a gzip member there; whatever follows it, zcat would
 // never reach. Its lines are read back and written again as a whole member in its place.
+//
+// The log may be one that a measured program handed over, made to cost time: the work is bounded by
+// what a log writes, and nothing is waited for. An end that is not understood within these bounds is
+// left as it is, and a new member follows it.
 
 import { constants, inflateRawSync } from "node:zlib";
 import {
@@ -12,10 +16,10 @@ import {
 } from "../ffi/zlib.ts";
 import type { FileSink } from "./sink.ts";
 
-/** More than the longest member that a log writes. */
+/** Text of the longest member that a log writes. */
+export const MEMBER_TEXT_BYTES = 1024 * 1024;
+/** More than that member itself. */
 const LOOK_BACK_BYTES = 2 * 1024 * 1024;
-/** Long enough for a write that another run has begun to show progress. */
-const SETTLE_MS = 300;
 const NEWLINE = 10;
 
 /** Length of the unfinished head of a member at the end of `tail`, 0 if it ends well. */
@@ -34,14 +38,19 @@ export function tornBytes(tail: Uint8Array): number {
   return rest;
 }
 
-/** The whole lines that can be read from the unfinished head of a member. */
-export function salvage(head: Uint8Array): Uint8Array {
+/**
+ * The whole lines that can be read from the unfinished head of a member; null if no log wrote it: it
+ * is damaged, or longer than any.
+ */
+export function salvage(head: Uint8Array): Uint8Array | null {
   let text: Uint8Array;
   try {
-    const finishFlush = constants.Z_SYNC_FLUSH;
-    text = inflateRawSync(head.subarray(MEMBER_HEADER_BYTES), { finishFlush });
+    text = inflateRawSync(head.subarray(MEMBER_HEADER_BYTES), {
+      finishFlush: constants.Z_SYNC_FLUSH,
+      maxOutputLength: MEMBER_TEXT_BYTES,
+    });
   } catch {
-    return new Uint8Array(0);
+    return null;
   }
   return new Uint8Array(text.subarray(0, text.lastIndexOf(NEWLINE) + 1));
 }
@@ -49,17 +58,18 @@ export function salvage(head: Uint8Array): Uint8Array {
 /** Makes the file end in a whole member. What is not kqtime's is left as it is. Never throws. */
 export function repairEnd(sink: FileSink, encoder: MemberEncoder): void {
   try {
-    let tail = sink.readEnd(LOOK_BACK_BYTES);
-    if (tornBytes(tail) === 0) return;
-    const size = sink.fileBytes;
-    Bun.sleepSync(SETTLE_MS);
-    if (sink.fileBytes !== size) return;
-    tail = sink.readEnd(LOOK_BACK_BYTES);
-    const torn = tornBytes(tail);
-    if (torn === 0) return;
-    const lines = salvage(tail.subarray(tail.length - torn));
-    sink.truncate(size - torn);
-    if (lines.length > 0) sink.write(encoder.output, encoder.encode(lines, lines.length), 0);
+    if (tornBytes(sink.readEnd(LOOK_BACK_BYTES)) === 0) return;
+    // While another run writes this log, what looks torn may be a write under way.
+    sink.alone(() => {
+      const size = sink.fileBytes;
+      const tail = sink.readEnd(LOOK_BACK_BYTES);
+      const torn = tornBytes(tail);
+      if (torn === 0) return;
+      const lines = salvage(tail.subarray(tail.length - torn));
+      if (lines === null) return;
+      sink.truncate(size - torn);
+      if (lines.length > 0) sink.write(encoder.output, encoder.encode(lines, lines.length), 0);
+    });
   } catch (error) {
     sink.report("repair", `the log's end is damaged and cannot be repaired: ${String(error)}`);
   }

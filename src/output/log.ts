@@ -7,8 +7,9 @@
 import { KQTimeError } from "../errors.ts";
 import { MEMBER_SIGNATURE, MemberEncoder } from "../ffi/zlib.ts";
 import { writeBooks } from "./books.ts";
-import { repairEnd } from "./gzip-end.ts";
+import { MEMBER_TEXT_BYTES, repairEnd } from "./gzip-end.ts";
 import { ascii, LineBuffer } from "./line.ts";
+import { type LossCounters, writeLosses } from "./loss-line.ts";
 import { NAME_MAX_BYTES } from "./name.ts";
 import { FileSink } from "./sink.ts";
 import type { DirectionStats } from "./stats.ts";
@@ -16,7 +17,7 @@ import type { DirectionStats } from "./stats.ts";
 /** Text handed over at once. Larger compresses better and writes less often. */
 const CHUNK_BYTES = 256 * 1024;
 /** Text kept while the file cannot be written; lines beyond it are shed. */
-const QUEUE_BYTES = 1024 * 1024;
+const QUEUE_BYTES = MEMBER_TEXT_BYTES;
 /**
  * The longest line of a call without its name: an inbound one, 12 + 12 bytes of frame, 65 of keys
  * and commas, 4 times of 21 bytes, 7 numbers of 17: 292.
@@ -151,6 +152,7 @@ export class Log {
             "name another file, or one without .gz",
         );
       }
+      sink.share();
       repairEnd(sink, encoder);
     } else if (endsInLine(sink)) {
       log.#text.put(NEWLINE);
@@ -166,6 +168,17 @@ export class Log {
   /** Lines that the kernel has taken; those since the last chunk are not among them yet. */
   get linesWritten(): number {
     return this.#sink.linesWritten;
+  }
+
+  /** Lines that are lost, and those that a failing write leaves waiting: not in the file by now. */
+  get linesMissing(): number {
+    const failed = this.#sink.linesFailed;
+    return this.linesLost + (failed > 0 ? failed + this.#lines : 0);
+  }
+
+  /** Why lines are missing, in words; null if writing never failed. */
+  get failure(): string | null {
+    return this.#sink.failure;
   }
 
   /**
@@ -251,14 +264,14 @@ export class Log {
     stats: DirectionStats,
     name: Uint8Array,
   ): void {
-    const line = writeBooks(direction, startNs, endNs, stats, name, this.#text.baseSec);
-    if (this.#text.room < line.length) this.#flush();
-    if (this.#closed || this.#text.room < line.length) {
-      this.linesLost++;
-      return;
-    }
-    this.#text.put(line);
-    this.#lines++;
+    this.#putLine(writeBooks(direction, startNs, endNs, stats, name, this.#text.baseSec));
+  }
+
+  /** What was lost on the way (see loss-line.ts): the last line. `logLines` is this log's own. */
+  losses(startNs: number, endNs: number, losses: LossCounters): void {
+    this.sync();
+    const counters = { ...losses, logLines: this.linesMissing };
+    this.#putLine(writeLosses(startNs, endNs, counters, this.#text.baseSec));
   }
 
   /**
@@ -274,6 +287,7 @@ export class Log {
   /** Writes what can be written, counts the rest as lost, and closes. Never throws. */
   close(): void {
     if (this.#closed) return;
+    this.#sink.hurry();
     this.sync();
     // A slow reader that has caught up has yet to get what came meanwhile.
     if (this.#lines > 0 && this.#sink.drain()) this.sync();
@@ -283,6 +297,16 @@ export class Log {
     this.#encoder?.close();
     // No room any more: a line given later is counted as lost.
     this.#text.length = QUEUE_BYTES;
+  }
+
+  #putLine(line: Uint8Array): void {
+    if (this.#text.room < line.length) this.#flush();
+    if (this.#closed || this.#text.room < line.length) {
+      this.linesLost++;
+      return;
+    }
+    this.#text.put(line);
+    this.#lines++;
   }
 
   #putPlace(off: number, pid: number, sock: number, lport: number, rport: number): void {

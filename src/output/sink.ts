@@ -1,14 +1,23 @@
 // The log's file: how it is opened, who owns it, and what happens when it cannot be written. A
 // failing write must neither stop the target nor tear the file: what the kernel did not take is
 // kept, byte for byte, and tried again; meanwhile nothing else is written.
+//
+// Several runs may append to one log. Those that put whole members into it hold a shared lock, so
+// that one who finds its end torn knows whether it is alone (flock(2)).
 
 import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs";
 import { KQTimeError } from "../errors.ts";
+import { closeForeign, tryLock, unlock } from "../ffi/libc.ts";
 import { errnoOf, identityOf, O_CLOEXEC, openPrivate, reasonOf } from "./open-file.ts";
 
 /** At the end, how long a pipe's slow reader is waited for. */
 const SLOW_READER_MS = 5000;
 const SLOW_READER_STEP_MS = 2;
+/** How long lines wait for another run that mends the log's end; it takes milliseconds. */
+const LOCK_PATIENCE_MS = 1000;
+
+/** Whether the lock is held that this file's writers share. */
+const Share = { notNeeded: 0, wanted: 1, held: 2 } as const;
 
 export class FileSink {
   /** Lines whose bytes the kernel has taken. */
@@ -21,11 +30,18 @@ export class FileSink {
   #pending = new Uint8Array(0);
   #pendingLines = 0;
 
+  #share: (typeof Share)[keyof typeof Share] = Share.notNeeded;
+  #shareUntilMs = 0;
+
   /** Bytes wait for nothing but a pipe's reader. */
   slow = false;
+  /** Why the last write that failed did, in words; null if none has. */
+  failure: string | null = null;
 
   private constructor(
     fd: number,
+    /** Another program opened it. */
+    private readonly foreign: boolean,
     /** How long a slow reader is waited for at the end, ms. */
     private readonly patienceMs: number,
     /** Of the file, as in `OpenedFile`. */
@@ -42,7 +58,7 @@ export class FileSink {
   static open(path: string, onError: (message: string) => void): FileSink {
     try {
       const { fd, identity } = openPrivate(path, { append: true });
-      return new FileSink(fd, SLOW_READER_MS, identity, path, onError);
+      return new FileSink(fd, false, SLOW_READER_MS, identity, path, onError);
     } catch (error) {
       const why = `log "${path}" cannot be opened: ${reasonOf(error)}`;
       throw new KQTimeError("E_LOG", "open", why, undefined, { cause: error });
@@ -52,14 +68,53 @@ export class FileSink {
   /**
    * A file that another program opened; it is closed with the sink. Its reader may be that very
    * program, which waits for us: it is not waited for.
+   * @throws KQTimeError `E_LOG`; the descriptor is closed then
    */
   static adopt(fd: number, path: string, onError: (message: string) => void): FileSink {
-    return new FileSink(fd, 0, identityOf(fd), path, onError);
+    try {
+      const identity = identityOf(fd);
+      return new FileSink(ownPipe(fd), true, 0, identity, path, onError);
+    } catch (error) {
+      closeForeign(fd);
+      const why = `log "${path}" cannot be written to: ${reasonOf(error)}`;
+      throw new KQTimeError("E_LOG", "open", why, undefined, { cause: error });
+    }
+  }
+
+  /** From now on other runs can tell that this one writes here. Lines wait until they can. */
+  share(): void {
+    this.#share = Share.wanted;
+    this.#shareUntilMs = performance.now() + LOCK_PATIENCE_MS;
+    this.#tryShare();
+  }
+
+  /** Calls `mend` if no other run writes to this file. Needs `share`. */
+  alone(mend: () => void): void {
+    // Taking the one lock gives up the other.
+    const isAlone = tryLock(this.#fd, "exclusive") === true;
+    try {
+      if (isAlone) mend();
+    } finally {
+      this.share();
+    }
+  }
+
+  /** Whether lines may be written, as far as other runs are concerned. */
+  #tryShare(): boolean {
+    if (this.#share !== Share.wanted) return true;
+    if (tryLock(this.#fd, "shared") !== false) this.#share = Share.held;
+    else if (performance.now() >= this.#shareUntilMs) this.#share = Share.notNeeded;
+    return this.#share !== Share.wanted;
   }
 
   /** Bytes wait for a write that works. */
   get blocked(): boolean {
-    return this.#pending.length > 0;
+    return this.#pending.length > 0 || !this.#tryShare();
+  }
+
+  /** Lines that a write which failed left over; they may be written yet. */
+  get linesFailed(): number {
+    return this.slow ? 0 : this.#pendingLines;
   }
 
   /** Length of a regular file, 0 of anything else. */
@@ -86,8 +141,10 @@ export class FileSink {
   #read(at: number, length: number): Uint8Array {
     const found = new Uint8Array(length);
     if (length === 0) return found;
-    // By the descriptor, so that it is the same file whatever has become of the path.
-    const fd = openSync(`/proc/self/fd/${this.#fd}`, constants.O_RDONLY | O_CLOEXEC);
+    // By the descriptor, so that it is the same file whatever has become of the path. It may be
+    // under a lease (fcntl(2)), whose holder would be waited for.
+    const flags = constants.O_RDONLY | constants.O_NONBLOCK | O_CLOEXEC;
+    const fd = openSync(`/proc/self/fd/${this.#fd}`, flags);
     try {
       return found.subarray(0, readSync(fd, found, 0, length, at));
     } finally {
@@ -151,9 +208,21 @@ export class FileSink {
     return done;
   }
 
+  /** At the end: whatever other runs do here is not waited for any more. */
+  hurry(): void {
+    this.#shareUntilMs = 0;
+  }
+
   /** Closes and returns how many lines were given to it and never written. */
   close(): number {
-    this.drain();
+    // A failure after all, but only of the lines that are left.
+    if (!this.drain() && this.slow) this.failure ??= reasonOf({ code: "EAGAIN" });
+    // Other descriptors of the same opened file would keep the lock.
+    if (this.#share === Share.held) unlock(this.#fd);
+    if (this.foreign) {
+      closeForeign(this.#fd);
+      return this.#pendingLines;
+    }
     try {
       closeSync(this.#fd);
     } catch (error) {
@@ -182,10 +251,23 @@ export class FileSink {
   }
 
   #failed(error: unknown): void {
+    this.failure = reasonOf(error);
     this.report(
       errnoOf(error),
-      `log "${this.#path}" cannot be written: ${reasonOf(error)}; ` +
+      `log "${this.#path}" cannot be written: ${this.failure}; ` +
         "lines are lost until it can be written again",
     );
   }
+}
+
+/**
+ * A pipe's end that no other program has opened: whoever shares the given one could let its writes
+ * wait again (F_SETFL). Of other files the given descriptor. @throws as open(2) does
+ */
+function ownPipe(fd: number): number {
+  if (!fstatSync(fd).isFIFO()) return fd;
+  const { O_WRONLY, O_NONBLOCK } = constants;
+  const own = openSync(`/proc/self/fd/${fd}`, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+  closeForeign(fd);
+  return own;
 }

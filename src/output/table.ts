@@ -1,12 +1,12 @@
 // The summary for a terminal. Two layouts: from 100 columns the label stands in a column of its
 // own, below that on a line of its own. Nothing is wider than the terminal from 80 columns up.
 
+import { lossesOf, lossText } from "./losses.ts";
 import { printable } from "./name.ts";
 import type {
   BothSummary,
   Distribution,
   InSummary,
-  Losses,
   OutSummary,
   Summary,
 } from "./summary.ts";
@@ -24,22 +24,6 @@ const WIDE = 100;
 const LABELS_SHOWN = 30;
 const PIDS_SHOWN = 3;
 const HEADS = ["p50", "p90", "p99", "p99.9", "max"];
-
-const LOSS_TEXT: Record<keyof Losses, string> = {
-  ringRecords: "records dropped, the ring was full",
-  memoryRecords: "records dropped, no memory for the ring",
-  capturePackets: "packets dropped by the capture",
-  interfacePackets: "packets dropped by the interface",
-  badRecords: "records that made no sense",
-  badPackets: "packets that could not be decoded",
-  fragments: "IP fragments that could not be joined",
-  logLines: "lines of the log not written",
-  tableSockets: "sockets not measured, the table was full",
-  descriptorSockets: "sockets not measured, descriptor too high",
-  addressSockets: "sockets without known addresses",
-  staleCalls: "calls on sockets that were taken for ended",
-  inheritedRings: "processes in an inherited ring",
-};
 
 /** `text` cut to `width` columns of the terminal, with an ellipsis if it was longer. */
 function fit(text: string, width: number): string {
@@ -256,7 +240,8 @@ class Table {
     }
     this.#push("Losses", "1");
     for (const key of keys) {
-      this.#push(`${formatExact(losses[key]).padStart(15)} ${LOSS_TEXT[key]}`, "33");
+      const count = losses[key];
+      this.#push(`${formatExact(count).padStart(15)} ${lossText(key, count)}`, "33");
     }
   }
 }
@@ -273,10 +258,6 @@ function shownLabels(summary: Summary): ShownLabel[] {
 
 function isMeasured(summary: Summary, direction: "out" | "in"): boolean {
   return summary.direction === "both" || summary.direction === direction;
-}
-
-function lossesOf(losses: Losses): (keyof Losses)[] {
-  return (Object.keys(LOSS_TEXT) as (keyof Losses)[]).filter((key) => losses[key] > 0);
 }
 
 /** Nothing moved and nothing was lost: there is nothing to tabulate. */

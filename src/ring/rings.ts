@@ -1,12 +1,13 @@
-// All rings of a session: takes new ones from the session's socket, reads them in turn, and knows
-// when their processes have ended.
+// All rings of a session and the socket tables in them: what their records speak of, which processes
+// use them, and what becomes of them when those have ended.
 
-import { closeSync } from "node:fs";
 import { KQTimeError } from "../errors.ts";
-import { Mapping, type MessageListener, RealtimeClock, type Received } from "../ffi/libc.ts";
-import { Constant, Kind, Loss, Message, MessageBytes, MessageType, SlotFlag, SlotWord } from "./layout.ts";
+import type { MessageListener, Received } from "../ffi/libc.ts";
+import { Arrivals } from "./arrivals.ts";
+import { Constant, Kind, Loss, SlotFlag, SlotWord } from "./layout.ts";
+import { RingOrder, STALL_MS } from "./order.ts";
 import { Processes } from "./processes.ts";
-import { ENTRY_WORDS, Ring, SLOT_WORDS } from "./ring.ts";
+import { ENTRY_WORDS, type Ring, SLOT_WORDS } from "./ring.ts";
 
 /** What the rings' contents go to, in the order in which they were read. */
 export interface RecordFeed {
@@ -17,14 +18,8 @@ export interface RecordFeed {
   record(table: number, words: Uint32Array): void;
 }
 
-/** A slot that is claimed and stays uncommitted this long is looked into, ms. */
-const STALL_MS = 100;
-/** New rings taken in a round: more wait for the next one. */
-const ACCEPTS_A_ROUND = 64;
 /** An entry whose call never ended (its process was killed inside) is freed after this long, ms. */
 const FORCE_FREE_MS = 60_000;
-/** A record's time this far after the present is not one of a moment ago. */
-const CLOCK_AHEAD_NS = 1e9;
 /** How often children that outlived the maker of their ring are looked into, ms. */
 const MAPS_EVERY_MS = 250;
 /** How often the makers are. */
@@ -39,22 +34,17 @@ interface Table {
 }
 
 export class Rings {
-  readonly #listener: MessageListener;
-  readonly #token: Uint8Array;
   readonly #feed: RecordFeed;
+  readonly #arrivals: Arrivals;
+  readonly #accept: () => void;
+  readonly #order: RingOrder;
   readonly #processes = new Processes();
   readonly #rings: Ring[] = [];
   readonly #tables = new Map<number, Table>();
   readonly #byId = new Map<bigint, Table>();
-  readonly #slot = new Uint32Array(new ArrayBuffer(SLOT_WORDS * 4));
   readonly #entry = new Uint32Array(new ArrayBuffer(ENTRY_WORDS * 4));
-  readonly #stalledSince = new Map<Ring, number>();
-  readonly #gaps = new Map<Ring, { tail: number; sinceMs: number }>();
-  readonly #clock = new RealtimeClock();
-  readonly #time = new Uint32Array(new ArrayBuffer(8));
-  /** Of each ring, in a drain: records left to be read, and the time of the next one. */
-  readonly #lefts: number[] = [];
-  readonly #times: number[] = [];
+  /** Of a ring that nobody writes to any more: where its tail stands, and since when. */
+  readonly #stalled = new Map<Ring, { tail: number; sinceMs: number }>();
   readonly #unfreed: { table: number; entry: number; generation: number; sinceMs: number }[] = [];
   #aliveAtMs = -Infinity;
   #mapsAtMs = -Infinity;
@@ -62,30 +52,38 @@ export class Rings {
   #closedLosses = new Float64Array(Loss.Count);
   #closedSkipped = 0;
 
-  /** Whether the last `drain` read all that it should. */
-  complete = true;
   /** Rings that were attached since the start. */
   attached = 0;
-  /** Processes that could not get memory for a ring. */
-  withoutMemory = 0;
-  /** Messages or memory that were no ring of this session. */
-  rejected = 0;
   /** Records whose index or memory made no sense. */
   badRecords = 0;
   /** Told of each ring as it appears. */
   onAttach: (ring: Ring) => void = () => {};
-  /** Given what a process asks for: the connection and the descriptor are the receiver's. */
-  onRequest: (received: Received) => void = (received) => {
-    if (received.fd >= 0) closeSync(received.fd);
-    this.#listener.hangUp(received.connection);
-  };
-  /** Told why something was rejected. */
-  onReject: (message: string) => void = () => {};
 
   constructor(listener: MessageListener, token: string, feed: RecordFeed) {
-    this.#listener = listener;
-    this.#token = new TextEncoder().encode(token);
     this.#feed = feed;
+    this.#arrivals = new Arrivals(listener, token, (ring, pid) => this.#attach(ring, pid));
+    this.#accept = () => this.#arrivals.accept();
+    this.#order = new RingOrder((ring, slot) => this.#take(ring, slot));
+  }
+
+  /** Given what a process asks for: the connection and the descriptor are the receiver's. */
+  set onRequest(take: (received: Received) => void) {
+    this.#arrivals.onRequest = take;
+  }
+
+  /** Told why something that came through the session's socket was rejected. */
+  set onReject(told: (message: string) => void) {
+    this.#arrivals.onReject = told;
+  }
+
+  /** Processes that could not get memory for a ring. */
+  get withoutMemory(): number {
+    return this.#arrivals.withoutMemory;
+  }
+
+  /** Whether the last `drain` read all that it should. */
+  get complete(): boolean {
+    return this.#order.complete;
   }
 
   /** Rings whose processes live, or that still hold records. */
@@ -102,18 +100,24 @@ export class Rings {
     return [...pids];
   }
 
-  /** Takes the rings that processes have announced. */
-  accept(): void {
-    for (let n = 0; n < ACCEPTS_A_ROUND; n++) {
-      const received = this.#listener.next(ACCEPTS_A_ROUND);
-      if (received === null) return;
-      this.#attach(received);
+  /** The socket table that a process uses which asks for something; -1 if none is known. */
+  tableOf(pid: number, ringId: bigint): number {
+    let table = -1;
+    for (const ring of this.#rings) {
+      if (ring.id === ringId) return ring.table;
+      if (ring.users.has(pid)) table = ring.table;
     }
+    return table;
+  }
+
+  /** Whether a process that uses a socket table lives, or records of one are not read yet. */
+  isUsed(table: number): boolean {
+    return this.#tables.has(table);
   }
 
   /** Goes on with a ring of a session whose collector is gone, and with the processes that use it. */
   adopt(ring: Ring, pids: readonly number[]): void {
-    const table = this.#tableOf(ring);
+    const table = this.#tableFor(ring);
     ring.table = table.number;
     table.rings++;
     if (!pids.includes(ring.pid) || pids.includes(ring.madeBy)) ring.pid = ring.madeBy;
@@ -134,7 +138,7 @@ export class Rings {
 
   /** Gives the records that a ring holds now to `reader` instead of the feed. */
   skim(ring: Ring, reader: (slot: Uint32Array) => void): void {
-    const slot = this.#slot;
+    const slot = new Uint32Array(new ArrayBuffer(SLOT_WORDS * 4));
     for (let left = Math.min(ring.backlog(), ring.slotCount); left > 0 && ring.next(slot); left--) {
       reader(slot);
     }
@@ -150,97 +154,11 @@ export class Rings {
   }
 
   /**
-   * Takes new rings, and reads every record that was committed before it was called, of all rings
-   * together in the order of their times: what one process did to a socket before another used it
-   * is read before that. No more than each ring holds. Returns how many there were; `complete`
-   * tells whether that was all.
+   * Takes new rings, and reads every record that was committed before it was called, in the order of
+   * their times. Returns how many there were; `complete` tells whether that was all.
    */
   drain(): number {
-    const now = this.#clock.now();
-    const rings = this.#rings;
-    const lefts = this.#lefts;
-    // In this order: who wrote what one of these heads counts has announced its ring before.
-    for (let i = 0; i < rings.length; i++) lefts[i] = Math.min(rings[i]!.backlog(), rings[i]!.slotCount);
-    const before = rings.length;
-    this.accept();
-    for (let i = before; i < rings.length; i++) {
-      lefts[i] = Math.min(rings[i]!.backlog(), rings[i]!.slotCount);
-    }
-    this.complete = true;
-    if (rings.length === 1) {
-      const n = this.#read(rings[0]!, lefts[0]!);
-      if (n < lefts[0]!) this.#incomplete(rings[0]!);
-      return n;
-    }
-    return this.#merge(now);
-  }
-
-  /** Reads `#lefts` records of each ring, the earliest first, none that is later than `nowNs`. */
-  #merge(nowNs: number): number {
-    const rings = this.#rings;
-    const lefts = this.#lefts;
-    const times = this.#times;
-    for (let i = 0; i < rings.length; i++) times[i] = this.#timeOfNext(i, nowNs);
-    let total = 0;
-    for (;;) {
-      let first = 0;
-      let firstNs = Infinity;
-      let secondNs = Infinity;
-      for (let i = 0; i < rings.length; i++) {
-        const ns = times[i]!;
-        if (ns < firstNs) {
-          secondNs = firstNs;
-          firstNs = ns;
-          first = i;
-        } else if (ns < secondNs) {
-          secondNs = ns;
-        }
-      }
-      if (firstNs === Infinity) break;
-      if (firstNs === -Infinity) {
-        // Claimed and not committed: what is behind it, here or elsewhere, may be later than it.
-        if (this.#incomplete(rings[first]!)) break;
-        times[first] = Infinity;
-        continue;
-      }
-      const ring = rings[first]!;
-      let nextNs: number;
-      do {
-        ring.next(this.#slot);
-        this.#take(ring, this.#slot);
-        total++;
-        lefts[first]!--;
-        nextNs = this.#timeOfNext(first, nowNs);
-      } while (nextNs <= secondNs && nextNs !== -Infinity && nextNs !== Infinity);
-      times[first] = nextNs;
-      this.#stalledSince.delete(ring);
-    }
-    for (let i = 0; i < rings.length; i++) rings[i]!.publish();
-    return total;
-  }
-
-  /** Of ring `i`: Infinity if nothing is left to be read, -Infinity if it is not committed. */
-  #timeOfNext(i: number, nowNs: number): number {
-    if (this.#lefts[i]! <= 0) return Infinity;
-    const time = this.#time;
-    if (!this.#rings[i]!.peek(time)) return -Infinity;
-    const ns = this.#clock.relativeNs(time[0]!, time[1]!);
-    // Far ahead: the clock was set back. Such a record waits for nothing.
-    return ns > nowNs && ns < nowNs + CLOCK_AHEAD_NS ? Infinity : Math.max(ns, 0);
-  }
-
-  /**
-   * A slot was claimed and is not committed: its thread was interrupted for a moment, or its process
-   * is gone. Returns whether it is worth waiting for.
-   */
-  #incomplete(ring: Ring): boolean {
-    const { tail } = ring;
-    const nowMs = performance.now();
-    const gap = this.#gaps.get(ring);
-    if (gap === undefined || gap.tail !== tail) this.#gaps.set(ring, { tail, sinceMs: nowMs });
-    else if (nowMs - gap.sinceMs >= STALL_MS) return false;
-    this.complete = false;
-    return true;
+    return this.#order.drain(this.#rings, this.#accept);
   }
 
   /** How full the fullest ring is, 0 … 1. */
@@ -320,20 +238,6 @@ export class Rings {
     this.#rings.length = 0;
   }
 
-  #read(ring: Ring, most: number): number {
-    const slot = this.#slot;
-    let n = 0;
-    while (n < most && ring.next(slot)) {
-      n++;
-      this.#take(ring, slot);
-    }
-    if (n > 0) {
-      ring.publish();
-      this.#stalledSince.delete(ring);
-    }
-    return n;
-  }
-
   #take(ring: Ring, slot: Uint32Array): void {
     const feed = this.#feed;
     const table = this.#tables.get(ring.table)!;
@@ -370,35 +274,9 @@ export class Rings {
     feed.record(ring.table, slot);
   }
 
-  #attach(received: Received): void {
-    const { message, fd, pid, connection } = received;
-    const ours = this.#isOurs(message);
-    if (ours && typeOf(message) !== MessageType.Ring) {
-      this.onRequest(received);
-      return;
-    }
-    this.#listener.hangUp(connection);
-    if (!ours) {
-      if (fd >= 0) closeSync(fd);
-      this.#reject("a message without the session's token");
-      return;
-    }
-    if (fd < 0) {
-      this.withoutMemory++;
-      return;
-    }
-    let mapping: Mapping | null = null;
-    let ring: Ring;
-    let table: Table;
-    try {
-      mapping = Mapping.adopt(fd);
-      ring = new Ring(mapping, pid);
-      table = this.#tableOf(ring);
-    } catch (error) {
-      mapping?.close();
-      this.#reject(error instanceof Error ? error.message : String(error));
-      return;
-    }
+  /** @throws KQTimeError `E_RING` */
+  #attach(ring: Ring, pid: number): void {
+    const table = this.#tableFor(ring);
     // The same pid again: a forked child made a ring of its own and leaves the inherited one, or
     // the process executed another program.
     for (const other of this.#rings) other.users.delete(pid);
@@ -411,7 +289,7 @@ export class Rings {
   }
 
   /** The socket table that a new ring brings or refers to. @throws KQTimeError `E_RING` */
-  #tableOf(ring: Ring): Table {
+  #tableFor(ring: Ring): Table {
     const known = this.#byId.get(ring.tableId);
     if (ring.entryCount === 0) {
       if (known !== undefined) return known;
@@ -430,23 +308,6 @@ export class Rings {
     return this.#rings.some((ring) => ring.pid === pid && ring.table === table);
   }
 
-  #isOurs(message: Uint8Array): boolean {
-    if (message.length < Constant.messageHeadBytes) return false;
-    const view = new DataView(message.buffer, message.byteOffset, message.length);
-    if (view.getUint32(Message.magic, true) !== Constant.magic) return false;
-    if (view.getUint32(Message.version, true) !== Constant.version) return false;
-    let difference = 0;
-    for (let i = 0; i < MessageBytes.token; i++) {
-      difference |= message[Message.token + i]! ^ this.#token[i]!;
-    }
-    return difference === 0;
-  }
-
-  #reject(message: string): void {
-    this.rejected++;
-    this.onReject(message);
-  }
-
   /** Nobody is left who could commit the slot at the tail; those behind it may be complete. */
   #unstall(ring: Ring, nowMs: number, i: number): void {
     if (ring.backlog() > ring.slotCount) {
@@ -455,14 +316,14 @@ export class Rings {
       this.#retire(ring, i);
       return;
     }
-    const since = this.#stalledSince.get(ring);
-    if (since === undefined) {
-      this.#stalledSince.set(ring, nowMs);
-    } else if (nowMs - since >= STALL_MS) {
+    const since = this.#stalled.get(ring);
+    if (since === undefined || since.tail !== ring.tail) {
+      this.#stalled.set(ring, { tail: ring.tail, sinceMs: nowMs });
+    } else if (nowMs - since.sinceMs >= STALL_MS) {
       for (let left = ring.backlog(); left > 0 && left <= ring.slotCount; left = ring.backlog()) {
         ring.skip();
         this.badRecords++;
-        this.#read(ring, ring.slotCount);
+        this.#order.read(ring, ring.slotCount);
       }
       ring.publish();
     }
@@ -470,8 +331,8 @@ export class Rings {
 
   #retire(ring: Ring, i: number): void {
     this.#rings.splice(i, 1);
-    this.#stalledSince.delete(ring);
-    this.#gaps.delete(ring);
+    this.#stalled.delete(ring);
+    this.#order.forget(ring);
     for (let reason = 0; reason < Loss.Count; reason++) {
       this.#closedLosses[reason]! += ring.losses(reason);
     }
@@ -508,8 +369,4 @@ export class Rings {
     this.#tables.delete(number);
     ring.close();
   }
-}
-
-function typeOf(message: Uint8Array): number {
-  return new DataView(message.buffer, message.byteOffset).getUint32(Message.type, true);
 }

@@ -4,13 +4,15 @@
 import { DirectionStats } from "../output/stats.ts";
 import { formatBytes } from "../output/units.ts";
 import type { Log } from "../output/log.ts";
+import { lossSentences } from "../output/losses.ts";
 import { Reason, REASON_HELP, REASONS } from "../output/reasons.ts";
 import { buildSummary, type Losses, type Summary } from "../output/summary.ts";
 import { Engine } from "../match/engine.ts";
 import type { LabelMode } from "../match/label-modes.ts";
 import { Labels } from "../match/labels.ts";
 import type { CallSink } from "../match/merge.ts";
-import { Measurement, type Rule, type Standing, standing } from "../match/measurement.ts";
+import { Measurement, type Standing, standing } from "../match/measurement.ts";
+import type { Rule } from "../match/rules.ts";
 
 /** What decides what the join does: kept in a recording. */
 export interface JoinSetup {
@@ -43,6 +45,15 @@ export interface JoinEnd {
 interface HandleOutput {
   readonly log: Log | null;
   readonly startNs: number;
+}
+
+/** How the log of a handle ended that was freed. */
+export interface Freed {
+  readonly linesLost: number;
+  /** Why a write failed, in words; null if none has. */
+  readonly failure: string | null;
+  /** Of the whole session, by now. */
+  readonly losses: Losses;
 }
 
 /** What a handle asks for. */
@@ -88,10 +99,10 @@ export class Join {
     if (log !== null) this.logs = [...this.logs, log];
   }
 
-  /** Sockets with these addresses are measured for a handle, or no longer. */
-  rule(handle: number, rule: Rule, remove: boolean): void {
-    if (remove) this.engine.handles.removeRule(handle, rule);
-    else this.engine.handles.addRule(handle, rule);
+  /** Sockets with these addresses are measured for a handle from `askedNs` on, or no longer. */
+  rule(handle: number, rule: Rule, remove: boolean, askedNs: number): void {
+    if (remove) this.engine.handles.removeRule(handle, rule, askedNs);
+    else this.engine.handles.addRule(handle, rule, askedNs);
   }
 
   /** The summary of a handle as it stands; null if there is none. */
@@ -99,43 +110,63 @@ export class Join {
     const output = this.#handles.get(handle);
     const books = this.engine.handles.standing(handle);
     if (output === undefined || books === null) return null;
+    // Lines that cannot be written are known for such then.
+    output.log?.sync();
     return this.#summary(books, output.startNs, output.log, end);
   }
 
-  /** Ends a handle: its log gets its books, and is closed. */
-  free(handle: number, endNs: number): void {
+  /**
+   * Ends a handle: its log gets its books, and is closed. Null if there is no such handle.
+   * `end` is needed for a log alone.
+   */
+  free(handle: number, endNs: number, end: JoinEnd | null): Freed | null {
     const output = this.#handles.get(handle);
-    const books = this.engine.handles.free(handle);
+    const books = this.engine.handles.free(handle, endNs);
     this.#handles.delete(handle);
-    if (output !== undefined && books !== null) this.#close(output, books, endNs);
+    if (output === undefined || books === null || end === null) return null;
+    this.#close(output, books, endNs, end);
+    const { log } = output;
+    const failure = log?.failure ?? null;
+    return { linesLost: log?.linesLost ?? 0, failure, losses: this.#losses(end, log) };
   }
 
   /** Settles every socket, writes the books to the logs, and builds the summary of everything. */
   finish(end: JoinEnd): Summary {
     this.engine.finish();
-    for (const handle of [...this.#handles.keys()]) this.free(handle, end.endNs);
+    for (const handle of [...this.#handles.keys()]) this.free(handle, end.endNs, end);
     const everything = this.#everything ?? new Measurement(new Labels("none"), null);
     const books = standing(everything, []);
     const { startNs } = this.#setup;
-    this.#close({ log: this.#log, startNs }, books, end.endNs);
+    this.#close({ log: this.#log, startNs }, books, end.endNs, end);
     return this.#summary(books, startNs, this.#log, end);
   }
 
-  #close({ log, startNs }: HandleOutput, { labels }: Standing, endNs: number): void {
+  #close({ log, startNs }: HandleOutput, { labels }: Standing, endNs: number, end: JoinEnd): void {
     if (log === null) return;
     for (const { encoded, out, in: inbound } of labels) {
       if (this.engine.out) log.books(0, startNs, endNs, out, encoded);
       if (this.engine.in) log.books(1, startNs, endNs, inbound, encoded);
     }
+    log.losses(startNs, endNs, this.#losses(end, log));
     log.close();
     this.logs = this.logs.filter((open) => open !== log);
+  }
+
+  #losses(end: JoinEnd, log: Log | null): Losses {
+    const { badRecords, instances } = this.engine;
+    return {
+      ...end.losses,
+      badRecords: end.badRecords + badRecords,
+      badPackets: end.losses.badPackets + instances.badPackets,
+      logLines: log?.linesMissing ?? 0,
+    };
   }
 
   #summary(books: Standing, startNs: number, log: Log | null, end: JoinEnd): Summary {
     const { engine } = this;
     const setup = this.#setup;
     const { labels, sockets } = books;
-    const warnings = [...end.warnings];
+    const warnings = [...end.warnings, ...books.notes];
     if (engine.interrupted > 0) {
       warnings.push(
         `${engine.interrupted} call${engine.interrupted === 1 ? " was" : "s were"} cut off by the ` +
@@ -149,6 +180,8 @@ export class Join {
       total.in.merge(label.in);
     }
     warnings.push(...whatIsMissing(total.out, total.in));
+    const losses = this.#losses(end, log);
+    warnings.push(...lossSentences(losses));
     sockets.trim();
     return buildSummary({
       version: setup.version,
@@ -164,12 +197,7 @@ export class Join {
       sockets: sockets.listed,
       socketsRest: sockets.rest,
       datagram: engine.datagram,
-      losses: {
-        ...end.losses,
-        badRecords: end.badRecords + engine.badRecords,
-        badPackets: end.losses.badPackets + engine.instances.badPackets,
-        logLines: log?.linesLost ?? 0,
-      },
+      losses,
       warnings,
     });
   }

@@ -154,14 +154,14 @@ class Player {
         break;
       case Frame.Free: {
         const { handle, endNs } = text() as { handle: number; endNs: number };
-        this.#target.free(handle, endNs);
+        this.#target.free(handle, endNs, null);
         break;
       }
       case Frame.Rule: {
-        const asked = text() as { handle: number; remove: boolean; text: string };
+        const asked = text() as { handle: number; remove: boolean; text: string; askedNs: number };
         const rule = parseRule(asked.text);
         if (rule === null) throw damaged(this.#events, "a rule makes no sense");
-        this.#target.rule(asked.handle, rule, asked.remove);
+        this.#target.rule(asked.handle, rule, asked.remove, asked.askedNs);
         break;
       }
       case Frame.End:

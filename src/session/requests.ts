@@ -1,13 +1,13 @@
 // What measured programs ask of their collector (see `kq_message` in c/kqtime_shm.h): handles with
 // logs of their own, their end, and their books in between. Answers never block the collector, and
-// what a program hands over is looked at before it is used.
+// what a program hands over is looked at before it is used. A handle belongs to the processes that
+// share the memory of who opened it: when the last of them is gone, it is freed.
 
-import { closeSync, fstatSync, writeSync } from "node:fs";
-import { type MessageListener, openFlags, type Received } from "../ffi/libc.ts";
-import type { Rule } from "../match/measurement.ts";
+import { closeForeign, type MessageListener, type Received } from "../ffi/libc.ts";
+import type { Rule } from "../match/rules.ts";
 import { Log } from "../output/log.ts";
+import { unmeasuredSentences } from "../output/losses.ts";
 import { printable } from "../output/name.ts";
-import { reasonOf } from "../output/open-file.ts";
 import {
   Constant,
   Message,
@@ -16,11 +16,17 @@ import {
   Reply,
   RuleFlag,
 } from "../ring/layout.ts";
-import type { HandleSetup, Join, JoinEnd } from "./join.ts";
+import { whyNoLog, writeToMemory } from "./handed-over.ts";
+import type { Freed, HandleSetup, Join, JoinEnd } from "./join.ts";
 import { parseRule } from "./rule-text.ts";
+import type { Rings } from "../ring/rings.ts";
 import { Frame, type TapeWriter } from "./tape.ts";
 
 const HANDLES_MOST = 1024;
+/** Each holds a connection, and perhaps a descriptor. */
+const WAITING_MOST = 8192;
+/** Of a log's path, in messages: its end tells more. */
+const PATH_SHOWN = 200;
 /** How long the end of a handle waits for bytes in send queues. */
 const DRAIN_MS = 1000;
 
@@ -38,7 +44,8 @@ const ANSWERED_LATER: readonly number[] = [
 export interface RequestParts {
   readonly join: Join;
   readonly tape: TapeWriter | null;
-  readonly listener: MessageListener;
+  readonly listener: Pick<MessageListener, "reply">;
+  readonly rings: Pick<Rings, "tableOf" | "isUsed">;
   readonly baseSec: number;
   readonly nowNs: () => number;
   /** What a summary says besides the join, as it stands. */
@@ -50,6 +57,7 @@ export interface RequestParts {
 interface Waiting {
   readonly type: number;
   readonly handle: number;
+  /** Who waits; -1: nobody. */
   readonly connection: number;
   /** Where the books go; -1: nowhere. */
   readonly fd: number;
@@ -59,13 +67,22 @@ interface Waiting {
   readonly deadlineMs: number;
 }
 
+interface Opened {
+  /** Of the log, for messages; null without one. */
+  readonly path: string | null;
+  /** The socket table of who opened it. */
+  readonly table: number;
+  /** All processes that used it are gone. */
+  isOrphan: boolean;
+}
+
 export class Requests {
   /** Handles that were opened since the start. */
   opened = 0;
   /** Handles that were asked for, refused ones too. */
   asked = 0;
   readonly #parts: RequestParts;
-  readonly #open = new Set<number>();
+  readonly #open = new Map<number, Opened>();
   #waiting: Waiting[] = [];
 
   constructor(parts: RequestParts) {
@@ -93,14 +110,16 @@ export class Requests {
     const text = new TextDecoder().decode(message.subarray(Message.text, Message.text + length));
     const known = this.#open.has(handle);
     if (type === MessageType.Open) {
-      this.#openHandle(connection, fd, flags, text);
+      const ringId = view.getBigUint64(Message.ringId, true);
+      this.#openHandle(received, ringId, flags, text);
     } else if (!known) {
       this.#drop(fd);
       this.#reply(connection, -1, "the handle was freed already, or never opened");
+    } else if (this.#waiting.length >= WAITING_MOST) {
+      this.#drop(fd);
+      this.#reply(connection, -1, `${WAITING_MOST} requests wait for an answer: ask for less at once`);
     } else if (ANSWERED_LATER.includes(type)) {
-      const askedNs = this.#parts.nowNs();
-      const deadlineMs = performance.now() + DRAIN_MS;
-      this.#waiting.push({ type, handle, connection, fd, flags, text, askedNs, deadlineMs });
+      this.#wait({ type, handle, connection, fd, flags, text });
     } else {
       this.#drop(fd);
       this.#reply(connection, -1, `a request of the unknown type ${type}`);
@@ -109,6 +128,12 @@ export class Requests {
 
   /** Answers what can be answered now that everything captured before `capturedNs` is joined. */
   answer(capturedNs: number, captureFailed: boolean): void {
+    for (const [handle, opened] of this.#open) {
+      if (opened.isOrphan || this.#parts.rings.isUsed(opened.table)) continue;
+      opened.isOrphan = true;
+      const type = MessageType.Free;
+      this.#wait({ type, handle, connection: -1, fd: -1, flags: 0, text: "" });
+    }
     if (this.#waiting.length === 0) return;
     const waiting = this.#waiting;
     this.#waiting = [];
@@ -127,36 +152,48 @@ export class Requests {
     this.#waiting = [];
   }
 
+  #wait(request: Omit<Waiting, "askedNs" | "deadlineMs">): void {
+    const askedNs = this.#parts.nowNs();
+    this.#waiting.push({ ...request, askedNs, deadlineMs: performance.now() + DRAIN_MS });
+  }
+
   #mustDrain({ type, handle }: Waiting): boolean {
     return type === MessageType.Free && this.#parts.join.engine.handles.isPending(handle);
   }
 
-  #finish({ type, handle, connection, fd, flags, text }: Waiting): void {
+  #finish({ type, handle, connection, fd, flags, text, askedNs }: Waiting): void {
     const { join, tape, nowNs } = this.#parts;
     if (type === MessageType.Rule) {
       this.#drop(fd);
-      this.#rule(connection, handle, flags, text);
+      this.#rule(connection, handle, flags, text, askedNs);
       return;
     }
     if (type === MessageType.Snapshot) {
       const summary = join.snapshot(handle, this.#parts.end());
-      const why = summary === null ? "the handle was freed" : writeWhole(fd, JSON.stringify(summary));
+      const why = summary === null ? "the handle was freed" : writeToMemory(fd, JSON.stringify(summary));
       this.#drop(fd);
       this.#reply(connection, why === null ? 0 : -1, why ?? "");
       return;
     }
     this.#drop(fd);
     // Two threads may have asked for the same.
-    if (this.#open.delete(handle)) {
+    const opened = this.#open.get(handle);
+    let lost = "";
+    if (opened !== undefined) {
+      this.#open.delete(handle);
       const endNs = nowNs();
       tape?.text(Frame.Free, { handle, endNs });
-      join.free(handle, endNs);
+      const freed = join.free(handle, endNs, this.#parts.end());
+      if (freed !== null) lost = whatIsLost(opened.path, freed);
     }
-    this.#reply(connection, 0, "");
+    this.#reply(connection, 0, lost);
   }
 
-  #openHandle(connection: number, fd: number, flags: number, path: string): void {
+  #openHandle(received: Received, ringId: bigint, flags: number, text: string): void {
     this.asked++;
+    const { connection, fd, pid } = received;
+    const path = printable(text.slice(-PATH_SHOWN));
+    const table = this.#parts.rings.tableOf(pid, ringId);
     const refuse = (why: string) => {
       this.#drop(fd);
       this.#reply(connection, -1, why);
@@ -165,15 +202,19 @@ export class Requests {
       refuse(`${HANDLES_MOST} handles are open: free those that are not used any more`);
       return;
     }
+    if (table < 0) {
+      refuse("this process shares no memory with the collector");
+      return;
+    }
     let log: Log | null = null;
     if (fd >= 0) {
       const why = whyNoLog(fd);
       if (why !== null) {
-        refuse(`log "${printable(path)}": ${why}`);
+        refuse(`log "${path}": ${why}`);
         return;
       }
       try {
-        log = Log.adopt(fd, printable(path), (flags & OpenFlag.Gzip) !== 0, {
+        log = Log.adopt(fd, path, (flags & OpenFlag.Gzip) !== 0, {
           baseSec: this.#parts.baseSec,
           onError: this.#parts.onWarning,
         });
@@ -192,27 +233,34 @@ export class Requests {
     };
     this.#parts.tape?.text(Frame.Open, setup);
     this.#parts.join.open(setup, log);
-    this.#open.add(handle);
+    this.#open.set(handle, { path: log === null ? null : path, table, isOrphan: false });
     this.#reply(connection, handle, "");
   }
 
-  #rule(connection: number, handle: number, flags: number, text: string): void {
+  #rule(
+    connection: number,
+    handle: number,
+    flags: number,
+    text: string,
+    askedNs: number,
+  ): void {
     const rule: Rule | null = parseRule(text);
     if (rule === null) {
       this.#reply(connection, -1, `not the address of sockets: "${printable(text)}"`);
       return;
     }
     const remove = (flags & RuleFlag.Remove) !== 0;
-    this.#parts.tape?.text(Frame.Rule, { handle, remove, text });
-    this.#parts.join.rule(handle, rule, remove);
+    this.#parts.tape?.text(Frame.Rule, { handle, remove, text, askedNs });
+    this.#parts.join.rule(handle, rule, remove, askedNs);
     this.#reply(connection, 0, "");
   }
 
   #drop(fd: number): void {
-    if (fd >= 0) closeSync(fd);
+    if (fd >= 0) closeForeign(fd);
   }
 
   #reply(connection: number, handle: number, text: string): void {
+    if (connection < 0) return;
     const bytes = new Uint8Array(new ArrayBuffer(Constant.replyHeadBytes + Constant.textMax));
     const view = new DataView(bytes.buffer);
     const { written } = new TextEncoder().encodeInto(text, bytes.subarray(Reply.text));
@@ -223,24 +271,14 @@ export class Requests {
   }
 }
 
-/** Why a descriptor cannot be a log: writing to it must not block, nor need rights it has not. */
-function whyNoLog(fd: number): string | null {
-  const flags = openFlags(fd);
-  if (flags === null || !flags.writable) return "it is not open for writing";
-  const stat = fstatSync(fd);
-  if (stat.isFile() || stat.isCharacterDevice()) return null;
-  if (!stat.isFIFO()) return "a log is a file or a pipe";
-  return flags.nonBlocking ? null : "the pipe may block: open it with O_NONBLOCK";
-}
-
-/** Writes a text to a regular file's descriptor; the reason why not, or null. */
-function writeWhole(fd: number, text: string): string | null {
-  const bytes = new TextEncoder().encode(text);
-  try {
-    if (!fstatSync(fd).isFile()) return "a snapshot is written to a file";
-    for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
-    return null;
-  } catch (error) {
-    return `the snapshot cannot be written: ${reasonOf(error)}`;
+/** One line for who ends a measurement that lost something on the way; empty if it is complete. */
+function whatIsLost(path: string | null, { linesLost, failure, losses }: Freed): string {
+  const parts: string[] = [];
+  if (path !== null && linesLost > 0) {
+    const lines = linesLost === 1 ? "1 line was lost" : `${linesLost} lines were lost`;
+    parts.push(`${path}: ${lines}: ${failure ?? "the collector could not keep up"}`);
+  } else if (path !== null && failure !== null) {
+    parts.push(`${path}: writing failed for a while, no line was lost: ${failure}`);
   }
+  return [...parts, ...unmeasuredSentences(losses)].join("; ");
 }

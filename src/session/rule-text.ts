@@ -2,7 +2,7 @@
 // ADDRESS PORT NAME" for a remote end.
 
 import { isIP } from "node:net";
-import type { Rule } from "../match/measurement.ts";
+import type { Rule } from "../match/rules.ts";
 
 /** Null if it is no such text. */
 export function parseRule(text: string): Rule | null {

@@ -16,6 +16,7 @@ import { expectDifferent, JSON_SUMMARY, makePrivateFolder, PrivateFile } from ".
 import { picksPackets } from "./partial-filter.ts";
 import { Requests } from "./requests.ts";
 import { Frame, makeHeadersFile, TapeWriter } from "./tape.ts";
+import { Warnings } from "./warnings.ts";
 
 export interface SessionOptions {
   readonly command: readonly string[];
@@ -47,8 +48,8 @@ export class Session {
   readonly requests: Requests;
   /** Processes that are started find the session by what they have in their environment. */
   readonly isFound: boolean;
-  /** Sentences about the measurement; they end in the summary. */
-  readonly warnings: string[] = [];
+  /** They end in the summary. */
+  readonly #warnings = new Warnings();
   readonly #options: SessionOptions;
   readonly #capture: Capture;
   readonly #folder: SessionFolder;
@@ -133,6 +134,7 @@ export class Session {
         join,
         tape: this.#tape,
         listener: folder.listener,
+        rings: collector.rings,
         baseSec,
         nowNs: () => collector.nowNs(),
         end: () => this.#end({ code: null, signal: null }),
@@ -167,7 +169,7 @@ export class Session {
   }
 
   warn(message: string): void {
-    if (!this.warnings.includes(message)) this.warnings.push(message);
+    this.#warnings.add(message);
   }
 
   /** Settles the books, writes the outputs, and gives the summary. */
@@ -226,7 +228,7 @@ export class Session {
       pids: [...this.#pids],
       losses,
       badRecords: rings.badRecords,
-      warnings: [...this.warnings],
+      warnings: this.#warnings.list(),
     };
   }
 

@@ -52,7 +52,7 @@ export const Frame = {
   Open: 12,
   /** JSON text: handle, endNs. */
   Free: 13,
-  /** JSON text: handle, remove, text (see rule-text.ts). */
+  /** JSON text: handle, remove, text (see rule-text.ts), askedNs. */
   Rule: 14,
   /** sock, and what the kernel says of that socket (f64, see `Observed`). */
   Observed: 15,

@@ -200,6 +200,18 @@ needsNamespaces("a collector that is killed is told of, and another one takes ov
   expect(again).toEqual([]);
 });
 
+needsNamespaces("lines that cannot be written are told of, at once and at the end", async () => {
+  const { logLines, warnings } = await play<{ logLines: number; warnings: object[] }>("full");
+  // The calls that were joined by then, of two.
+  expect(logLines).toBeWithin(1, 3);
+  expect(warnings).toEqual([{
+    name: "KQTimeWarning", code: "E_INCOMPLETE",
+    message:
+      "close: the measurement is not complete: /dev/full: 5 lines were lost: no space left on the " +
+      "device (ENOSPC)",
+  }]);
+});
+
 needsNamespaces("a program that just ends leaves a complete log, and no collector", async () => {
   const pids = await play<number[]>("exit");
   expect(pids.length).toBe(1);

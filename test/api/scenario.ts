@@ -349,6 +349,16 @@ const scenarios: Record<string, () => Promise<unknown>> = {
     return failed;
   },
 
+  /** A log that cannot be written to. */
+  async full() {
+    const kq = await KQTime.open({ log: "/dev/full" });
+    const { socket, exchange } = await connectTo(echoServer().port);
+    kq.register(socket, "x");
+    await exchange(1000);
+    const { losses } = await kq.snapshot();
+    return { logLines: losses.logLines, warnings: await warningsOf(() => kq.close()) };
+  },
+
   /** Ends without a word, with samples under way. */
   async exit() {
     const server = echoServer();

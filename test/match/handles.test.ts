@@ -4,8 +4,10 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import type { Connection } from "../../src/match/connection.ts";
-import type { Rule } from "../../src/match/measurement.ts";
+import type { Rule } from "../../src/match/rules.ts";
 import type { CallSink } from "../../src/match/merge.ts";
+import { LABELS_MOST, OTHER_LABEL } from "../../src/match/labels.ts";
+import { RULES_MOST } from "../../src/match/rules.ts";
 import { Reason } from "../../src/output/reasons.ts";
 import { DirectionStats } from "../../src/output/stats.ts";
 import { Kind, SlotFlag, SlotWord } from "../../src/ring/layout.ts";
@@ -194,9 +196,9 @@ test("a rule takes sockets by their addresses, those that live and those that co
   };
   bench.handshake(1 * MS);
   bench.send(first, 2 * MS, 0, 100);
-  bench.engine.handles.addRule(1, rule);
+  bench.engine.handles.addRule(1, rule, 2 * MS);
   bench.send(first, 3 * MS, 100, 50);
-  bench.engine.handles.removeRule(1, rule);
+  bench.engine.handles.removeRule(1, rule, 3 * MS);
   bench.send(first, 4 * MS, 150, 25);
   bench.packet(5 * MS, true, 0, 175);
   bench.finish();
@@ -209,7 +211,7 @@ test("the books of a handle as they stand count what waits as in flight", () => 
   const { bench } = nothingElse();
   const client = bench.connected(0);
   bench.handshake(1 * MS);
-  bench.engine.handles.addRule(1, { localPort: CLIENT_PORT, remote: null, name: "" });
+  bench.engine.handles.addRule(1, { localPort: CLIENT_PORT, remote: null, name: "" }, 1 * MS);
   bench.send(client, 2 * MS, 0, 100);
   bench.packet(3 * MS, true, 0, 60);
   bench.engine.flush();
@@ -222,7 +224,7 @@ test("the books of a handle as they stand count what waits as in flight", () => 
   bench.packet(4 * MS, true, 60, 40);
   bench.engine.flush();
   expect(bench.engine.handles.isPending(1)).toBe(false);
-  const last = bench.engine.handles.free(1)!;
+  const last = bench.engine.handles.free(1, 9 * MS)!;
   expect(last.labels[0]!.out.bytesMatched).toBe(100);
   bench.send(client, 5 * MS, 100, 10);
   bench.packet(6 * MS, true, 100, 10);
@@ -242,14 +244,14 @@ test("a rule for a client ends with its connection, one for a server holds", () 
     name: "peer",
   });
   const served = nothingElse().bench;
-  served.engine.handles.addRule(1, rule(1, CLIENT_PORT));
+  served.engine.handles.addRule(1, rule(1, CLIENT_PORT), 0);
   const client = living(served, served.accepted(0));
   expect(client.registrations.length).toBe(1);
   served.engine.settle(client, -1);
   expect(living(served, served.accepted(5 * MS)).registrations.length).toBe(0);
 
   const serving = nothingElse().bench;
-  serving.engine.handles.addRule(1, rule(2, SERVER_PORT));
+  serving.engine.handles.addRule(1, rule(2, SERVER_PORT), 0);
   const server = living(serving, serving.connected(0));
   expect(server.registrations.length).toBe(1);
   serving.engine.settle(server, -1);
@@ -262,12 +264,12 @@ test("a rule for the same addresses replaces the earlier one, and its name", () 
   const rule = (name: string): Rule => ({ localPort: CLIENT_PORT, remote: null, name });
   const first = bench.connected(0);
   for (const name of ["one", "two"]) {
-    bench.engine.handles.addRule(1, rule(name));
+    bench.engine.handles.addRule(1, rule(name), 0);
     expect(names(first)).toEqual([name]);
   }
   bench.engine.settle(living(bench, first), -1);
   expect(names(bench.connected(5 * MS))).toEqual(["two"]);
-  bench.engine.handles.removeRule(1, rule(""));
+  bench.engine.handles.removeRule(1, rule(""), 5 * MS);
   expect(names(bench.connected(9 * MS))).toEqual([]);
 });
 
@@ -275,13 +277,171 @@ test("a handle that ends while calls may overlap keeps their bytes in its books"
   const { bench } = nothingElse();
   const client = bench.connected(0);
   bench.handshake(1 * MS);
-  bench.engine.handles.addRule(1, { localPort: CLIENT_PORT, remote: null, name: "" });
+  bench.engine.handles.addRule(1, { localPort: CLIENT_PORT, remote: null, name: "" }, 1 * MS);
   // Another call of the group is still in progress.
   bench.send(client, 2 * MS, 0, 100, { flags: SlotFlag.Overlap, group: 7 });
   bench.packet(3 * MS, true, 0, 100);
   bench.engine.flush();
-  const [label] = bench.engine.handles.free(1)!.labels;
+  const [label] = bench.engine.handles.free(1, 9 * MS)!.labels;
   expect(label!.out.bytesCalled).toBe(100);
   expect(label!.out.unmatched[Reason.concurrent]).toBe(100);
   expect(label!.out.balances()).toBe(true);
+});
+
+/** Bytes on the wire that no call accounts for, by label: outbound, unread, unexplained inbound. */
+function wireOf(bench: Bench, handle = 1): Record<string, [number, number, number]> {
+  const { labels } = bench.engine.handles.standing(handle)!;
+  return Object.fromEntries(
+    labels.map(({ label, out, in: inbound }) => [
+      label, [out.bytesUnexplained, inbound.bytesUnread, inbound.bytesUnexplained],
+    ]),
+  );
+}
+
+function say(bench: Bench, entry: number, name: string | null, timeNs: number): void {
+  const about = slotWords({ kind: Kind.Out, entry, generation: 1, timeNs, pid: 100, fd: entry + 3 });
+  const records = name === null ? [deregistration(about, 1)] : registration(about, 1, name, timeNs);
+  for (const record of records) {
+    const time = slotWords({ kind: Kind.Out, entry, generation: 1, timeNs });
+    record.set(time.subarray(SlotWord.timeNs, SlotWord.timeNs + 2), SlotWord.timeNs);
+    bench.engine.record(bench.table, record);
+  }
+}
+
+test("deregistering hides nothing that was on the wire before", () => {
+  const { bench } = nothingElse();
+  const client = bench.connected(0);
+  bench.handshake(1 * MS);
+  say(bench, client, "x", 2 * MS);
+  // The records of a round come before the packets that were captured before them.
+  say(bench, client, null, 10 * MS);
+  bench.packet(3 * MS, true, 0, 100);
+  bench.packet(4 * MS, false, 0, 30, 100);
+  // Behind a hole.
+  bench.packet(5 * MS, false, 50, 7, 100);
+  bench.packet(11 * MS, true, 100, 1000);
+  bench.packet(12 * MS, false, 57, 500, 100);
+  bench.close(client, 13 * MS, 30);
+  bench.finish();
+  expect(wireOf(bench)).toEqual({ x: [100, 37, 0] });
+});
+
+test("what is on the wire belongs to the name that held when it passed, if no call takes it", () => {
+  const { bench } = nothingElse();
+  const client = bench.connected(0);
+  bench.handshake(1 * MS);
+  say(bench, client, "one", 2 * MS);
+  bench.packet(3 * MS, false, 0, 10, 0);
+  say(bench, client, "two", 4 * MS);
+  bench.packet(5 * MS, false, 10, 20, 0);
+  say(bench, client, "three", 6 * MS);
+  bench.packet(7 * MS, false, 30, 40, 0);
+  // What had come under the first name, and half of what came under the second, was read.
+  bench.receive(client, 8 * MS, 0, 20);
+  // And a part by a call that nobody saw.
+  bench.close(client, 9 * MS, 45);
+  bench.finish();
+  expect(wireOf(bench)).toEqual({ one: [0, 0, 0], two: [0, 5, 5], three: [0, 40, 0] });
+});
+
+test("a handle that is freed after the close has the wire's bytes, and the session has them once", () => {
+  const bench = new Bench();
+  bench.engine.handles.open(1, null);
+  const client = bench.connected(0);
+  bench.handshake(1 * MS);
+  say(bench, client, "x", 2 * MS);
+  bench.packet(3 * MS, true, 0, 100);
+  bench.engine.flush();
+  say(bench, client, null, 4 * MS);
+  bench.close(client, 5 * MS);
+  const [label] = bench.engine.handles.free(1, 6 * MS)!.labels;
+  expect(label!.out.bytesUnexplained).toBe(100);
+  expect(label!.out.sockets).toBe(1);
+  bench.finish();
+  const all = [...bench.labels.all()].map(({ name, out }) => [name, out.bytesUnexplained]);
+  expect(all).toEqual([[`out:${SERVER_PORT}`, 0], ["x", 100]]);
+});
+
+test("bytes that the wire carries again count under the name that holds then", () => {
+  const { bench } = nothingElse();
+  const client = bench.connected(0);
+  bench.handshake(1 * MS);
+  say(bench, client, "one", 2 * MS);
+  bench.send(client, 3 * MS, 0, 100);
+  bench.packet(4 * MS, true, 0, 100);
+  bench.packet(5 * MS, true, 0, 60);
+  say(bench, client, "two", 6 * MS);
+  bench.packet(7 * MS, true, 20, 80);
+  say(bench, client, "one", 8 * MS);
+  bench.packet(9 * MS, true, 0, 1);
+  bench.close(client, 10 * MS);
+  bench.finish();
+  const { labels } = bench.engine.handles.standing(1)!;
+  expect(labels.map(({ label, out }) => [label, out.bytesRetransmitted])).toEqual([
+    ["one", 61], ["two", 80],
+  ]);
+});
+
+test("names beyond those that have books of their own are summed, and stay in the log", () => {
+  const { bench, sink } = nothingElse();
+  const client = bench.connected(0);
+  bench.handshake(1 * MS);
+  const names = LABELS_MOST + 300;
+  for (let i = 0; i < names; i++) {
+    say(bench, client, `name ${i}`, (2 + i) * MS);
+    bench.send(client, (2 + i) * MS, i * 10, 10);
+    bench.packet((2 + i) * MS + 1, true, i * 10, 10);
+    bench.engine.flush();
+  }
+  // Books of names that no call waits for are closed: a socket does not keep one for each.
+  expect(living(bench, client).namings.length).toBeLessThan(100);
+  bench.finish();
+  const { labels, notes, sockets } = bench.engine.handles.standing(1)!;
+  expect(labels.length).toBe(LABELS_MOST + 1);
+  const other = labels.find(({ label }) => label === OTHER_LABEL)!;
+  expect([other.out.calls, other.out.bytesMatched]).toEqual([300, 3000]);
+  for (const { out } of labels) expect(out.balances()).toBe(true);
+  expect(labels.reduce((sum, { out }) => sum + out.bytesMatched, 0)).toBe(names * 10);
+  expect(notes).toEqual([expect.stringContaining('summed under "(other)"')]);
+  expect(sink.lines.map(({ name }) => name)).toEqual(Array.from({ length: names }, (_, i) => `name ${i}`));
+  sockets.trim();
+  const listed = sockets.listed.reduce((sum, { out }) => sum + out.bytesCalled, 0);
+  expect(listed + sockets.rest.out.bytesCalled).toBe(names * 10);
+});
+
+test("calls that wait keep their names, however many", () => {
+  const { bench, sink } = nothingElse();
+  const client = bench.connected(0);
+  bench.handshake(1 * MS);
+  for (let i = 0; i < 200; i++) {
+    say(bench, client, `name ${i}`, (2 + i) * MS);
+    bench.send(client, (2 + i) * MS, i * 10, 10);
+  }
+  bench.packet(300 * MS, true, 0, 2000);
+  bench.finish();
+  expect(sink.lines.map(({ name, off }) => [name, off])).toEqual(
+    Array.from({ length: 200 }, (_, i) => [`name ${i}`, i * 10]),
+  );
+});
+
+test("rules are bounded, the oldest are forgotten; a client's goes with any connection of its", () => {
+  const { bench } = nothingElse();
+  const { handles } = bench.engine;
+  const rule = (words: number[], port: number): Rule => ({
+    localPort: -1, remote: { words: new Uint32Array(words), port }, name: "peer",
+  });
+  const client = [0, 0, 0xffff, 0x0a000001];
+  // Registered by its descriptor, it is not the rule that measures it.
+  const entry = bench.accepted(0);
+  say(bench, entry, "mine", 1 * MS);
+  handles.addRule(1, rule(client, CLIENT_PORT), 2 * MS);
+  bench.engine.settle(living(bench, entry), -1);
+  const again = bench.accepted(5 * MS);
+  expect(living(bench, again).registrations).toEqual([]);
+  bench.engine.settle(living(bench, again), -1);
+
+  handles.addRule(1, rule(client, CLIENT_PORT), 0);
+  for (let i = 0; i < RULES_MOST; i++) handles.addRule(1, rule([0, 0, 0, i], 80), 0);
+  expect(living(bench, bench.accepted(9 * MS)).registrations).toEqual([]);
+  expect(handles.standing(1)!.notes).toEqual([expect.stringMatching(/^1 registered ports or peers/)]);
 });

@@ -128,8 +128,11 @@ describe("holes", () => {
   test("bytes beyond a hole are counted without the hole", () => {
     const { seen, drops } = make();
     seen.segment(at(10), 10, 1, 1, drops);
-    seen.segment(at(30), 5, 1, 1, drops);
-    expect([seen.aheadBytes, seen.edge]).toEqual([15, 0]);
+    seen.segment(at(30), 5, 2, 1, drops);
+    const ahead: [number, number][] = [];
+    seen.forEachAhead((bytes, timeNs) => ahead.push([bytes, timeNs]));
+    expect(ahead).toEqual([[10, 1], [5, 2]]);
+    expect(seen.edge).toBe(0);
   });
 });
 

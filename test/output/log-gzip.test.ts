@@ -2,9 +2,19 @@
 
 import { expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
-import { appendFileSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  closeSync,
+  openSync,
+  readFileSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
-import { gunzipSync, gzipSync } from "node:zlib";
+import { deflateRawSync, gunzipSync, gzipSync } from "node:zlib";
+import { tryLock } from "../../src/ffi/libc.ts";
+import { MEMBER_HEADER_BYTES, MEMBER_SIGNATURE } from "../../src/ffi/zlib.ts";
 import { lacks, reason, testUnless } from "../lib/requires.ts";
 import {
   counting,
@@ -155,6 +165,90 @@ testUnless(why, "two runs may write one log at the same time", () =>
       expect(own.length).toBeGreaterThanOrEqual(synced[pid - 1]!);
       expect(offsets(own)).toEqual(counting(own.length));
     }
+  }),
+);
+
+/** A torn end as a log may leave it, but that what it holds is `text`. */
+function tornMember(text: Uint8Array): Uint8Array {
+  const body = deflateRawSync(text, { level: 9 });
+  const head = new Uint8Array(MEMBER_HEADER_BYTES + body.length - 8);
+  head.set(MEMBER_SIGNATURE);
+  // Longer than the file.
+  new DataView(head.buffer).setUint32(MEMBER_SIGNATURE.length, 0x7fffffff, true);
+  head.set(body.subarray(0, -8), MEMBER_HEADER_BYTES);
+  return head;
+}
+
+test("a log that is made to cost time is appended to all the same, at once", () =>
+  inFolder((folder) => {
+    const path = join(folder, "a.log.gz");
+    // Each byte of it makes a thousand.
+    const bomb = tornMember(new Uint8Array(1 << 30));
+    expect(bomb.length).toBeGreaterThan(1e6);
+    const junk = new Uint8Array(1 << 20).fill(255);
+    junk.set(bomb.subarray(0, MEMBER_HEADER_BYTES));
+    for (const end of [bomb, junk]) {
+      writeFileSync(path, end);
+      const startMs = performance.now();
+      const log = openLog(path);
+      writeLines(log, 3);
+      log.close();
+      expect(performance.now() - startMs).toBeLessThan(250);
+      const file = readFileSync(path);
+      expect(file.subarray(0, end.length).equals(end)).toBe(true);
+      const lines = gunzipSync(file.subarray(end.length)).toString().trimEnd().split("\n");
+      expect(offsets(lines)).toEqual([0, 1, 2]);
+    }
+  }), 30_000);
+
+testUnless(why, "an end that another run may be writing is left alone; its own one is mended", () =>
+  inFolder((folder) => {
+    const path = join(folder, "a.log.gz");
+    const other = openLog(path);
+    writeLines(other, 1000);
+    other.sync();
+    const whole = statSync(path).size;
+    const torn = tornMember(new TextEncoder().encode("KQTIME-LOSS;start=0,end=0,off=7;NULL;\n".repeat(99)));
+    appendFileSync(path, torn);
+    // The other one holds the file: what it may be about to write is not cut off.
+    openLog(path).close();
+    expect(statSync(path).size).toBe(whole + torn.length);
+    other.close();
+    const startMs = performance.now();
+    const next = openLog(path);
+    expect(performance.now() - startMs).toBeLessThan(250);
+    writeLines(next, 3, 9000);
+    next.close();
+    expect(zcat(path).status).toBe(0);
+    const found = offsets(readLines(path));
+    expect(found.slice(0, 1000)).toEqual(counting(1000));
+    expect(found.filter((off) => off === 7).length).toBeGreaterThan(1);
+    expect(found.slice(-3)).toEqual([9000, 9001, 9002]);
+  }),
+);
+
+testUnless(why, "while another run mends the end, lines wait, a second at the most", () =>
+  inFolder((folder) => {
+    const path = join(folder, "a.log.gz");
+    openLog(path).close();
+    const fd = openSync(path, "r+");
+    expect(tryLock(fd, "exclusive")).toBe(true);
+    const log = openLog(path);
+    writeLines(log, 3);
+    log.sync();
+    expect(statSync(path).size).toBe(0);
+    closeSync(fd);
+    log.sync();
+    expect(offsets(readLines(path))).toEqual([0, 1, 2]);
+    log.close();
+    // One that holds it for ever does not keep anybody from writing.
+    const held = openSync(path, "r+");
+    expect(tryLock(held, "exclusive")).toBe(true);
+    const patient = openLog(path);
+    writeLines(patient, 3, 3);
+    patient.close();
+    expect(offsets(readLines(path))).toEqual(counting(6));
+    closeSync(held);
   }),
 );
 

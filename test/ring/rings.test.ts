@@ -136,3 +136,25 @@ test("a thread that never fills its slot is not waited for for ever", async () =
   expect(rings.complete).toBe(true);
   expect(read).toEqual([2, 3]);
 });
+
+test("a socket table is used as long as a process with one of its rings lives", async () => {
+  const { rings } = open(0);
+  // Whether a process still has its ring mapped is looked into now and then only: not below.
+  const nowMs = performance.now();
+  rings.reap(nowMs, 0);
+  const child = Bun.spawn(["sleep", "60"]);
+  const { ring } = new Writer(9n);
+  rings.adopt(ring, [child.pid]);
+  const { table } = ring;
+  // Who asks is known by the ring that it names, or as a user of one.
+  expect([rings.tableOf(1, 9n), rings.tableOf(child.pid, 0n), rings.tableOf(1, 0n)]).toEqual([
+    table, table, -1,
+  ]);
+  rings.reap(nowMs, 0);
+  expect(rings.isUsed(table)).toBe(true);
+  child.kill();
+  await child.exited;
+  rings.reap(nowMs, 0);
+  expect(rings.isUsed(table)).toBe(false);
+  expect(rings.tableOf(child.pid, 9n)).toBe(-1);
+});

@@ -1,0 +1,59 @@
+// What was lost on the way, in words: for the table, the summary's warnings, and the answer to a
+// program that ends its measurement.
+
+import type { Losses } from "./summary.ts";
+import { formatExact } from "./units.ts";
+
+/** What one of them is, what several are, and how they were lost. */
+const LOSS_TEXT: Record<keyof Losses, readonly [one: string, many: string, how: string]> = {
+  ringRecords: ["record", "records", "dropped, the ring was full"],
+  memoryRecords: ["record", "records", "dropped, no memory for the ring"],
+  capturePackets: ["packet", "packets", "dropped by the capture"],
+  interfacePackets: ["packet", "packets", "dropped by the interface"],
+  badRecords: ["record", "records", "that made no sense"],
+  badPackets: ["packet", "packets", "that could not be decoded"],
+  fragments: ["IP fragment", "IP fragments", "that could not be joined"],
+  logLines: ["line", "lines", "of the log not written"],
+  tableSockets: ["socket", "sockets", "not measured, the table was full"],
+  descriptorSockets: ["socket", "sockets", "not measured, descriptor too high"],
+  addressSockets: ["socket", "sockets", "without known addresses"],
+  staleCalls: ["call", "calls", "on sockets that were taken for ended"],
+  inheritedRings: ["process", "processes", "in an inherited ring"],
+};
+
+/** On the measured program's side: they show in no books. */
+const UNMEASURED: readonly (keyof Losses)[] = [
+  "ringRecords",
+  "memoryRecords",
+  "badRecords",
+  "tableSockets",
+  "descriptorSockets",
+  "addressSockets",
+  "staleCalls",
+  "inheritedRings",
+];
+
+/** Those above zero. */
+export function lossesOf(losses: Losses): (keyof Losses)[] {
+  return (Object.keys(LOSS_TEXT) as (keyof Losses)[]).filter((key) => losses[key] > 0);
+}
+
+/** What `count` of them are, without the number. */
+export function lossText(key: keyof Losses, count: number): string {
+  const [one, many, how] = LOSS_TEXT[key];
+  return `${count === 1 ? one : many} ${how}`;
+}
+
+/** A sentence for each counter above zero. */
+export function lossSentences(losses: Losses): string[] {
+  return lossesOf(losses).map((key) => `${formatExact(losses[key])} ${lossText(key, losses[key])}`);
+}
+
+/** As `lossSentences`, of what kept sockets and calls of measured programs from being measured. */
+export function unmeasuredSentences(losses: Losses): string[] {
+  const counted = { ...losses };
+  for (const key of Object.keys(counted) as (keyof Losses)[]) {
+    if (!UNMEASURED.includes(key)) counted[key] = 0;
+  }
+  return lossSentences(counted);
+}

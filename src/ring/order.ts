@@ -1,0 +1,137 @@
+// Reads several rings as one: in the order of their records' times, and never past a slot that a
+// thread has claimed and not filled yet.
+
+import { RealtimeClock } from "../ffi/libc.ts";
+import { type Ring, SLOT_WORDS } from "./ring.ts";
+
+/** A slot that is claimed and stays uncommitted this long is not waited for, ms. */
+export const STALL_MS = 100;
+/** A record's time this far after the present is not one of a moment ago. */
+const CLOCK_AHEAD_NS = 1e9;
+
+export class RingOrder {
+  /** Whether the last `drain` read all that it should. */
+  complete = true;
+  readonly #take: (ring: Ring, slot: Uint32Array) => void;
+  readonly #slot = new Uint32Array(new ArrayBuffer(SLOT_WORDS * 4));
+  /** Where the tail of a ring stands at a slot that is not committed, and since when. */
+  readonly #gaps = new Map<Ring, { tail: number; sinceMs: number }>();
+  readonly #clock = new RealtimeClock();
+  readonly #time = new Uint32Array(new ArrayBuffer(8));
+  /** Of each ring, in a drain: records left to be read, and the time of the next one. */
+  readonly #lefts: number[] = [];
+  readonly #times: number[] = [];
+
+  /** @param take is given each record; the slot is overwritten by the next one */
+  constructor(take: (ring: Ring, slot: Uint32Array) => void) {
+    this.#take = take;
+  }
+
+  /** A ring is read no more. */
+  forget(ring: Ring): void {
+    this.#gaps.delete(ring);
+  }
+
+  /**
+   * Reads every record that was committed before it was called, of all rings together in the order
+   * of their times: what one process did to a socket before another used it is read before that. No
+   * more than each ring holds. `accept` may add rings. Returns how many there were; `complete`
+   * tells whether that was all.
+   */
+  drain(rings: readonly Ring[], accept: () => void): number {
+    const now = this.#clock.now();
+    const lefts = this.#lefts;
+    // In this order: who wrote what one of these heads counts has announced its ring before.
+    for (let i = 0; i < rings.length; i++) lefts[i] = Math.min(rings[i]!.backlog(), rings[i]!.slotCount);
+    const before = rings.length;
+    accept();
+    for (let i = before; i < rings.length; i++) {
+      lefts[i] = Math.min(rings[i]!.backlog(), rings[i]!.slotCount);
+    }
+    this.complete = true;
+    if (rings.length === 1) {
+      const n = this.read(rings[0]!, lefts[0]!);
+      if (n < lefts[0]!) this.#incomplete(rings[0]!);
+      return n;
+    }
+    return this.#merge(rings, now);
+  }
+
+  /** Reads a ring on its own, up to a slot that is not committed; returns the number of records. */
+  read(ring: Ring, most: number): number {
+    const slot = this.#slot;
+    let n = 0;
+    while (n < most && ring.next(slot)) {
+      n++;
+      this.#take(ring, slot);
+    }
+    if (n > 0) ring.publish();
+    return n;
+  }
+
+  /** Reads `#lefts` records of each ring, the earliest first, none that is later than `nowNs`. */
+  #merge(rings: readonly Ring[], nowNs: number): number {
+    const lefts = this.#lefts;
+    const times = this.#times;
+    for (let i = 0; i < rings.length; i++) times[i] = this.#timeOfNext(rings, i, nowNs);
+    let total = 0;
+    for (;;) {
+      let first = 0;
+      let firstNs = Infinity;
+      let secondNs = Infinity;
+      for (let i = 0; i < rings.length; i++) {
+        const ns = times[i]!;
+        if (ns < firstNs) {
+          secondNs = firstNs;
+          firstNs = ns;
+          first = i;
+        } else if (ns < secondNs) {
+          secondNs = ns;
+        }
+      }
+      if (firstNs === Infinity) break;
+      if (firstNs === -Infinity) {
+        // Claimed and not committed: what is behind it, here or elsewhere, may be later than it.
+        if (this.#incomplete(rings[first]!)) break;
+        times[first] = Infinity;
+        continue;
+      }
+      const ring = rings[first]!;
+      let nextNs: number;
+      do {
+        ring.next(this.#slot);
+        this.#take(ring, this.#slot);
+        total++;
+        lefts[first]!--;
+        nextNs = this.#timeOfNext(rings, first, nowNs);
+      } while (nextNs <= secondNs && nextNs !== -Infinity && nextNs !== Infinity);
+      times[first] = nextNs;
+    }
+    for (let i = 0; i < rings.length; i++) rings[i]!.publish();
+    return total;
+  }
+
+  /** Of ring `i`: Infinity if nothing is left to be read, -Infinity if it is not committed. */
+  #timeOfNext(rings: readonly Ring[], i: number, nowNs: number): number {
+    if (this.#lefts[i]! <= 0) return Infinity;
+    const time = this.#time;
+    if (!rings[i]!.peek(time)) return -Infinity;
+    const ns = this.#clock.relativeNs(time[0]!, time[1]!);
+    // Far ahead: the clock was set back. Such a record waits for nothing.
+    return ns > nowNs && ns < nowNs + CLOCK_AHEAD_NS ? Infinity : Math.max(ns, 0);
+  }
+
+  /**
+   * A slot was claimed and is not committed: its thread was interrupted for a moment, or its process
+   * is gone. Returns whether it is worth waiting for.
+   */
+  #incomplete(ring: Ring): boolean {
+    const { tail } = ring;
+    const nowMs = performance.now();
+    const gap = this.#gaps.get(ring);
+    if (gap === undefined || gap.tail !== tail) this.#gaps.set(ring, { tail, sinceMs: nowMs });
+    else if (nowMs - gap.sinceMs >= STALL_MS) return false;
+    this.complete = false;
+    return true;
+  }
+}
