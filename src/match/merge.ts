@@ -67,6 +67,11 @@ export class Side {
   #probeNs = Infinity;
   /** Of the bytes that waited at that moment and have been merged since, the oldest's beginning. */
   #probedNs = Infinity;
+  /** Its sequence numbers are concluded, not seen in a handshake … */
+  isAnchored = false;
+  /** … and wrong: a byte arrived after it was read, or left before it was written. */
+  isContradicted = false;
+
   /** Which naming held until when, one after the other; the present one is not among them. */
   #stretches: { readonly naming: number; readonly untilNs: number }[] = [];
 
@@ -183,16 +188,17 @@ export class Side {
   /** Merges what both lists hold. */
   merge(identity: SocketIdentity): void {
     const sightings = this.sightings;
-    if (this.lostReason !== MATCHABLE) {
-      this.book(this.calls.edge, this.lostReason, identity);
-      // Nobody will ask for these times.
-      sightings?.queue.clear();
-      return;
-    }
-    if (sightings === null) return;
+    if (!this.lost && sightings !== null) this.#join(sightings, identity);
+    if (!this.lost) return;
+    this.book(this.calls.edge, this.lostReason, identity);
+    // Nobody will ask for these times.
+    sightings?.queue.clear();
+  }
+
+  #join(sightings: Sightings, identity: SocketIdentity): void {
     const calls = this.calls.queue;
     const seen = sightings.queue;
-    while (calls.length > 0 && seen.length > 0) {
+    while (calls.length > 0 && seen.length > 0 && !this.lost) {
       const c = calls.first();
       const s = seen.first();
       const callEnd = calls.values[c + Call.end]!;
@@ -288,7 +294,11 @@ export class Side {
         this.#inorderNs = inorderNs;
         return;
       }
-      reason = Reason.clock;
+      if (this.isAnchored) {
+        this.isContradicted = true;
+        this.lose(Reason.noAnchor);
+      }
+      reason = this.isAnchored ? Reason.noAnchor : Reason.clock;
     }
     stats.unmatched[reason]! += bytes;
     if (this.#missBytes > 0 && this.#missReason !== reason) this.#writeMiss(identity);

@@ -4,9 +4,11 @@
 import { Reason } from "../output/reasons.ts";
 import { MATCHABLE } from "./calls.ts";
 import type { Connection, Progress } from "./connection.ts";
+import type { Instances } from "./instances.ts";
 import { Naming } from "./measurement.ts";
-import { type CaptureDrops, Seen } from "./sightings.ts";
 import { Direction, type Side } from "./merge.ts";
+import { Seen } from "./sightings.ts";
+import { unfound } from "./unfound.ts";
 
 /** Namings of a socket whose books are kept apart, beside those that its waiting calls belong to. */
 const NAMINGS_MOST = 64;
@@ -19,14 +21,13 @@ export interface Measured {
 
 /** What settling needs of the engine. */
 export interface Books extends Measured {
-  readonly instances: { readonly drops: CaptureDrops };
+  readonly instances: Instances;
   interrupted: number;
-  /** The reason for which this socket's connection was not found on the wire. */
-  unfound(connection: Connection): number;
 }
 
 export function settle(books: Books, connection: Connection, queuedBytes: number): void {
   if (books.out) settleOut(books, connection, queuedBytes);
+  if (connection.isContradicted) connection.in.lose(Reason.noAnchor);
   if (books.in) settleIn(books, connection);
   connection.out.bookRetransmitted();
   connection.in.bookRetransmitted();
@@ -119,7 +120,7 @@ function settleOut(books: Books, connection: Connection, queuedBytes: number): v
   const { calls, sightings } = side;
   const { active, callNs } = connection.outProgress;
   const alone = completeCalls(side, connection.outProgress) && active === 1;
-  if (sightings === null) side.lose(books.unfound(connection));
+  if (sightings === null) side.lose(unfound(connection, books.instances));
   if (sightings === null || side.lost) {
     side.merge(connection);
     return;
@@ -153,7 +154,7 @@ function settleIn(books: Books, connection: Connection): void {
   const side = connection.in;
   const { calls, sightings } = side;
   completeCalls(side, connection.inProgress);
-  if (sightings === null) side.lose(books.unfound(connection));
+  if (sightings === null) side.lose(unfound(connection, books.instances));
   if (sightings === null || side.lost) {
     side.merge(connection);
     return;

@@ -29,6 +29,8 @@ export interface JoinSetup {
   everything: boolean;
   /** Queue lengths are read, and go to the session's log. */
   queues: boolean;
+  /** The capture's filter picks packets out of connections. */
+  isPartial: boolean;
 }
 
 /** What the summary says besides the join. */
@@ -94,6 +96,7 @@ export class Join {
       out: setup.direction !== "in",
       in: setup.direction !== "out",
       everything: this.#everything,
+      isPartial: setup.isPartial,
     });
   }
 
@@ -179,13 +182,7 @@ export class Join {
           "end of its process; what the wire shows of it is booked to it",
       );
     }
-    const { contradicted } = engine.anchors;
-    if (contradicted > 0) {
-      warnings.push(
-        `${contradicted} socket${contradicted === 1 ? "" : "s"} older than the capture moved bytes in ` +
-          "calls that nobody recorded: they are booked as no anchor from there on",
-      );
-    }
+    warnings.push(...whatIsOlder(engine));
     const total = { out: new DirectionStats(), in: new DirectionStats() };
     for (const label of labels) {
       total.out.merge(label.out);
@@ -228,6 +225,33 @@ function linesOf(log: Log, setup: HandleSetup): CallSink | null {
       if (direction === wanted) log.miss(direction, ...rest);
     },
   };
+}
+
+/** What became of sockets that are older than the capture; one sentence each. */
+function whatIsOlder({ anchors, waiting }: Engine): string[] {
+  const { contradicted, bytesDoubtful, partial } = anchors;
+  const sockets = (count: number) => `${count} socket${count === 1 ? "" : "s"} older than the capture`;
+  const warnings: string[] = [];
+  if (contradicted > 0) {
+    const doubtful = bytesDoubtful > 0
+      ? `; the times of ${formatBytes(bytesDoubtful)} of theirs, matched before, may be wrong`
+      : "";
+    warnings.push(
+      `${sockets(contradicted)} moved bytes in calls that nobody recorded, or in an order that cannot ` +
+        `be: they are booked as no anchor from there on${doubtful}`,
+    );
+  }
+  if (partial > 0) {
+    warnings.push(
+      `${sockets(partial)} cannot be measured, for the capture shows only some of their packets: use a ` +
+        "filter that selects whole connections, and an interface that all their packets pass",
+    );
+  }
+  if (waiting.givenUp > 0) {
+    const calls = `${waiting.givenUp} call${waiting.givenUp === 1 ? "" : "s"}`;
+    warnings.push(`${calls} waited for an anchor until the memory for them was full: no anchor`);
+  }
+  return warnings;
 }
 
 /** What a reader of the figures must know first; one sentence each. */

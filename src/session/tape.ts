@@ -5,7 +5,7 @@
 // No payload is kept: packets end with their TCP header, and the tags of records are hashed with a
 // salt that is thrown away.
 //
-// events.kqt: the line "kqtime tape 3\n", then chunks. A chunk is three u32 (its length in bytes and
+// events.kqt: the line "kqtime tape 4\n", then chunks. A chunk is three u32 (its length in bytes and
 // the complement of that, the CRC-32 of what follows) and whole frames; a frame is two u32 (type,
 // bytes of body) and a body that is padded to a multiple of four. Little-endian. A kqtime that is
 // killed leaves an incomplete chunk.
@@ -20,7 +20,7 @@ import { ENTRY_WORDS, SLOT_WORDS } from "../ring/ring.ts";
 export const EVENTS_FILE = "events.kqt";
 export const HEADERS_FILE = "headers.pcap";
 
-const MAGIC = "kqtime tape 3\n\0\0";
+const MAGIC = "kqtime tape 4\n\0\0";
 const BUFFER_WORDS = 1 << 16;
 /** Length, complement of the length, and CRC of a chunk. */
 const HEAD_WORDS = 3;
