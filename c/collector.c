@@ -1,15 +1,6 @@
 /*
- * The collector as a child that is nobody's child: the program must not see it in wait(), SIGCHLD
- * or its process group, and it must hold nothing of the program's.
- *
- * So there is a process in between. It is cloned with exit signal 0, which only a wait with
- * __WCLONE sees (clone(2)), clones the collector, and exits; the collector is then a child of init.
- * (Of the program itself where that is init, or a subreaper: then its end is one of the unknown
- * children that such a program has to reap.)
- *
- * Both are cloned like vfork's child, on this process's memory, as posix_spawn does: a large
- * program is not copied, and an exec that fails leaves its errno here. Between clone and exec only
- * system calls are made, past the hooks of the preload library and without touching errno.
+ * Which program the collector is, what it is started with, and what it says when it is ready. How
+ * it becomes a process of its own is in spawn.c.
  */
 #define _GNU_SOURCE
 #include "collector.h"
@@ -18,45 +9,22 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "../preload/sys.h"
 #include "debug.h"
+#include "spawn.h"
 
-#define STATUS_FD 3
-#define STACK_BYTES (64u << 10)
-#define SIGNALS 64
-#define SIGNAL_SET_BYTES (SIGNALS / 8)
-/* As large as Linux lets the number of descriptors become, where they cannot be listed. */
-#define FD_MAX (1u << 20)
 #define LINE_MAX_BYTES 1024
 
 extern char **environ;
-/* libc's other name for clone: in front of this one no sanitizer stands, which would take the child
-   for a copy of this process. */
-extern int __clone(int (*function)(void *), void *stack, int flags, void *argument, ...);
-
-struct child {
-  const char *path;
-  char *const *arguments;
-  char *const *environment;
-  uint8_t *stack; /* for the collector's first steps */
-  int status;
-  int error;      /* set by a child that failed */
-};
 
 long long kq_monotonic_ms(void) {
   struct timespec now;
@@ -169,141 +137,6 @@ static char **make_environment(void) {
   return list;
 }
 
-/* As getdents64(2) fills the buffer. */
-struct directory_entry {
-  uint64_t inode;
-  int64_t next;
-  uint16_t bytes;
-  uint8_t type;
-  char name[];
-};
-
-#define CHILD __attribute__((no_sanitize_thread, no_sanitize_address))
-
-/* Before Linux 5.9. Closing shifts nothing: the list is of numbers, and read again till it ends. */
-CHILD static void close_listed(void) {
-  long folder = KQ_SYS(SYS_openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY, 0);
-  if (folder < 0) {
-    for (unsigned fd = STATUS_FD + 1; fd < FD_MAX; fd++) {
-      KQ_SYS(SYS_close, fd);
-    }
-    return;
-  }
-  _Alignas(8) uint8_t buffer[1024];
-  long filled;
-  while ((filled = KQ_SYS(SYS_getdents64, folder, buffer, sizeof buffer)) > 0) {
-    for (long at = 0; at < filled;) {
-      const struct directory_entry *entry = (const struct directory_entry *)&buffer[at];
-      long fd = 0;
-      const char *digit = entry->name;
-      for (; *digit >= '0' && *digit <= '9'; digit++) {
-        fd = fd * 10 + (*digit - '0');
-      }
-      if (*digit == '\0' && fd > STATUS_FD && fd != folder) {
-        KQ_SYS(SYS_close, fd);
-      }
-      at += entry->bytes;
-    }
-  }
-  if (folder > STATUS_FD) {
-    KQ_SYS(SYS_close, folder);
-  }
-}
-
-CHILD static long move_fd(long from, long to) {
-  if (from == to) {
-    return KQ_SYS(SYS_fcntl, to, F_SETFD, 0);
-  }
-  return KQ_SYS(SYS_dup3, from, to, 0);
-}
-
-/* 0,1,2: /dev/null; 3: the status pipe; no others. */
-CHILD static long arrange_fds(int status) {
-  long result = move_fd(status, STATUS_FD);
-  if (result < 0) {
-    return result;
-  }
-  if (KQ_SYS(SYS_close_range, STATUS_FD + 1, ~0U, 0) != 0) {
-    close_listed();
-  }
-  long null = KQ_SYS(SYS_openat, AT_FDCWD, "/dev/null", O_RDWR, 0);
-  if (null < 0) {
-    return null;
-  }
-  for (long fd = 0; fd <= 2; fd++) {
-    result = move_fd(null, fd);
-    if (result < 0) {
-      return result;
-    }
-  }
-  if (null > STATUS_FD) {
-    KQ_SYS(SYS_close, null);
-  }
-  return 0;
-}
-
-CHILD static int collector_main(void *argument) {
-  struct child *child = argument;
-  KQ_SYS(SYS_setsid);
-  /* struct sigaction as the kernel has it: all zero is SIG_DFL. */
-  static const uint64_t fresh[4];
-  for (int number = 1; number <= SIGNALS; number++) {
-    KQ_SYS(SYS_rt_sigaction, number, fresh, NULL, SIGNAL_SET_BYTES);
-  }
-  /* A program of real-time priority must not be starved by its collector. */
-  long policy = KQ_SYS(SYS_sched_getscheduler, 0);
-  if (policy == SCHED_FIFO || policy == SCHED_RR) {
-    struct sched_param none = {0};
-    KQ_SYS(SYS_sched_setscheduler, 0, SCHED_OTHER, &none);
-  }
-  long result = arrange_fds(child->status);
-  if (result == 0) {
-    KQ_SYS(SYS_chdir, "/");
-    static const uint64_t empty;
-    KQ_SYS(SYS_rt_sigprocmask, SIG_SETMASK, &empty, NULL, SIGNAL_SET_BYTES);
-    result = KQ_SYS(SYS_execve, child->path, child->arguments, child->environment);
-  }
-  child->error = (int)-result;
-  KQ_SYS(SYS_exit_group, 127);
-  return 127;
-}
-
-CHILD static int between_main(void *argument) {
-  struct child *child = argument;
-  if (__clone(collector_main, child->stack + STACK_BYTES, CLONE_VM | CLONE_VFORK, child) < 0) {
-    child->error = errno;
-  }
-  KQ_SYS(SYS_exit_group, 0);
-  return 0;
-}
-
-/* 0 or an errno. */
-static int spawn(struct child *child) {
-  uint8_t *stacks = mmap(NULL, 2 * STACK_BYTES, PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-  if (stacks == MAP_FAILED) {
-    return errno;
-  }
-  child->stack = stacks;
-  /* No handler of the program's may run in the children, on its memory. */
-  static const uint64_t all = ~UINT64_C(0);
-  uint64_t before;
-  int cancel;
-  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
-  KQ_SYS(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, SIGNAL_SET_BYTES);
-  int pid = __clone(between_main, stacks + 2 * STACK_BYTES, CLONE_VM | CLONE_VFORK, child);
-  int error = pid < 0 ? errno : 0;
-  if (pid > 0) {
-    while (KQ_SYS(SYS_wait4, pid, NULL, __WCLONE, NULL) == -EINTR) {
-    }
-    error = child->error;
-  }
-  KQ_SYS(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, SIGNAL_SET_BYTES);
-  pthread_setcancelstate(cancel, NULL);
-  munmap(stacks, 2 * STACK_BYTES);
-  return error;
-}
-
 __attribute__((visibility("default"))) int kqtime_collector_start(const char *interface,
                                                                   const char *filter, char *error,
                                                                   size_t error_bytes) {
@@ -333,18 +166,16 @@ __attribute__((visibility("default"))) int kqtime_collector_start(const char *in
     }
     return -1;
   }
-  struct child child = {.path = path,
-                        .arguments = (char *const *)(uintptr_t)arguments,
-                        .environment = environment,
-                        .status = status[1]};
   kq_debug("starting %s", path);
-  int failed = spawn(&child);
+  int failed = kq_spawn(path, (char *const *)(uintptr_t)arguments, environment, status[1]);
   free(environment);
   KQ_SYS(SYS_close, status[1]);
   if (failed != 0) {
     KQ_SYS(SYS_close, status[0]);
     put_error(error, error_bytes, "the collector %s cannot be started: %s", path,
-              strerror(failed));
+              failed == EXDEV ? "children of this process are in another pid namespace; call "
+                                "kqtime_new before unshare"
+                              : strerror(failed));
     return -1;
   }
   return status[0];
@@ -352,7 +183,9 @@ __attribute__((visibility("default"))) int kqtime_collector_start(const char *in
 
 static bool parse_ready(const char *line, struct kq_ready *ready) {
   int at = -1;
-  if (sscanf(line, "ready %*u %u %32s %n", &ready->slots, ready->token, &at) != 2 || at < 0) {
+  if (sscanf(line, "ready %d %u %32s %n", &ready->pid, &ready->slots, ready->token,
+             &at) != 3 ||
+      at < 0 || ready->pid <= 0) {
     return false;
   }
   size_t length = strlen(line + at);

@@ -22,6 +22,7 @@ int kqtime_collector_start(const char *interface, const char *filter, char *erro
 #endif
 
 struct kq_ready {
+  int pid;
   unsigned slots;
   char token[33];
   char socket[108];

@@ -33,19 +33,22 @@ typedef struct KQTime_ KQTime;
  *                 opened here, with the rights of the program; a symbolic link is not followed.
  *                 Its lines are those of `kqtime run --log`, times in Unix seconds with nine
  *                 decimals.
- * logBufferStats  Not 0: lines of the lengths of the sockets' queues, in bytes (KQTIME-STATS).
+ * logBufferStats  Not 0: each second a line of the lengths of the registered sockets' queues
+ *                 (KQTIME-STATS).
  * logInTimes      Not 0: a line for each call by which bytes arrived (KQTIME-IN).
  * logOutTimes     Not 0: a line for each call by which bytes left (KQTIME-OUT).
  *
- * Under `kqtime run` the collector that runs already takes the measurement. Otherwise one is
- * started as a process of its own, which this process's wait() does not see, which holds none of
- * its descriptors, and which ends with the last measurement or with the program: the one that
- * the environment's KQTIME_COLLECTOR names, else ../bin/kqtime beside the library's folder, else
- * kqtime in PATH.
+ * Under `kqtime run` the collector that runs already takes the measurement, and in a forked child
+ * that of its parent. Otherwise one is started as a process of its own, which this process's wait()
+ * does not see (where it is an init or a subreaper: nor the process between them, without __WALL),
+ * which holds none of its descriptors, and which ends with the last measurement or with the
+ * program: the one that the environment's KQTIME_COLLECTOR names, else ../bin/kqtime beside the
+ * library's folder, else kqtime in PATH.
  *
  * Returns when packets are really being captured, within a second; or NULL, with one line on
  * stderr, if they cannot be: the path is NULL or cannot be written, the preload library is
- * missing, no collector is found, it may not capture. Free the result with kqtime_free.
+ * missing, no collector is found, it may not capture, or was not ready in time because many are
+ * being started. Call it before chroot. Free the result with kqtime_free.
  */
 KQTime *kqtime_new(const char *logFilePath, int logBufferStats, int logInTimes, int logOutTimes);
 
@@ -62,8 +65,10 @@ KQTime *kqtime_new_full(const char *logFilePath, int logBufferStats, int logInTi
  * and the log is complete and closed when this returns. On an idle link it takes less than a
  * second, and in no case more than ten. The handle is not to be used any more.
  *
- * A program that exits without it, or is killed, leaves a valid log too. In a forked child the
- * handle of a parent that lives is only forgotten: the measurement is the parent's.
+ * A collector that stands still, or cannot be reached after a chroot, completes the log when it
+ * goes on, or when the program ends; a line on stderr says so. A program that exits without
+ * kqtime_free, or is killed, leaves a valid log too. In a forked child the handle of a parent that
+ * lives is only forgotten: the measurement is the parent's.
  */
 void kqtime_free(KQTime *kqtime);
 
@@ -75,7 +80,7 @@ void kqtime_free(KQTime *kqtime);
  * another socket.
  *
  * fd < 1 and what is no TCP socket is ignored. While the collector is behind this may wait, for
- * a tenth of a second at the most for each 16 bytes of the name.
+ * a tenth of a second at the most for each 16 bytes of the name; for one that does not move, once.
  */
 void kqtime_register(KQTime *kqtime, int fd, const char *name);
 

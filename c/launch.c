@@ -211,6 +211,9 @@ static void place_descriptors(const char *list) {
     above = number >= above ? (int)number + 1 : above;
     list = end + (*end == ',');
   }
+  if (list != NULL && *list != '\0') {
+    fail(E2BIG, "--fds", list);
+  }
   if (count == 0) {
     return;
   }

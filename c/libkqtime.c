@@ -12,16 +12,14 @@
 
 #include <dlfcn.h>
 #include <errno.h>
-#include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -30,11 +28,15 @@
 #include "debug.h"
 #include "kqtime_preload.h"
 #include "log_file.h"
+#include "process.h"
 
 /* kqtime_new in all; of it, what is left at least for the last step. */
 #define NEW_MS 930
 #define OPEN_MS_LEAST 50
 #define FREE_MS 10000
+/* A collector whose socket is gone may be about to end: it is waited for so long. */
+#define ENDING_MS 200
+#define PAUSE_NS 2000000L
 #define LINE_BYTES 1400
 /* Freed handles that are kept from being used again. */
 #define RESTING 256
@@ -43,9 +45,8 @@ struct KQTime_ {
   uint32_t open;    /* 1 until it is freed */
   uint32_t session; /* in which it was made */
   uint32_t handle;  /* the collector's number for it */
-  pid_t pid;        /* of the process that made it, */
-  uint64_t birth;   /* and when that began */
-  KQTime *next;     /* among the freed ones */
+  struct kq_process maker;
+  KQTime *next; /* among the freed ones */
 };
 
 static struct {
@@ -65,6 +66,7 @@ static bool own;         /* the session is one that a handle has started */
 static uint32_t session; /* changes when one of those begins or ends */
 static int handles;      /* open ones */
 static int freeing;      /* about to be freed */
+static struct kq_process collector; /* of that session; pid 0: one that somebody else has started */
 static KQTime *resting;
 static KQTime **resting_end = &resting;
 static int resting_count;
@@ -81,6 +83,13 @@ static void say(const char *format, ...) {
     length = (int)sizeof line - 2;
   }
   line[length] = '\n';
+  /* A pipe that nobody reads would raise SIGPIPE, one that is full would block. */
+  struct pollfd poller = {STDERR_FILENO, POLLOUT, 0};
+  static const struct timespec now;
+  if (KQ_SYS(SYS_ppoll, &poller, 1, &now, NULL, 0) >= 0 &&
+      (poller.revents & (POLLOUT | POLLERR)) != POLLOUT) {
+    return;
+  }
   /* One line by one call. */
   KQ_SYS(SYS_write, STDERR_FILENO, line, length + 1);
 }
@@ -142,44 +151,10 @@ static bool find_preload(void) {
   return true;
 }
 
-/* The state and the start time of a process, as /proc/PID/stat has them: ' ' if it does not say. */
-static char look_at(pid_t pid, uint64_t *birth) {
-  char path[32];
-  char text[1024];
-  *birth = 0;
-  snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-  long fd = KQ_SYS(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
-  if (fd < 0) {
-    return fd == -ENOENT && access("/proc/self/stat", F_OK) == 0 ? 'X' : ' ';
-  }
-  long length = KQ_SYS(SYS_read, fd, text, sizeof text - 1);
-  KQ_SYS(SYS_close, fd);
-  text[length > 0 ? length : 0] = '\0';
-  const char *at = strrchr(text, ')');
-  char state = ' ';
-  unsigned long long ticks = 0;
-  if (at == NULL || sscanf(at + 1,
-                           " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d "
-                           "%*d %*d %llu",
-                           &state, &ticks) != 2) {
-    return ' ';
-  }
-  *birth = ticks;
-  return state;
-}
-
 /* May this process end the measurement? It may if it made it, and a daemon may whose parent, which
    made it, is gone. */
 static bool is_ours(const KQTime *kqtime) {
-  if (kqtime->pid == getpid()) {
-    return true;
-  }
-  uint64_t birth;
-  char state = look_at(kqtime->pid, &birth);
-  if (state == ' ') {
-    return kill(kqtime->pid, 0) != 0 && errno == ESRCH;
-  }
-  return state == 'X' || state == 'Z' || (kqtime->birth != 0 && birth != kqtime->birth);
+  return kqtime->maker.pid == getpid() || kq_process_ended(&kqtime->maker);
 }
 
 /* With the lock: a handle's memory, or NULL. */
@@ -200,13 +175,40 @@ static void rest_handle(KQTime *kqtime) {
   resting_count++;
 }
 
+/* What a failed request says of the collector. */
+enum standing {
+  GONE,   /* it has ended: what is in the rings is nobody's */
+  APART   /* it lives, or may live, and reads the rings to their end: they are to stay */
+};
+
+static enum standing judge(int error, const struct kq_process *process) {
+  if (error == ECONNREFUSED || error == ECONNRESET || error == EPIPE) {
+    return GONE;
+  }
+  /* A collector takes its socket away before it ends; in a chroot there never was one. */
+  long long until_ms = kq_monotonic_ms() + (error == ENOENT && process->pid != 0 ? ENDING_MS : 0);
+  while (process->pid == 0 || !kq_process_ended(process)) {
+    if (kq_monotonic_ms() >= until_ms) {
+      return APART;
+    }
+    struct timespec pause = {0, PAUSE_NS};
+    KQ_SYS(SYS_nanosleep, &pause, NULL);
+  }
+  return GONE;
+}
+
+static const char *obstacle(int error) {
+  return error == ENOENT ? "chroot?" : strerror(error);
+}
+
 static void change_session(bool begins) {
   own = begins;
+  collector.pid = 0;
   handles = 0;
   __atomic_add_fetch(&session, 1, __ATOMIC_RELEASE);
 }
 
-/* Ends the session that a handle has started. */
+/* Ends the session that a handle has started. What its rings still hold is lost by that. */
 static void leave_session(void) {
   kq_debug("leaving the session");
   preload.leave();
@@ -236,6 +238,7 @@ static bool start_session(const char *source, const char *filter, long long unti
   }
   kq_debug("joined the session at %s", ready.socket);
   change_session(true);
+  collector = kq_process_now(ready.pid);
   return true;
 }
 
@@ -254,10 +257,6 @@ static int open_handle(const char *path, int log, uint32_t flags, long long unti
   }
   *handle = failed == 0 ? (uint32_t)reply.handle : 0;
   return failed;
-}
-
-static bool is_gone(int error) {
-  return error == ECONNREFUSED || error == ENOENT || error == ECONNRESET || error == EPIPE;
 }
 
 /* With the lock. The session is joined, and the collector has the log. */
@@ -287,11 +286,13 @@ static bool begin(const char *path, int log, uint32_t flags, const char *source,
       handles++;
       return true;
     }
-    bool again = own && !started && is_gone(failed);
+    bool again = own && !started && failed != EPROTO && judge(failed, &collector) == GONE;
     if (failed != EPROTO && !again) {
-      say("not measured: the collector does not answer: %s", strerror(failed));
+      say("not measured: the collector %s: %s",
+          failed == ETIMEDOUT ? "does not answer" : "cannot be reached", obstacle(failed));
     }
-    if (own && (handles == 0 || again)) {
+    /* Without a handle, a session that is there already waits for a collector to catch up. */
+    if (own && (started || again)) {
       leave_session();
     }
     if (!again) {
@@ -310,6 +311,9 @@ KQTime *kqtime_new_full(const char *logFilePath, int logBufferStats, int logInTi
     return NULL;
   }
   KQTime *kqtime = NULL;
+  /* A thread that is cancelled must not take the lock with it. */
+  int cancel;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
   pthread_mutex_lock(&lock);
   int log = -1;
   if (find_preload() && (kqtime = take_handle()) != NULL) {
@@ -323,8 +327,7 @@ KQTime *kqtime_new_full(const char *logFilePath, int logBufferStats, int logInTi
                      (kq_log_compressed(logFilePath) ? KQ_OPEN_GZIP : 0u);
     if (log >= 0 &&
         begin(logFilePath, log, flags, pcapSource, pcapFilter, &kqtime->handle)) {
-      kqtime->pid = getpid();
-      look_at(kqtime->pid, &kqtime->birth);
+      kqtime->maker = kq_process_now(getpid());
       kqtime->session = session;
       __atomic_store_n(&kqtime->open, 1, __ATOMIC_RELEASE);
       kq_debug("measuring into %s as handle %u", logFilePath, kqtime->handle);
@@ -337,6 +340,7 @@ KQTime *kqtime_new_full(const char *logFilePath, int logBufferStats, int logInTi
   if (log >= 0) {
     KQ_SYS(SYS_close, log);
   }
+  pthread_setcancelstate(cancel, NULL);
   errno = saved;
   return kqtime;
 }
@@ -346,20 +350,29 @@ KQTime *kqtime_new(const char *logFilePath, int logBufferStats, int logInTimes,
   return kqtime_new_full(logFilePath, logBufferStats, logInTimes, logOutTimes, NULL, NULL);
 }
 
-/* Has the collector complete the log. */
-static void end_handle(const KQTime *kqtime) {
+/* Has the collector complete the log. Returns whether it needs the rings no more. */
+static bool end_handle(const KQTime *kqtime, const struct kq_process *reader) {
   struct kq_reply reply;
   int failed = preload.request(KQ_MESSAGE_FREE, kqtime->handle, 0, -1, NULL, &reply, FREE_MS);
-  if (failed == ETIMEDOUT) {
-    say("the collector has not completed the log in %d s", FREE_MS / 1000);
-  } else if (is_gone(failed)) {
-    say("the collector has ended before: the log ends where it did");
-  } else if (failed != 0) {
-    say("the collector cannot be told, it completes the log at the program's end: %s",
-        strerror(failed));
-  } else if (reply.handle < 0) {
-    say("%s", (const char *)reply.text);
+  if (failed == 0) {
+    /* Why it refused, or what the log has lost. */
+    if (reply.handle < 0 || reply.text_bytes > 0) {
+      say("%s", (const char *)reply.text);
+    }
+    return true;
   }
+  if (failed == ETIMEDOUT) {
+    say("the collector has not completed the log in %d s: it does so when it catches up",
+        FREE_MS / 1000);
+    return false;
+  }
+  if (judge(failed, reader) == GONE) {
+    say("the collector has ended before: the log ends where it did");
+    return true;
+  }
+  say("the collector cannot be reached (%s): the log is completed when the program ends",
+      obstacle(failed));
+  return false;
 }
 
 void kqtime_free(KQTime *kqtime) {
@@ -369,17 +382,20 @@ void kqtime_free(KQTime *kqtime) {
     return;
   }
   int saved = errno;
+  int cancel;
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
   pthread_mutex_lock(&lock);
   bool current = kqtime->session == session;
   bool ours = current && is_ours(kqtime);
   if (ours) {
     handles--;
     freeing++;
+    struct kq_process reader = collector;
     pthread_mutex_unlock(&lock);
-    end_handle(kqtime);
+    bool done = end_handle(kqtime, &reader);
     pthread_mutex_lock(&lock);
     freeing--;
-    if (own && handles == 0 && freeing == 0 && kqtime->session == session) {
+    if (done && own && handles == 0 && freeing == 0 && kqtime->session == session) {
       leave_session();
     }
     pthread_cond_broadcast(&changed);
@@ -388,6 +404,7 @@ void kqtime_free(KQTime *kqtime) {
                                                                      : ": its session is over");
   rest_handle(kqtime);
   pthread_mutex_unlock(&lock);
+  pthread_setcancelstate(cancel, NULL);
   errno = saved;
 }
 

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "../preload/sys.h"
 
@@ -52,11 +53,24 @@ static long with_reading(const char *path, long fd) {
   return same ? both : fd;
 }
 
+/* Where the program has closed its standard ones, what is meant for them must not get into it. */
+static long above_standard(long fd) {
+  if (fd > STDERR_FILENO) {
+    return fd;
+  }
+  long higher = KQ_SYS(SYS_fcntl, fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+  KQ_SYS(SYS_close, fd);
+  return higher;
+}
+
 int kq_log_open(const char *path, char *error, size_t error_bytes) {
   long fd = KQ_SYS(SYS_openat, AT_FDCWD, path, O_WRONLY | FLAGS, MODE);
+  if (fd >= 0) {
+    fd = above_standard(with_reading(path, fd));
+  }
   if (fd < 0) {
     snprintf(error, error_bytes, "log \"%.900s\" cannot be opened: %s", path, reason_of(-fd));
     return -1;
   }
-  return (int)with_reading(path, fd);
+  return (int)fd;
 }

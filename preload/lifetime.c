@@ -8,11 +8,12 @@
  *
  * - kq_fd_limit is published last when a session begins (a release, which kq_fd_look pairs with),
  *   and set to 0 first when one ends: from then on a hook costs its branch.
- * - Memory of a session is never unmapped. Its slots are given back; its socket table keeps the
- *   count of calls that are still under way, and when there is none its memory may become that of
- *   a later session, but not of the next one.
- * - A call that was under way at the end finds KQ_ENTRY_LEFT and writes no record; what else is
- *   late writes into a ring that is always full.
+ * - The addresses of a session stay mapped. What is shared is left as it is, for the collector and
+ *   for forked processes that go on measuring; in its place this process gets private memory: a
+ *   ring that is always full, and a socket table that keeps the count of calls that are still under
+ *   way. When there is none, a later session may have the place, but not the next one.
+ * - A call that was under way at the end and ends in a later session finds its word outdated and
+ *   writes no record; what else is late writes into a ring that is always full.
  * - Tables only grow from session to session and each session numbers its generations for itself
  *   (table.h), so that a word of an earlier one is recognized, and an index is never out of range.
  */
@@ -41,6 +42,8 @@
 /* Joining or leaving in another thread is waited for so long. */
 #define LOCK_TRIES 1000
 #define LOCK_PAUSE_NS 1000000L
+/* A record that another thread is just writing is waited for so long. */
+#define COMMIT_TRIES 20
 #define ACTIVE_MASK UINT64_C(0xffff)
 
 /* The memory of a session's first ring and its table. */
@@ -66,7 +69,8 @@ static uint32_t locked;
 /* Takes no record: its header says that it is full. */
 static struct kq_header full_header = {.tail = UINT32_MAX};
 static struct kq_slot full_slot;
-static struct kq_ring full_ring = {.header = &full_header, .slots = &full_slot, .mask = 0, .ready = 1};
+static struct kq_ring full_ring = {
+    .header = &full_header, .slots = &full_slot, .mask = 0, .ready = 1, .silent = UINT32_MAX};
 
 static uint32_t table_size(void) {
   uint32_t entries = kq_collector.slot_count / 4;
@@ -111,8 +115,6 @@ static bool make_map(void) {
   if (map == NULL) {
     return false;
   }
-  /* Without this the first touch would cost a huge page. */
-  KQ_SYS(SYS_madvise, map, (uint64_t)fds * sizeof *map, MADV_NOHUGEPAGE);
   fd_map = map;
   return true;
 }
@@ -236,42 +238,73 @@ KQ_EXPORT int kq_preload_join(const char *path, const char *token, uint32_t slot
   return error;
 }
 
-static void give_back(const struct kq_ring *ring) {
-  if (ring->header->pid == (uint32_t)KQ_SYS(SYS_getpid)) {
-    uint64_t bytes = (uint64_t)(ring->mask + 1) * KQ_SLOT_BYTES;
-    KQ_SYS(SYS_madvise, ring->slots, bytes, MADV_REMOVE);
+/* Whether all that was claimed in the ring is written. */
+static bool committed(const struct kq_ring *ring) {
+  uint32_t head = __atomic_load_n(&ring->header->head, __ATOMIC_ACQUIRE);
+  uint32_t index = __atomic_load_n(&ring->header->tail, __ATOMIC_RELAXED);
+  for (uint32_t looked = 0; index != head && looked <= ring->mask; looked++, index++) {
+    if (__atomic_load_n(&ring->slots[index & ring->mask].commit, __ATOMIC_RELAXED) != index + 1) {
+      return false;
+    }
   }
+  return true;
 }
 
-/* Calls in progress must not be recorded in a later session. */
-static void leave_entries(struct range *range) {
-  range->entry_high = __atomic_load_n(&range->ring.header->entry_high, __ATOMIC_RELAXED);
-  if (range->entry_high > range->entry_count) {
-    range->entry_high = range->entry_count;
+/* Puts private memory in the place of a ring, which holds a table of `entries`. Where that cannot
+   be had it stays until a later session gets the place. */
+static void let_go(const struct kq_ring *ring, uint32_t entries) {
+  for (int tries = 0; tries < COMMIT_TRIES && !committed(ring); tries++) {
+    struct timespec pause = {0, LOCK_PAUSE_NS};
+    KQ_SYS(SYS_nanosleep, &pause, NULL);
   }
-  for (uint32_t index = 0; index < range->entry_high; index++) {
-    struct kq_entry *entry = &table_of(range)[index];
-    if (in_use(entry)) {
-      __atomic_fetch_or(&entry->flags, KQ_ENTRY_LEFT, __ATOMIC_RELAXED);
+  uint32_t slots = ring->mask + 1;
+  uint64_t bytes = kq_ring_bytes(slots, entries);
+  struct kq_header *header = kq_memory_private(bytes);
+  if (header == NULL) {
+    return;
+  }
+  /* Full, and without a free entry. */
+  header->tail = 0u - slots;
+  header->slot_count = slots;
+  const struct kq_entry *from = (const struct kq_entry *)(ring->slots + slots);
+  struct kq_entry *to = (struct kq_entry *)((uint8_t *)header + ((const uint8_t *)from -
+                                                                (const uint8_t *)ring->header));
+  uint32_t high = __atomic_load_n(&ring->header->entry_high, __ATOMIC_RELAXED);
+  for (uint32_t index = 0; index < high && index < entries; index++) {
+    if (in_use(&from[index])) {
+      to[index].out.calls = __atomic_load_n(&from[index].out.calls, __ATOMIC_RELAXED) & ACTIVE_MASK;
+      to[index].in.calls = __atomic_load_n(&from[index].in.calls, __ATOMIC_RELAXED) & ACTIVE_MASK;
     }
+  }
+  /* At one stroke: threads that still use the old memory go on in the new one. */
+  long moved = KQ_SYS(SYS_mremap, header, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED,
+                      ring->header);
+  if (moved < 0 && moved >= -4095) {
+    KQ_SYS(SYS_munmap, header, bytes);
   }
 }
 
 static void leave(void) {
   const struct kq_ring *ring = kq_ring;
+  struct range *range = current;
   __atomic_store_n(&kq_fd_limit, 0, __ATOMIC_SEQ_CST);
   __atomic_store_n(&kq_ring, &full_ring, __ATOMIC_SEQ_CST);
   kq_registration_forget_all();
-  /* What is inherited from a parent is the parent's. */
-  give_back(ring);
-  struct range *range = current;
   current = NULL;
-  if (range != NULL && range->ring.header->pid == (uint32_t)KQ_SYS(SYS_getpid)) {
-    leave_entries(range);
-    if (idle(range)) {
-      uint64_t bytes = (uint64_t)range->entry_count * KQ_ENTRY_BYTES;
-      KQ_SYS(SYS_madvise, table_of(range), bytes, MADV_REMOVE);
+  if (kq_sandboxed) {
+    /* There is no later session, and the filter may not expect what follows. */
+    return;
+  }
+  if (range != NULL) {
+    range->entry_high = __atomic_load_n(&range->ring.header->entry_high, __ATOMIC_RELAXED);
+    if (range->entry_high > range->entry_count) {
+      range->entry_high = range->entry_count;
     }
+    let_go(&range->ring, range->entry_count);
+  }
+  if (range == NULL || ring != &range->ring) {
+    /* A forked child's own. */
+    let_go(ring, 0);
   }
   KQ_SYS(SYS_madvise, fd_map, (uint64_t)fds * sizeof *fd_map, MADV_DONTNEED);
 }

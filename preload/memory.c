@@ -198,6 +198,7 @@ static long map_ring(struct kq_ring *ring, void *at, uint32_t entries, uint64_t 
     ring->slots = (struct kq_slot *)(address + KQ_HEADER_BYTES);
     ring->mask = slots - 1;
   }
+  __atomic_store_n(&ring->silent, KQ_RING_HEARD, __ATOMIC_RELAXED);
   uint32_t first = (FIRST_RESERVE_BYTES - KQ_HEADER_BYTES) / KQ_SLOT_BYTES;
   __atomic_store_n(&ring->ready, first < slots ? first : slots, __ATOMIC_RELAXED);
   return 0;
@@ -227,5 +228,7 @@ void *kq_memory_private(uint64_t bytes) {
     return NULL;
   }
   KQ_SYS(SYS_madvise, at, bytes, MADV_DONTDUMP);
+  /* Without this the first touch would cost a huge page. */
+  KQ_SYS(SYS_madvise, at, bytes, MADV_NOHUGEPAGE);
   return (void *)at;
 }

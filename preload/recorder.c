@@ -103,8 +103,15 @@ static uint64_t monotonic_ns(void) {
   return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+/* How far the collector has come, and a sign of life. */
+static uint64_t look_at_collector(const struct kq_header *header) {
+  return (uint64_t)__atomic_load_n(&header->heartbeat, __ATOMIC_RELAXED) << 32 |
+         __atomic_load_n(&header->tail, __ATOMIC_RELAXED);
+}
+
 bool kq_put(struct kq_slot *record, uint64_t patience_ns) {
   uint64_t since_ns = 0;
+  uint64_t first = 0;
   record->time_ns = kq_now_ns();
   record->pid = kq_session_pid();
   if (__atomic_load_n(&kq_identity->state, __ATOMIC_ACQUIRE) == KQ_RING_INHERITED) {
@@ -119,8 +126,17 @@ bool kq_put(struct kq_slot *record, uint64_t patience_ns) {
       fill(slot, index, record);
       return true;
     }
-    since_ns = since_ns != 0 ? since_ns : monotonic_ns();
-    if (why != KQ_LOSS_RING_FULL || monotonic_ns() - since_ns >= patience_ns) {
+    uint64_t now = look_at_collector(ring->header);
+    if (since_ns == 0) {
+      since_ns = monotonic_ns();
+      first = now;
+    }
+    bool over = monotonic_ns() - since_ns >= patience_ns;
+    if (over && patience_ns != 0 && now == first) {
+      __atomic_store_n(&ring->silent, now, __ATOMIC_RELAXED);
+    }
+    if (over || why != KQ_LOSS_RING_FULL ||
+        now == __atomic_load_n(&ring->silent, __ATOMIC_RELAXED)) {
       __atomic_fetch_add(&ring->header->losses[why], 1, __ATOMIC_RELAXED);
       return false;
     }
@@ -262,10 +278,10 @@ void kq_end(struct kq_call *call, int64_t moved, const struct kq_tag *tag) {
   const struct kq_entry *entry =
       (const struct kq_entry *)((uintptr_t)direction & ~(uintptr_t)(KQ_ENTRY_BYTES - 1));
   uint16_t marks = __atomic_load_n(&entry->flags, __ATOMIC_RELAXED);
-  if (KQ_UNLIKELY((marks & (KQ_ENTRY_KTLS | KQ_ENTRY_URGENT | KQ_ENTRY_LEFT)) != 0)) {
-    if (marks & KQ_ENTRY_LEFT) {
-      return;
-    }
+  if (KQ_UNLIKELY(kq_fd_outdated(call->word))) {
+    return;
+  }
+  if (KQ_UNLIKELY((marks & (KQ_ENTRY_KTLS | KQ_ENTRY_URGENT)) != 0)) {
     if (marks & KQ_ENTRY_KTLS) {
       flags |= KQ_SLOT_KTLS;
     } else if (call->kind == KQ_KIND_IN) {

@@ -82,7 +82,8 @@ void kq_note(enum kq_kind kind, uint8_t flags, uint64_t word, int fd, uint64_t o
              uint32_t bytes, bool passive);
 
 /* Writes a record whose loss matters to the caller, with the time and the pid filled in. While the
-   ring is full it is waited for so long at the most. */
+   ring is full it is waited for so long at the most; not at all if that was in vain before, and
+   nothing has moved since. */
 bool kq_put(struct kq_slot *record, uint64_t patience_ns);
 
 static inline uint64_t kq_now_ns(void) {

@@ -21,14 +21,18 @@ static int64_t monotonic_ms(void) {
   return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+static void rest(void) {
+  struct timespec pause = {0, PAUSE_NS};
+  KQ_SYS(SYS_nanosleep, &pause, NULL);
+}
+
 /* Waits for the socket to be readable, or a while. */
 static void wait_readable(int fd, int64_t left_ms) {
   struct pollfd poller = {fd, POLLIN, 0};
   struct timespec left = {left_ms / 1000, left_ms % 1000 * 1000000};
   long result = KQ_SYS(SYS_ppoll, &poller, 1, &left, NULL, 0);
   if (result < 0 && result != -EINTR) {
-    struct timespec pause = {0, PAUSE_NS};
-    KQ_SYS(SYS_nanosleep, &pause, NULL);
+    rest();
   }
 }
 
@@ -59,10 +63,10 @@ static int take_reply(int from, struct kq_reply *reply, int64_t until_ms) {
   }
 }
 
-/* Sends a message and leaves the connection in *to. `tries`: milliseconds to wait for a collector
-   whose backlog is full. 0 or an errno. */
+/* Sends a message and leaves the connection in *to. 0 or an errno: EAGAIN if the collector's
+   backlog is full. */
 static int send_request(uint32_t type, uint32_t handle, uint32_t flags, int fd, const char *text,
-                        int tries, int *to) {
+                        int *to) {
   if (kq_fd_limit == 0) {
     return ENOTCONN;
   }
@@ -88,7 +92,7 @@ static int send_request(uint32_t type, uint32_t handle, uint32_t flags, int fd, 
   if (length > 0) {
     memcpy(message.text, text, length);
   }
-  long opened = kq_collector_open(tries);
+  long opened = kq_collector_open(1);
   if (opened < 0) {
     return (int)-opened;
   }
@@ -105,9 +109,15 @@ KQ_EXPORT int kq_preload_request(uint32_t type, uint32_t handle, uint32_t flags,
                                  const char *text, struct kq_reply *reply, int timeout_ms) {
   int64_t until_ms = monotonic_ms() + timeout_ms;
   int to;
-  int error = send_request(type, handle, flags, fd, text, timeout_ms > 0 ? timeout_ms : 1, &to);
+  int error;
+  while ((error = send_request(type, handle, flags, fd, text, &to)) == EAGAIN) {
+    if (monotonic_ms() >= until_ms) {
+      return ETIMEDOUT;
+    }
+    rest();
+  }
   if (error != 0) {
-    return error == EAGAIN ? ETIMEDOUT : error;
+    return error;
   }
   error = take_reply(to, reply, until_ms);
   KQ_SYS(SYS_close, to);
@@ -116,7 +126,7 @@ KQ_EXPORT int kq_preload_request(uint32_t type, uint32_t handle, uint32_t flags,
 
 KQ_EXPORT int kq_preload_ask(uint32_t type, uint32_t handle, uint32_t flags, int fd,
                              const char *text, int *connection) {
-  return send_request(type, handle, flags, fd, text, 1, connection);
+  return send_request(type, handle, flags, fd, text, connection);
 }
 
 KQ_EXPORT int kq_preload_answer(int connection, struct kq_reply *reply) {

@@ -17,7 +17,11 @@ struct kq_ring {
   struct kq_slot *slots;
   uint32_t mask;  /* slot_count - 1 */
   uint32_t ready; /* slots whose memory is there; grows during the first lap */
+  /* The collector's tail and heartbeat when it was last waited for in vain: until one of them
+     moves it is not waited for again. */
+  uint64_t silent;
 };
+#define KQ_RING_HEARD UINT64_MAX /* never waited for in vain */
 
 /* A page that reads as zero in the child of every kind of fork (MADV_WIPEONFORK), and is shared
    with a vfork child like all other memory. */

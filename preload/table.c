@@ -10,16 +10,13 @@
 #define PROBES 1024u
 #define RESERVE_ENTRIES 64u
 #define STATE_MASK ((1u << KQ_STATE_BITS) - 1)
-/* Of the 29 bits of a generation the upper 9 tell the session. */
-#define SESSION_SHIFT 20
-#define GENERATION_MASK ((1u << SESSION_SHIFT) - 1)
-#define SESSION_MASK (0xffffffffu >> KQ_STATE_BITS >> SESSION_SHIFT)
+#define SESSION_MASK (0xffffffffu >> KQ_STATE_BITS >> KQ_SESSION_SHIFT)
 
 uint32_t kq_fd_limit;
 uint64_t *kq_fd_map;
+uint32_t kq_table_session;
 
 static uint32_t fd_high;
-static uint32_t session_bits; /* of every generation in this session */
 static uint32_t entries_ready; /* entries whose memory is there, as far as this process knows */
 
 void kq_fd_bind(int fd, uint64_t word) {
@@ -91,11 +88,11 @@ uint64_t kq_entry_take(enum kq_type type) {
     if ((state & STATE_MASK) != KQ_STATE_FREE) {
       continue;
     }
-    uint32_t generation = ((state >> KQ_STATE_BITS) + 1) & GENERATION_MASK;
+    uint32_t generation = ((state >> KQ_STATE_BITS) + 1) & KQ_GENERATION_MASK;
     if (generation == 0) {
       generation = 1;
     }
-    generation |= session_bits;
+    generation |= kq_table_session;
     /* Acquire pairs with the collector's release when it freed the entry. */
     if (!__atomic_compare_exchange_n(&entry->state, &state,
                                      generation << KQ_STATE_BITS | KQ_STATE_FILLING, false,
@@ -150,13 +147,9 @@ void kq_entry_flag(uint64_t word, uint16_t flag) {
   }
 }
 
-bool kq_fd_outdated(uint64_t word) {
-  return (kq_fd_generation(word) & ~GENERATION_MASK) !=
-         __atomic_load_n(&session_bits, __ATOMIC_RELAXED);
-}
-
 void kq_table_start(uint64_t *map, uint32_t limit, uint32_t session) {
-  __atomic_store_n(&session_bits, (session & SESSION_MASK) << SESSION_SHIFT, __ATOMIC_RELAXED);
+  uint32_t bits = (session & SESSION_MASK) << KQ_SESSION_SHIFT;
+  __atomic_store_n(&kq_table_session, bits, __ATOMIC_RELAXED);
   __atomic_store_n(&entries_ready, 0, __ATOMIC_RELAXED);
   if (kq_fd_map != map) {
     kq_fd_map = map;

@@ -15,9 +15,6 @@
 #include "../c/kqtime_shm.h"
 #include "sys.h"
 
-/* An entry flag of this library's own: the session is over, calls in it end without a record. */
-#define KQ_ENTRY_LEFT 0x8000u
-
 enum kq_fd_kind {
   KQ_FD_UNKNOWN = 0,    /* ask the kernel at its first use */
   KQ_FD_TCP = 1,        /* has an entry */
@@ -81,9 +78,18 @@ void kq_entry_flag(uint64_t word, uint16_t flag);
 
 /* `session` numbers this process's sessions; the generations of each are its own. */
 void kq_table_start(uint64_t *map, uint32_t limit, uint32_t session);
-/* A word that was bound by a late hook of an earlier session. */
-bool kq_fd_outdated(uint64_t word);
 void kq_table_reserve_all(void);
+
+/* Of the 29 bits of a generation the upper 9 tell the session. */
+#define KQ_SESSION_SHIFT 20
+#define KQ_GENERATION_MASK ((1u << KQ_SESSION_SHIFT) - 1)
+extern uint32_t kq_table_session; /* those bits, of the session that began last */
+
+/* A word of an earlier session: a late hook has bound it, or its call has outlived its session. */
+static inline bool kq_fd_outdated(uint64_t word) {
+  return (kq_fd_generation(word) & ~KQ_GENERATION_MASK) !=
+         __atomic_load_n(&kq_table_session, __ATOMIC_RELAXED);
+}
 
 extern struct kq_entry *kq_table_entries;
 

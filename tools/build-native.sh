@@ -1,7 +1,8 @@
 #!/bin/sh
 # Builds what is written in C into build/: the preload library, the API's library and the launcher.
-# KQTIME_DEBUG=1: the API's library prints what it does to stderr. An artefact is rebuilt only when one of its sources is newer. CC names the compiler, CFLAGS adds
-# to its options (CFLAGS=-Wno-error for a compiler that warns of more than those we know).
+# KQTIME_DEBUG=1: the API's library prints what it does to stderr. An artefact is rebuilt only when
+# one of its sources is newer. CC names the compiler, CFLAGS adds to its options (CFLAGS=-Wno-error
+# for a compiler that warns of more than those we know).
 set -eu
 
 root=$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd)
@@ -65,12 +66,13 @@ if [ "${KQTIME_DEBUG:-0}" != 0 ]; then debug="-DKQTIME_DEBUG -g"; fi
 
 api=$out/libkqtime.so
 if stale "$api" "$root"/c/*.h "$root/c/libkqtime.c" "$root/c/collector.c" "$root/c/log_file.c" \
-  "$root/c/exports.map" "$root/preload/sys.h" "$self"; then
+  "$root/c/process.c" "$root/c/spawn.c" "$root/c/exports.map" "$root/preload/sys.h" "$self"; then
   # shellcheck disable=SC2086
   build "$api" $cc $cflags $debug -shared -fPIC -fvisibility=hidden -pthread \
     -Wl,-soname,libkqtime.so -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,-z,nodelete \
     -Wl,--no-undefined -Wl,--version-script="$root/c/exports.map" \
-    "$root/c/libkqtime.c" "$root/c/collector.c" "$root/c/log_file.c" -ldl
+    "$root/c/libkqtime.c" "$root/c/collector.c" "$root/c/log_file.c" "$root/c/process.c" \
+    "$root/c/spawn.c" -ldl
 fi
 
 launcher=$out/kqtime-launch

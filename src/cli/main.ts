@@ -12,6 +12,9 @@ import { warn } from "./stderr.ts";
 const DEFAULT_FILTER = "tcp and not port 22";
 const DEFAULT_BUFFER_MIB = 64;
 const DEFAULT_SLOTS = 65536;
+const DEFAULT_STATS_SECONDS = 1;
+/** A sample must be joined before the next. */
+const STATS_SECONDS_LEAST = 0.25;
 const DEFAULT_DRAIN_SECONDS = 5;
 const DEFAULT_DEMO_SECONDS = 3;
 const DEFAULT_DEMO_FOLDER = "kqtime-demo";
@@ -72,6 +75,13 @@ async function dispatch(argv: string[]): Promise<number> {
   return actions.get(name)!(given);
 }
 
+/** @throws KQTimeError `E_USAGE` */
+function statsEveryMs(given: Given): number {
+  const seconds = given.number("stats-interval", DEFAULT_STATS_SECONDS, 0, 86400);
+  if (seconds === 0 || seconds >= STATS_SECONDS_LEAST) return seconds * 1000;
+  throw usage(`--stats-interval takes 0 or at least ${STATS_SECONDS_LEAST} seconds, not ${seconds}`);
+}
+
 /** Declares the commands; returns what each does. */
 function declare(cli: CAC): Map<string, Action> {
   const actions = new Map<string, Action>();
@@ -92,6 +102,9 @@ function declare(cli: CAC): Map<string, Action> {
       default: "port",
     })
     .option("--user <name>", "Run the command as this user; capture stays privileged")
+    .option("--stats-interval <seconds>", "Time between the log's lines of queue lengths; 0: none", {
+      default: DEFAULT_STATS_SECONDS,
+    })
     .option("--drain <seconds>", "Wait so long, after the end, for bytes in send queues", {
       default: DEFAULT_DRAIN_SECONDS,
     })
@@ -121,6 +134,7 @@ function declare(cli: CAC): Map<string, Action> {
         direction: given.choice("direction", "both", ["in", "out", "both"]),
         label: given.choice("label", "port", LABEL_MODES),
         user: given.text("user"),
+        statsEveryMs: statsEveryMs(given),
         drainMs: given.number("drain", DEFAULT_DRAIN_SECONDS, 0, 86400) * 1000,
         bufferBytes: given.number("buffer", DEFAULT_BUFFER_MIB, 0.0625, 2047) * MIB,
         slots: powerOfTwo(given.number("ring", DEFAULT_SLOTS, 64, 1 << 24)),
@@ -144,6 +158,9 @@ function declare(cli: CAC): Map<string, Action> {
     .option("--label <how>", "Group sockets by none, port or peer (shows addresses)", {
       default: "port",
     })
+    .option("--stats-interval <seconds>", "Time between the log's lines of queue lengths; 0: none", {
+      default: DEFAULT_STATS_SECONDS,
+    })
     .option("--drain <seconds>", "Wait so long, after the end, for bytes in send queues", {
       default: DEFAULT_DRAIN_SECONDS,
     })
@@ -166,6 +183,7 @@ function declare(cli: CAC): Map<string, Action> {
         filter: given.text("filter") ?? DEFAULT_FILTER,
         direction: given.choice("direction", "both", ["in", "out", "both"]),
         label: given.choice("label", "port", LABEL_MODES),
+        statsEveryMs: statsEveryMs(given),
         drainMs: given.number("drain", DEFAULT_DRAIN_SECONDS, 0, 86400) * 1000,
         bufferBytes: given.number("buffer", DEFAULT_BUFFER_MIB, 0.0625, 2047) * MIB,
       },

@@ -9,6 +9,11 @@ export interface Declared {
   readonly required?: boolean | undefined;
 }
 
+/** cac has `--stats-interval` as `statsInterval`. */
+function typedName({ name }: Declared): string {
+  return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}
+
 export function usage(message: string): KQTimeError {
   return new KQTimeError("E_USAGE", "arguments", message, ExitCode.Usage);
 }
@@ -36,13 +41,13 @@ export class Given {
       }
       const equals = word.indexOf("=");
       const typed = equals < 0 ? word : word.slice(0, equals);
-      const option = declared.find(({ name }) => `--${name}` === typed);
+      const option = declared.find((one) => `--${typedName(one)}` === typed);
       if (option === undefined) {
         throw usage(`unknown option ${typed} (\`kqtime ${command} --help\` lists them)`);
       }
       if (option.required !== true) {
         if (equals >= 0) throw usage(`${typed} takes no value`);
-        this.#flags.add(option.name);
+        this.#flags.add(typedName(option));
         continue;
       }
       const value = equals >= 0 ? word.slice(equals + 1) : argv[i + 1];
@@ -50,8 +55,9 @@ export class Given {
         throw usage(`${typed} needs a value`);
       }
       if (equals < 0) i++;
-      if (this.#values.has(option.name)) throw usage(`${typed} was given more than once`);
-      this.#values.set(option.name, value);
+      const name = typedName(option);
+      if (this.#values.has(name)) throw usage(`${typed} was given more than once`);
+      this.#values.set(name, value);
     }
   }
 

@@ -4,7 +4,7 @@
 // Source: unix(7), cmsg(3), memfd_create(2), mmap(2). Structures are those of 64-bit Linux.
 
 import { type Library, type Pointer, ptr, toArrayBuffer } from "bun:ffi";
-import { close, closeSync, fstatSync } from "node:fs";
+import { close, closeSync, constants, fstatSync, openSync } from "node:fs";
 import { KQTimeError } from "../errors.ts";
 import { openLibrary } from "./library.ts";
 
@@ -26,6 +26,7 @@ const BACKLOG = 4096;
 const SILENT_MOST = 64;
 const F_GET_SEALS = 1034;
 const F_SEAL_SHRINK = 2;
+const O_RDWR_CLOEXEC = constants.O_RDWR | 0o2000000;
 const ESRCH = 3;
 const EAGAIN = 11;
 
@@ -95,6 +96,15 @@ function failed(op: string, on: string): KQTimeError {
   return new KQTimeError("E_LIBC", op, `${op} on ${on} failed (errno ${number})`);
 }
 
+function openAgain(fd: number): number {
+  try {
+    return openSync(`/proc/self/fd/${fd}`, O_RDWR_CLOEXEC);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new KQTimeError("E_RING", "open", `shared memory cannot be opened: ${why}`);
+  }
+}
+
 const NO_LINGER = new Uint8Array(new ArrayBuffer(8));
 
 /**
@@ -148,8 +158,9 @@ export class Mapping {
 
   /**
    * Maps a descriptor, whole, and closes it. The memory must be sealed against shrinking: reading
-   * beyond a truncated end would be a SIGBUS.
-   * @throws KQTimeError `E_RING`
+   * beyond a truncated end would be a SIGBUS. Whoever maps it so reads it alone, until `close` or its
+   * own end, in whatever namespaces others are.
+   * @throws KQTimeError `E_RING`; its `op` is "flock" if somebody else reads it
    */
   static adopt(fd: number): Mapping {
     try {
@@ -161,11 +172,20 @@ export class Mapping {
       if (size <= 0 || size > 2 ** 36) {
         throw new KQTimeError("E_RING", "fstat", `shared memory of ${size} bytes`);
       }
-      const address = libc().mmap(null, size, PROT_READ_WRITE, MAP_SHARED, fd, 0) as Pointer | null;
-      if (address === null || address < 0 || address >= 2 ** 63) {
-        throw failed("mmap", "shared memory");
+      // The lock is the open file's, and held by the mapping. The sender's own lives in its processes.
+      const own = openAgain(fd);
+      try {
+        if (tryLock(own, "exclusive") !== true) {
+          throw new KQTimeError("E_RING", "flock", "shared memory is read by another kqtime");
+        }
+        const address = libc().mmap(null, size, PROT_READ_WRITE, MAP_SHARED, own, 0) as Pointer | null;
+        if (address === null || address < 0 || address >= 2 ** 63) {
+          throw failed("mmap", "shared memory");
+        }
+        return new Mapping(address, size, ino, toArrayBuffer(address, 0, size));
+      } finally {
+        closeSync(own);
       }
-      return new Mapping(address, size, ino, toArrayBuffer(address, 0, size));
     } finally {
       closeForeign(fd);
     }

@@ -68,7 +68,7 @@ const IPPROTO_TCP = 6;
 const DIAG_REQUEST_BYTES = 16 + 56;
 const DIAG_MESSAGE_BYTES = 72;
 /** Every state that can hold bytes of an application: not LISTEN and not TIME_WAIT. */
-const STATES_WITH_BYTES = ~((1 << TcpState.Listen) | (1 << TcpState.TimeWait)) & 0xfff;
+export const STATES_WITH_BYTES = ~((1 << TcpState.Listen) | (1 << TcpState.TimeWait)) & 0xfff;
 
 // linux/rtnetlink.h, linux/if_link.h
 const RTM_GETLINK = 18;

@@ -1,6 +1,7 @@
 // The last packets of a connection whose anchor is not known yet: they are joined once it is.
 
 import { type PacketBatch, TcpFlag } from "../capture/packets.ts";
+import { SeenBytes } from "./anchor-seen.ts";
 
 const FIRST_ROWS = 16;
 /** More are not kept of one connection; the oldest go. */
@@ -29,6 +30,9 @@ export class Reach {
   /** 1: a FIN is the last of what was sent by us, to us. */
   finOut = 0;
   finIn = 0;
+  /** Number of the latest packet that arrived here with `ackIn`, with `endIn` in it. */
+  ackInAt = -1;
+  endInAt = -1;
 
   copy(from: Reach): void {
     this.ackIn = from.ackIn;
@@ -37,6 +41,8 @@ export class Reach {
     this.endIn = from.endIn;
     this.finOut = from.finOut;
     this.finIn = from.finIn;
+    this.ackInAt = from.ackInAt;
+    this.endInAt = from.endInAt;
   }
 }
 
@@ -58,6 +64,10 @@ export class AnchorPackets {
   /** End of the farthest payload byte among those; -1: none. */
   droppedOutEnd = -1;
   droppedInEnd = -1;
+
+  /** The payload that has been seen, kept or not; a FIN counts as one. */
+  readonly seenOut = new SeenBytes();
+  readonly seenIn = new SeenBytes();
 
   readonly #budget: RowBudget;
   #capacity = 0;
@@ -81,12 +91,16 @@ export class AnchorPackets {
     this.#timeNs[at] = timeNs;
     const words = this.#words;
     const w = at * AnchorPackets.#stride;
+    const flags = batch.flags[i]!;
     words[w] = batch.sequence[i]!;
     words[w + 1] = batch.acknowledgment[i]!;
     words[w + 2] = batch.payloadBytes[i]!;
-    words[w + 3] = batch.flags[i]!;
+    words[w + 3] = flags;
     words[w + 4] = batch.interfaceIndex[i]!;
     words[w + 5] = out ? 1 : 0;
+    const numbers = batch.payloadBytes[i]! + ((flags & TcpFlag.FIN) !== 0 ? 1 : 0);
+    if (numbers === 0 || (flags & (TcpFlag.RST | TcpFlag.SYN)) !== 0) return;
+    (out ? this.seenOut : this.seenIn).add(batch.sequence[i]!, numbers);
   }
 
   timeNs(row: number): number {
@@ -113,8 +127,12 @@ export class AnchorPackets {
       if (acknowledges) reach.ackOut = later(reach.ackOut, words[w + 1]!);
     } else {
       reach.finIn |= fin;
+      const number = this.total - this.count + row;
       reach.endIn = later(reach.endIn, end);
-      if (acknowledges) reach.ackIn = later(reach.ackIn, words[w + 1]!);
+      if (reach.endIn === end) reach.endInAt = number;
+      if (!acknowledges) return;
+      reach.ackIn = later(reach.ackIn, words[w + 1]!);
+      if (reach.ackIn === words[w + 1]) reach.ackInAt = number;
     }
   }
 

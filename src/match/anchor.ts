@@ -14,11 +14,19 @@
 //     adopted socket what the preload library read, which a moment must confirm at which the kernel's
 //     queue and the socket table's offset say the same (an unrecorded call may have been under way).
 //
+// All that holds only if the capture shows the whole connection, which a filter by size or another
+// path may keep from it. What it hides, the kernel counts: so two moments must agree on a number, and
+// every byte that the kernel counted between them must have been seen (of a direction in which nothing
+// moved: a packet must have come in between with the same number in it). What was hidden in front of
+// the later moment was so in front of the earlier one by as much: it is among those bytes, and was not
+// seen. A few contradictions, and the socket is given up.
+//
 // A connection that fills its own qdisc all the time keeps the lower bound of `zero` away. There the
 // upper one is believed once enough moments, with bytes moved in between, have shown exactly the
 // same and none a lower one: it is too high only if at each of them the same number of bytes was on
 // its way from the tap to the socket, and at none less. A later quiet moment would tell (anchors.ts).
 
+import { Direction, type Moment, type Trust } from "./anchor-direction.ts";
 import { AnchorPackets, Reach, type RowBudget } from "./anchor-packets.ts";
 
 /** Numbers of an observation: what the kernel says of one socket at one moment, and its entry. */
@@ -44,165 +52,17 @@ export const Observed = {
   inIdle: 11,
   /** 1: a read that has taken bytes may wait for more. */
   inWaits: 12,
-  count: 13,
+  /** 1: the clock was set back since the observation before, of whatever socket. */
+  turnedBack: 13,
+  count: 14,
 } as const;
 
-/** See the head of this file: votes of moments, over at least this long. */
-const VOTES = 10;
-const VOTES_SPAN_NS = 300e6;
-/** A moment before which nothing had arrived for this long has a weight of `QUIET_VOTES`. */
+/** Nothing on its way arrives later than this. */
 const DELIVERY_NS = 2e6;
-const QUIET_VOTES = 3;
-/** A program that is in a call at each of so many moments will not be met between two. */
-const NEVER_IDLE = 8;
+/** A capture that shows everything contradicts itself where a clock is set, and hardly elsewhere. */
+const CONTRADICTIONS_MOST = 3;
 /** A moment that cannot be judged yet waits; more moments than these are not worth waiting for. */
 const PENDING_MOST = 8;
-const TWO_TO_32 = 2 ** 32;
-
-/** Of a base: it holds; it does but for calls of unmeasured processes; it must be confirmed. */
-export type Trust = "certain" | "likely" | "none";
-
-/** What is known of one direction. */
-class Direction {
-  /** Counter at offset 0; NaN: unknown. */
-  base: number;
-  /** The two have been seen together: no byte passed unrecorded. */
-  confirmed: boolean;
-  /** `zero` is known. */
-  proven = false;
-  /** Bytes before this offset, or this count, passed when nobody kept the packets. */
-  floorOffset = 0;
-  floorCount = -Infinity;
-  /** The counter when it was last read. */
-  counter = 0;
-
-  /** `zero` is `reference` + [low, high], modulo 2^32. */
-  #reference = -1;
-  #low = -Infinity;
-  #high = Infinity;
-  /** Votes for `high`, the counter at the last, and the time of the first. */
-  #votes = 0;
-  #votedAt = -1;
-  #votedNs = 0;
-  /** Moments that met the program in a call. */
-  #inCalls = 0;
-  /** What moments in a waiting read have shown, since which offset, how often, and where last. */
-  #waitingBase = NaN;
-  #waitingSince = 0;
-  #waitingMoments = 0;
-  #waitingAt = -1;
-  readonly #isLikely: boolean;
-
-  constructor(base: number, trust: Trust) {
-    this.base = base;
-    this.confirmed = trust === "certain";
-    this.#isLikely = trust === "likely";
-  }
-
-  get anchored(): boolean {
-    return this.proven && this.confirmed;
-  }
-
-  /** The sequence number of an offset, once `anchored`. */
-  sequenceOf(offset: number): number {
-    return (this.#zero + ((offset + this.base) % TWO_TO_32)) >>> 0;
-  }
-
-  /** The offset of a sequence number that is within half the number space of the counter. */
-  offsetOf(sequence: number): number {
-    const count = (sequence - this.#zero) >>> 0;
-    return this.counter + ((count - (this.counter % TWO_TO_32)) | 0) - this.base;
-  }
-
-  /** First offset that is not below the floor. */
-  get floor(): number {
-    return Math.max(0, this.floorOffset, this.floorCount - this.base);
-  }
-
-  /** Forgets what packets have shown. */
-  reset(): void {
-    this.#reference = -1;
-    this.#low = -Infinity;
-    this.#high = Infinity;
-    this.#votes = 0;
-    this.proven = false;
-  }
-
-  /** Of a moment at which `counter` was counted, `sequence` was the most that had arrived. */
-  atMost(sequence: number, counter: number, quiet: boolean, timeNs: number): void {
-    const value = this.#relative(sequence, counter);
-    if (value < this.#high) {
-      this.#high = value;
-      this.#votes = 0;
-      this.proven = false;
-    }
-    if (value !== this.#high || counter === this.#votedAt) return;
-    if (this.#votes === 0) this.#votedNs = timeNs;
-    this.#votes += quiet ? QUIET_VOTES : 1;
-    this.#votedAt = counter;
-    if (this.#votes >= VOTES && timeNs - this.#votedNs >= VOTES_SPAN_NS) this.proven = true;
-  }
-
-  atLeast(sequence: number, counter: number): void {
-    const value = this.#relative(sequence, counter);
-    if (value > this.#low) this.#low = value;
-  }
-
-  /** Whether the bounds meet; false if they contradict each other. */
-  conclude(): boolean {
-    if (this.#low > this.#high) return false;
-    if (this.#low === this.#high) this.proven = true;
-    return true;
-  }
-
-  /** The kernel's count of what the program has moved, and the table's offset, of one moment. */
-  align(count: number, off: number, idle: boolean): void {
-    if (off < 0) return;
-    const base = count - off;
-    if (base === this.base) {
-      this.confirmed = true;
-    } else if (idle) {
-      // Bytes passed in calls that nobody recorded: what was recorded before may have been shifted.
-      this.base = base;
-      this.confirmed = true;
-      this.floorOffset = Math.max(this.floorOffset, off);
-    } else if (this.#isLikely && base > this.base && ++this.#inCalls >= NEVER_IDLE) {
-      // Within a call the kernel is ahead of the table, which tells nothing against the base.
-      this.confirmed = true;
-    }
-  }
-
-  /**
-   * As `align`, of a read that waits for bytes and has taken none: nothing is left to take. Such a
-   * moment may still be met between the kernel's return and the record; not at each of several, and
-   * with the same number of bytes.
-   */
-  alignWaiting(count: number, off: number): void {
-    const base = count - off;
-    if (this.confirmed || off < 0 || base === this.base || base < this.base) return;
-    if (base !== this.#waitingBase) {
-      this.#waitingBase = base;
-      this.#waitingSince = off;
-      this.#waitingMoments = 0;
-    }
-    if (off === this.#waitingAt) return;
-    this.#waitingAt = off;
-    if (++this.#waitingMoments < NEVER_IDLE) return;
-    this.base = base;
-    this.confirmed = true;
-    this.floorOffset = Math.max(this.floorOffset, this.#waitingSince);
-  }
-
-  get #zero(): number {
-    return (this.#reference + this.#high) >>> 0;
-  }
-
-  #relative(sequence: number, counter: number): number {
-    const value = (sequence - (counter % TWO_TO_32)) >>> 0;
-    if (this.#reference < 0) this.#reference = value;
-    return (value - this.#reference) | 0;
-  }
-}
 
 /** What an anchor starts from. */
 export interface AnchorStart {
@@ -217,6 +77,10 @@ export interface AnchorStart {
   readonly isLate: boolean;
   /** Packets that the capture has dropped so far. */
   readonly drops: number;
+  /** When the socket was first seen, and the two counters then; NaN: unknown. */
+  readonly birthNs: number;
+  readonly acked: number;
+  readonly received: number;
 }
 
 export class Anchor {
@@ -229,6 +93,7 @@ export class Anchor {
   readonly #start: AnchorStart;
   #pending: Float64Array[] = [];
   #seen = false;
+  #isJudged = false;
   #drops: number;
   /** Packets that had come when the capture last dropped some: those before tell no upper bound. */
   #since = 0;
@@ -248,6 +113,25 @@ export class Anchor {
   /** Packets that the capture had dropped when the first packet was kept. */
   get drops(): number {
     return this.#start.drops;
+  }
+
+  /** The capture shows only a part of the connection: there will be no anchor. */
+  get isHopeless(): boolean {
+    return this.contradictions >= CONTRADICTIONS_MOST;
+  }
+
+  /** Bytes passed in calls that nobody recorded. */
+  get isBroken(): boolean {
+    return this.out.broken || this.in.broken;
+  }
+
+  /** Time went backward: nothing is known of what came before what. */
+  forget(): void {
+    this.#isJudged = true;
+    this.#since = this.packets.total;
+    this.#pending.length = 0;
+    this.out.reset();
+    this.in.reset();
   }
 
   /** Whether a moment now would tell something new: 2 for certain, 1 perhaps, 0 no. */
@@ -283,17 +167,14 @@ export class Anchor {
     if (drops !== this.#drops) {
       // An acknowledgment that nobody saw would make the upper bounds too low.
       this.#drops = drops;
-      this.#since = this.packets.total;
-      this.out.reset();
-      this.in.reset();
-      pending.length = 0;
+      this.forget();
     }
     let done = 0;
     while (done < pending.length && pending[done]![Observed.afterNs]! <= capturedNs) {
       this.#judge(pending[done++]!);
     }
     if (done > 0) pending.splice(0, done);
-    return this.out.anchored && this.in.anchored;
+    return this.out.anchored && this.in.anchored && !this.isHopeless && !this.isBroken;
   }
 
   /** From which offset on every byte's first packet is kept or to come; once anchored. */
@@ -331,19 +212,31 @@ export class Anchor {
     else this.in.floorCount = values[Observed.received]!;
   }
 
+  /** The first look at the socket is a moment, too, if it came before all packets. */
+  #judgeBirth(): void {
+    this.#isJudged = true;
+    const { packets, out, in: inbound } = this;
+    const { birthNs, acked, received } = this.#start;
+    if (packets.total > packets.count || packets.folded > 0) return;
+    if (packets.count > 0 && packets.timeNs(0) <= birthNs) return;
+    out.blank(acked);
+    inbound.blank(received);
+  }
+
   #judge(values: Float64Array): void {
     const { packets, out, in: inbound } = this;
     const beforeNs = values[Observed.beforeNs]!;
     const afterNs = values[Observed.afterNs]!;
     // For want of room, what came later cannot be told apart any more.
     if (packets.foldedNs > beforeNs) return;
+    if (!this.#isJudged) this.#judgeBirth();
     packets.fold(beforeNs);
     const upper = this.#upper;
     const lower = this.#lower;
     upper.copy(packets.before);
     lower.copy(packets.before);
     const dropped = packets.total - packets.count;
-    let quiet = packets.foldedInNs <= beforeNs - DELIVERY_NS;
+    let isQuiet = packets.foldedInNs <= beforeNs - DELIVERY_NS;
     let latestIn = packets.foldedIn;
     let judged = dropped + packets.folded;
     for (let row = packets.folded; row < packets.count; row++) {
@@ -354,7 +247,7 @@ export class Anchor {
       if (timeNs <= beforeNs) packets.reach(row, lower);
       if (packets.isOut(row)) continue;
       latestIn = dropped + row;
-      if (timeNs > beforeNs - DELIVERY_NS) quiet = false;
+      if (timeNs > beforeNs - DELIVERY_NS) isQuiet = false;
     }
     const fresh = latestIn >= this.#since;
     if (judged > this.#judgedPackets) this.#judgedPackets = judged;
@@ -362,8 +255,15 @@ export class Anchor {
     const received = values[Observed.received]!;
     out.counter = acked;
     inbound.counter = received;
-    if (fresh && upper.ackIn >= 0) out.atMost(upper.ackIn, acked, quiet, beforeNs);
-    if (fresh && upper.endIn >= 0) inbound.atMost(upper.endIn, received, quiet, beforeNs);
+    if (judged === 0) {
+      out.blank(acked);
+      inbound.blank(received);
+    }
+    if (fresh) {
+      const moment: Moment = { timeNs: beforeNs, isQuiet, packets: judged };
+      if (upper.ackIn >= 0) out.atMost(upper.ackIn, acked, moment, upper.ackInAt, packets.seenOut);
+      if (upper.endIn >= 0) inbound.atMost(upper.endIn, received, moment, upper.endInAt, packets.seenIn);
+    }
     if (lower.endOut >= 0 && values[Observed.steady] === 1) {
       out.atLeast(lower.endOut, acked + values[Observed.unacked]!);
     }

@@ -29,6 +29,7 @@ const SETTLED_NS = 50e6;
 interface Older {
   readonly connection: Connection;
   readonly anchor: Anchor;
+  isAnchored: boolean;
   askedMs: number;
   checkEveryMs: number;
   /** The kernel had no such socket. */
@@ -38,22 +39,33 @@ interface Older {
   inStart: number;
   /** An observation of an anchored socket, until its packets are here. */
   check: Float64Array | null;
+  /** Capture drops that are behind what was read, and how far the two sides had come by then. */
   drops: number;
+  outDropped: number;
+  inDropped: number;
 }
 
 export class Anchors {
-  /** Sockets whose anchor was contradicted later. */
+  /** Sockets whose anchor was contradicted later, and bytes that had been matched by it. */
   contradicted = 0;
+  bytesDoubtful = 0;
+  /** Sockets of which the capture shows only a part, or may do so. */
+  partial = 0;
   readonly #instances: Instances;
+  readonly #isPartial: boolean;
   readonly #budget = new RowBudget();
+  /** In the order of their birth: they are judged in that one, whenever they were asked about. */
   readonly #all = new Map<number, Older>();
   /** Of these, in turn: those without an anchor, and those with one. */
   readonly #waiting = new Set<Older>();
   readonly #anchored = new Set<Older>();
   #checkedMs = -Infinity;
+  #judgedNs = -Infinity;
 
-  constructor(instances: Instances) {
+  /** @param isPartial The capture's filter selects by more than whose packets they are. */
+  constructor(instances: Instances, isPartial = false) {
     this.#instances = instances;
+    this.#isPartial = isPartial;
   }
 
   get size(): number {
@@ -62,9 +74,15 @@ export class Anchors {
 
   /**
    * A socket was born before the capture could see it.
-   * @param isTaken The session began in the middle of its life, and not with its first offset.
+   * @param isTaken The session began in the middle of its life.
    */
   begin(connection: Connection, words: Uint32Array, isTaken: boolean): void {
+    if (this.#isPartial) {
+      this.partial++;
+      connection.out.lose(Reason.noAnchor);
+      connection.in.lose(Reason.noAnchor);
+      return;
+    }
     const { adopted, connected } = connection;
     const flags = words[EntryWord.type]! >>> 16;
     const counted = (flags & EntryFlag.Counted) !== 0;
@@ -80,14 +98,15 @@ export class Anchors {
         arrived: adopted && queued !== 0xffffffff ? queued : -1,
         isLate: isTaken,
         drops: now,
+        birthNs: connection.birthNs,
+        ...countsAtBirth(words, adopted && counted && !isTaken),
       },
       this.#budget,
     );
     connection.anchor = anchor;
-    if (isTaken) takeAt(connection);
     const older: Older = {
-      connection, anchor, askedMs: -Infinity, checkEveryMs: CHECK_AFTER_MS,
-      isMissed: false, outStart: 0, inStart: 0, check: null, drops: now,
+      connection, anchor, isAnchored: false, askedMs: -Infinity, checkEveryMs: CHECK_AFTER_MS,
+      isMissed: false, outStart: 0, inStart: 0, check: null, drops: now, outDropped: -1, inDropped: -1,
     };
     this.#all.set(connection.sock, older);
     this.#waiting.add(older);
@@ -144,38 +163,103 @@ export class Anchors {
 
   /** Takes an observation (see `Observed`) of a socket. */
   observe(sock: number, values: Float64Array): void {
+    if (values[Observed.turnedBack] === 1) {
+      this.#turnBack();
+      return;
+    }
     const older = this.#all.get(sock);
     if (older === undefined) return;
-    if (older.connection.instance === null) older.anchor.observe(values);
+    if (!older.isAnchored) older.anchor.observe(values);
     else older.check ??= values.slice();
+  }
+
+  /** The clock was set back: what came before what can only be told of what follows. */
+  #turnBack(): void {
+    for (const older of this.#all.values()) {
+      older.check = null;
+      if (!older.isAnchored) older.anchor.forget();
+    }
   }
 
   /** Anchors what can be anchored now, and checks those that are. */
   judge(capturedNs: number): void {
-    const { now } = this.#instances.drops;
-    for (const older of this.#waiting) {
-      const { connection, anchor } = older;
-      if (connection.flow?.older === connection && anchor.judge(capturedNs, now)) this.#anchor(older);
+    if (capturedNs < this.#judgedNs) this.#turnBack();
+    this.#judgedNs = capturedNs;
+    for (const older of this.#all.values()) {
+      if (older.isAnchored) this.#check(older, capturedNs);
+      else this.#judge(older, capturedNs);
     }
-    for (const older of this.#anchored) {
-      const { connection, check } = older;
-      if (check === null || check[Observed.afterNs]! > capturedNs) continue;
-      older.check = null;
-      older.checkEveryMs = Math.min(CHECK_MOST_MS, older.checkEveryMs * 2);
-      if (this.#contradicts(older, check)) {
-        this.contradicted++;
-        connection.out.lose(Reason.noAnchor);
-        connection.in.lose(Reason.noAnchor);
-      }
-    }
+  }
+
+  /** Packets and calls are in an order that cannot be: the anchor was wrong. */
+  contradict(connection: Connection): void {
+    const older = this.#all.get(connection.sock);
+    if (older !== undefined) this.#withdraw(older);
   }
 
   /** The socket is settled. */
   end(connection: Connection): void {
     connection.anchor?.release();
     const older = this.#all.get(connection.sock);
-    if (older === undefined) return;
-    this.#all.delete(connection.sock);
+    if (older !== undefined) this.#remove(older);
+  }
+
+  #judge(older: Older, capturedNs: number): void {
+    const { connection, anchor } = older;
+    if (connection.instance !== null) {
+      // It was connecting, and its handshake was captured.
+      anchor.release();
+      connection.anchor = null;
+      if (connection.flow!.older === connection) connection.flow!.older = null;
+      this.#remove(older);
+    } else if (connection.flow?.older === connection) {
+      if (anchor.judge(capturedNs, this.#instances.drops.now)) this.#anchor(older);
+      else if (anchor.isBroken) this.#withdraw(older);
+      else if (anchor.isHopeless) {
+        this.partial++;
+        this.#giveUp(older);
+      }
+    }
+  }
+
+  #check(older: Older, capturedNs: number): void {
+    const { check } = older;
+    const { drops } = this.#instances;
+    if (drops.drained !== older.drops) {
+      // What was captured before the last drop is read: from here on the two can be compared again.
+      older.drops = drops.drained;
+      const { out, in: inbound } = older.connection.instance!;
+      older.outDropped = out.acknowledged;
+      older.inDropped = inbound.high;
+    }
+    if (check === null || check[Observed.afterNs]! > capturedNs) return;
+    older.check = null;
+    older.checkEveryMs = Math.min(CHECK_MOST_MS, older.checkEveryMs * 2);
+    if (this.#contradicts(older, check)) this.#withdraw(older);
+  }
+
+  #withdraw(older: Older): void {
+    const { connection } = older;
+    this.contradicted++;
+    for (const side of [connection.out, connection.in]) {
+      for (const account of side.calls.accounts) this.bytesDoubtful += account.bytesMatched;
+    }
+    this.#giveUp(older);
+  }
+
+  #giveUp(older: Older): void {
+    const { connection, anchor } = older;
+    connection.out.lose(Reason.noAnchor);
+    connection.in.lose(Reason.noAnchor);
+    anchor.release();
+    if (connection.flow?.older === connection) connection.flow.older = null;
+    this.#remove(older);
+    // What it has called so far need not wait.
+    this.#instances.onSighting(connection);
+  }
+
+  #remove(older: Older): void {
+    this.#all.delete(older.connection.sock);
     this.#waiting.delete(older);
     this.#anchored.delete(older);
   }
@@ -184,9 +268,10 @@ export class Anchors {
     const { connection, anchor } = older;
     this.#instances.anchor(connection, anchor);
     const { instance } = connection;
+    older.isAnchored = true;
     older.outStart = instance!.out.startsAt;
     older.inStart = instance!.in.startsAt;
-    older.drops = this.#instances.drops.now;
+    older.drops = this.#instances.drops.drained;
     this.#waiting.delete(older);
     this.#anchored.add(older);
     anchor.release();
@@ -206,11 +291,23 @@ export class Anchors {
     const acked = values[Observed.acked]! - out.base;
     const received = values[Observed.received]! - inbound.base;
     const fin = instance.in.finAt >= 0 ? 1 : 0;
-    if (acked > instance.out.acknowledged || received > instance.in.high + fin) return true;
+    const { acknowledged } = instance.out;
+    const { high } = instance.in;
+    if (acked > acknowledged && acknowledged > older.outDropped) return true;
+    if (received > high + fin && high > older.inDropped) return true;
     if (instance.lastNs > values[Observed.beforeNs]! - SETTLED_NS) return false;
     if (instance.out.acknowledged > outStart && acked < instance.out.acknowledged) return true;
     return instance.in.edge > inStart && instance.in.holes === 0 && received < instance.in.edge;
   }
+}
+
+/** The kernel's counters when the preload library first met a socket. */
+function countsAtBirth(words: Uint32Array, isCounted: boolean): { acked: number; received: number } {
+  const known = (at: number) => (isCounted && words[at] !== 0xffffffff ? words[at]! : NaN);
+  return {
+    acked: readCount(words, EntryWord.sentBefore) - known(EntryWord.queuedOut),
+    received: readCount(words, EntryWord.readBefore) + known(EntryWord.queuedIn),
+  };
 }
 
 /** Somebody measures it, and what the kernel says can still change something. */
@@ -221,7 +318,7 @@ function isWorthIt({ namings, inode, instance, out, in: inbound }: Connection): 
 }
 
 /** What was called so far is not of this session. */
-function takeAt(connection: Connection): void {
+export function takeAt(connection: Connection): void {
   connection.outTaken = streamOffset(connection, true);
   connection.inTaken = streamOffset(connection, false);
   connection.out.beginAt(connection.outTaken);

@@ -62,6 +62,8 @@ export class Connection implements SocketIdentity {
   /** Bytes in the receive queue at that moment; -1 if unknown. */
   unreadAtClose = -1;
   settled = false;
+  /** Calls that wait for its anchor, when they were last counted. */
+  waitingCalls = 0;
   /** In the list of connections that something changed for. */
   dirty = false;
   /** Socket inode, 0 if unknown. */
@@ -112,6 +114,15 @@ export class Connection implements SocketIdentity {
   merge(): void {
     if (this.instance !== null && this.instance.urgent) this.in.lose(Reason.urgent);
     this.out.merge(this);
+    if (this.out.isContradicted) this.in.lose(Reason.noAnchor);
     this.in.merge(this);
+    if (!this.in.isContradicted) return;
+    this.out.lose(Reason.noAnchor);
+    this.out.merge(this);
+  }
+
+  /** Times have shown that its anchor was wrong. */
+  get isContradicted(): boolean {
+    return this.out.isContradicted || this.in.isContradicted;
   }
 }

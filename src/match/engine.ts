@@ -17,17 +17,20 @@ import {
   State,
   Type,
 } from "../ring/layout.ts";
-import { Anchors } from "./anchors.ts";
+import { Anchors, takeAt } from "./anchors.ts";
 import { Connection } from "./connection.ts";
 import { Instances } from "./instances.ts";
 import { Handles } from "./handles.ts";
 import type { Measurement } from "./measurement.ts";
 import type { Side } from "./merge.ts";
+import { QueueSamples } from "./queue-samples.ts";
 import { readCount, readDirection, readIdentity, readInode, relativeNs } from "./entry.ts";
 import { inherit, isContested, isSameSocket } from "./heirs.ts";
 import { type Books, settle } from "./settle.ts";
+import { unfound } from "./unfound.ts";
 import { SocketTable } from "./socket-table.ts";
 import { MAX_RANGES } from "./sightings.ts";
+import { WaitingCalls } from "./waiting-calls.ts";
 
 /** A socket that waits for its handshake this long after its first call has none to wait for. */
 const ANCHOR_WAIT_NS = 5e9;
@@ -45,12 +48,17 @@ export interface EngineOptions {
   in: boolean;
   /** What every socket is measured for; null: only those that programs register are measured. */
   everything: Measurement | null;
+  /** The capture may show only a part of a connection. */
+  isPartial?: boolean;
+  /** How many calls may wait for an anchor, if not as many as usual. */
+  waitingCalls?: number;
 }
 
 export class Engine implements Books {
   readonly instances = new Instances();
-  readonly anchors = new Anchors(this.instances);
+  readonly anchors: Anchors;
   readonly handles: Handles;
+  readonly queues = new QueueSamples();
   readonly out: boolean;
   readonly in: boolean;
   /** Sockets that are not settled, in the order of their birth. */
@@ -62,6 +70,8 @@ export class Engine implements Books {
   ringRecords = 0;
   /** Sockets whose process died inside a call. */
   interrupted = 0;
+  /** Calls of sockets without an anchor. */
+  readonly waiting: WaitingCalls;
   /** Told when a socket is settled. */
   onSettled: (connection: Connection) => void = () => {};
   /** Told when nothing refers to an entry of a socket table any more. */
@@ -76,8 +86,8 @@ export class Engine implements Books {
   /** Sockets by inode, for programs that inherit them over exec. */
   readonly #byInode = new Map<number, Connection>();
   #sockets = 0;
-  /** Sockets that lived before the session took over, and are still connecting. */
-  readonly #taken = new Set<string>();
+  /** Sockets that lived before the session took over, until they are born here: their states. */
+  readonly #taken = new Map<string, number>();
   #dirty: Connection[] = [];
   #spareDirty: Connection[] = [];
 
@@ -85,6 +95,8 @@ export class Engine implements Books {
     this.#baseSec = options.baseSec;
     this.out = options.out;
     this.in = options.in;
+    this.anchors = new Anchors(this.instances, options.isPartial);
+    this.waiting = new WaitingCalls(this.live, options.waitingCalls);
     this.handles = new Handles(options.everything, this.live, options);
     this.instances.onSighting = (connection) => this.#touch(connection);
   }
@@ -158,7 +170,9 @@ export class Engine implements Books {
 
   /** Takes an entry whose socket lived before the session took over. */
   takeEntry(table: number, entry: number, words: Uint32Array): void {
-    this.#taken.add(keyOf(table, entry, words[EntryWord.state]! >>> Constant.stateBits));
+    const state = words[EntryWord.state]!;
+    const key = keyOf(table, entry, state >>> Constant.stateBits);
+    this.#taken.set(key, state & ((1 << Constant.stateBits) - 1));
     this.entry(table, entry, words);
   }
 
@@ -270,6 +284,24 @@ export class Engine implements Books {
     }
   }
 
+  /** Sockets whose queues somebody wants to know: collects them into `into`. */
+  watched(into: Connection[]): void {
+    for (const connection of this.live) {
+      const { recipients } = connection.namings.at(-1)!;
+      if (recipients.some(({ measurement }) => measurement.queues !== null)) into.push(connection);
+    }
+  }
+
+  /**
+   * Takes the queue lengths of sockets at one moment: when the kernel began to tell them and when it
+   * had done so (ns), then for each its number and what it told, by `SocketField`.
+   */
+  sample(numbers: Float64Array): void {
+    const sockets = new Map<number, Connection>();
+    for (const connection of this.live) sockets.set(connection.sock, connection);
+    this.queues.begin(numbers, sockets);
+  }
+
   /** The kernel's answer about a socket: bytes it still has to send, -1 if it is gone. */
   queued(sock: number, bytes: number): void {
     this.#queued.set(sock, bytes);
@@ -277,6 +309,7 @@ export class Engine implements Books {
 
   /** Settles everything. */
   finish(): void {
+    this.queues.end(Infinity);
     for (const connection of this.live) {
       this.settle(connection, this.#queued.get(connection.sock) ?? -1);
     }
@@ -291,12 +324,14 @@ export class Engine implements Books {
       const connection = dirty[i]!;
       connection.dirty = false;
       if (connection.settled) continue;
-      connection.merge();
+      this.#merge(connection);
       this.#bound(connection, connection.out);
       this.#bound(connection, connection.in);
+      this.waiting.count(connection);
     }
     dirty.length = 0;
     this.#spareDirty = dirty;
+    this.waiting.bound();
   }
 
   /**
@@ -308,6 +343,7 @@ export class Engine implements Books {
     this.anchors.judge(capturedNs);
     for (const connection of this.live) this.#look(connection, capturedNs);
     this.flush();
+    this.queues.end(capturedNs);
   }
 
   /**
@@ -317,7 +353,10 @@ export class Engine implements Books {
   settle(connection: Connection, queuedBytes: number): void {
     if (connection.settled) return;
     this.instances.pair();
+    this.#merge(connection);
     settle(this, connection, queuedBytes);
+    if (connection.isContradicted) this.anchors.contradict(connection);
+    this.waiting.count(connection);
     if (this.#byInode.get(connection.inode) === connection) this.#byInode.delete(connection.inode);
     this.#retire(connection);
     for (const heir of connection.heirs) this.#retire(heir);
@@ -354,7 +393,7 @@ export class Engine implements Books {
     if (instance === null) {
       const called = out.calls.count + inbound.calls.count > 0;
       if (called && connection.anchor === null && lastNs + ANCHOR_WAIT_NS < capturedNs) {
-        const reason = this.unfound(connection);
+        const reason = unfound(connection, this.instances);
         this.#lose(connection, out, reason);
         this.#lose(connection, inbound, reason);
       }
@@ -374,16 +413,6 @@ export class Engine implements Books {
       inbound.position >= instance.in.edge ||
       (connection.unreadAtClose === 0 && instance.in.lastDataNs <= connection.unboundNs);
     if (read && active + connection.inProgress.active === 0) this.settle(connection, -1);
-  }
-
-  /** The reason for which a socket was not found on the wire. */
-  unfound(connection: Connection): number {
-    if (connection.anchor !== null) {
-      const seen = connection.anchor.packets.total > 0 || connection.out.calls.bytes === 0;
-      if (seen) return Reason.noAnchor;
-    }
-    if ((connection.flow?.strays ?? 0) > 0) return Reason.noAnchor;
-    return this.instances.looksTranslated(connection) ? Reason.nat : Reason.filtered;
   }
 
   #releaseHeld(connection: Connection, side: Side, progress: Connection["outProgress"]): void {
@@ -415,6 +444,11 @@ export class Engine implements Books {
     else side.book(end, Reason.overflow, connection);
   }
 
+  #merge(connection: Connection): void {
+    connection.merge();
+    if (connection.isContradicted) this.anchors.contradict(connection);
+  }
+
   #table(table: number): SocketTable {
     const sockets = this.#tables.get(table);
     if (sockets === undefined) throw new Error(`no socket table ${table}`);
@@ -443,7 +477,9 @@ export class Engine implements Books {
 
   #born(table: number, entry: number, generation: number, words: Uint32Array): void {
     const identity = readIdentity(words, this.#baseSec);
-    const isTaken = this.#taken.delete(keyOf(table, entry, generation));
+    const key = keyOf(table, entry, generation);
+    const takenState = this.#taken.get(key);
+    const isTaken = this.#taken.delete(key);
     const { flags, lport, rport, remote } = identity;
     // An adopted socket tells nothing of its birth: a listening port says who was called.
     const connected =
@@ -484,9 +520,11 @@ export class Engine implements Books {
     this.handles.born(connection);
     if (connection.adopted || isTaken) {
       this.anchors.begin(connection, words, isTaken);
-    } else {
-      this.instances.bind(connection);
     }
+    // One that was still connecting had called nothing, and its handshake may have been captured.
+    const isWhole = !isTaken || takenState === State.Connecting;
+    if (!isWhole) takeAt(connection);
+    if (!connection.adopted && isWhole) this.instances.bind(connection);
   }
 }
 

@@ -7,6 +7,7 @@ import type { Connection } from "./connection.ts";
 import { type Label, Labels } from "./labels.ts";
 import { Measurement, Naming, type Registration, type Standing, standing } from "./measurement.ts";
 import type { CallSink } from "./merge.ts";
+import type { QueueSink } from "./queue-samples.ts";
 import { NameParts } from "./name-parts.ts";
 import { type Rule, sameAddresses } from "./rules.ts";
 import { bookWire, boundNamings, type Measured } from "./settle.ts";
@@ -39,8 +40,9 @@ export class Handles {
   }
 
   /** A program asks for measurements of the sockets that it is going to register. */
-  open(handle: number, sink: CallSink | null): Measurement {
+  open(handle: number, sink: CallSink | null, queues: QueueSink | null = null): Measurement {
     const measurement = new Measurement(new Labels("none"), sink);
+    measurement.queues = queues;
     this.#byNumber.set(handle, measurement);
     return measurement;
   }

@@ -53,7 +53,7 @@ export class Instances {
 
   /** A socket was born: it waits for its instance, and `pair` looks for one. */
   bind(connection: Connection): void {
-    const flow = this.#flowOf(connection);
+    const flow = connection.flow ?? this.#flowOf(connection);
     const { awaiting } = flow;
     let i = awaiting.length;
     while (i > 0 && awaiting[i - 1]!.birthNs > connection.birthNs) i--;
@@ -85,6 +85,7 @@ export class Instances {
       const offset = Math.max(anchor.firstOffset(out), side.position);
       const sequence = (out ? anchor.out : anchor.in).sequenceOf(offset);
       (out ? instance.out : instance.in).startAt(offset, sequence, side.position);
+      side.isAnchored = true;
     }
     const handshake = flow.current;
     if (handshake !== null && handshake.connection === null) {
@@ -93,6 +94,8 @@ export class Instances {
       this.#unbound[handshake.slot] = null;
     }
     flow.older = null;
+    const waiting = flow.awaiting.indexOf(connection);
+    if (waiting >= 0) flow.awaiting.splice(waiting, 1);
     flow.current = instance;
     instance.connection = connection;
     connection.attach(instance);

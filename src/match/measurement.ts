@@ -13,6 +13,7 @@ import { SocketList } from "../output/socket-list.ts";
 import type { Connection } from "./connection.ts";
 import { type Label, type Labels, LABELS_MOST, OTHER_LABEL } from "./labels.ts";
 import type { CallSink } from "./merge.ts";
+import type { QueueSink } from "./queue-samples.ts";
 import { type Rule, Rules, RULES_MOST } from "./rules.ts";
 
 export class Measurement {
@@ -20,6 +21,8 @@ export class Measurement {
   readonly sockets = new SocketList();
   /** Nothing goes to it any more. */
   ended = false;
+  /** Where the queue lengths of its sockets go, if they are wanted. */
+  queues: QueueSink | null = null;
 
   constructor(
     readonly labels: Labels,
@@ -80,6 +83,7 @@ export function standing(measurement: Measurement, live: Iterable<Connection>): 
     sum.in.merge(label.in);
   }
   for (const connection of live) {
+    connection.out.bookWaiting();
     for (const naming of connection.namings) {
       for (const { measurement: whose, label } of naming.recipients) {
         if (whose !== measurement) continue;

@@ -63,6 +63,15 @@ export class Side {
   /** Why its calls cannot be joined, now or ever: they are booked as they come. */
   lostReason: number = MATCHABLE;
 
+  /** The moment for which the oldest waiting byte is asked for; Infinity: none. */
+  #probeNs = Infinity;
+  /** Of the bytes that waited at that moment and have been merged since, the oldest's beginning. */
+  #probedNs = Infinity;
+  /** Its sequence numbers are concluded, not seen in a handshake … */
+  isAnchored = false;
+  /** … and wrong: a byte arrived after it was read, or left before it was written. */
+  isContradicted = false;
+
   /** Which naming held until when, one after the other; the present one is not among them. */
   #stretches: { readonly naming: number; readonly untilNs: number }[] = [];
 
@@ -139,19 +148,57 @@ export class Side {
     return this.lostReason !== MATCHABLE;
   }
 
+  /** Asks since when the oldest byte waits at a moment, no earlier than what is merged by now. */
+  probe(atNs: number): void {
+    this.#probeNs = atNs;
+    this.#probedNs = Infinity;
+  }
+
+  /**
+   * The answer, once everything up to the moment is merged: out, the entry of the byte's call; in,
+   * its arrival. Infinity: none waited.
+   */
+  probed(): number {
+    const sinceNs = Math.min(this.#probedNs, this.waitingSinceNs());
+    const atNs = this.#probeNs;
+    this.#probeNs = Infinity;
+    return sinceNs <= atNs ? sinceNs : Infinity;
+  }
+
+  /** Since when the first byte waits that is not merged; Infinity if there is none. */
+  waitingSinceNs(): number {
+    if (this.lost || this.sightings === null) return Infinity;
+    const calls = this.calls.queue;
+    const seen = this.sightings.queue;
+    if (this.direction === Direction.Out) {
+      return calls.length > 0 ? calls.values[calls.first() + Call.timeNs]! : Infinity;
+    }
+    return seen.length > 0 ? seen.values[seen.first() + Seen.timeNs]! : Infinity;
+  }
+
+  /** Outbound: notes in the books since when the first byte waits. */
+  bookWaiting(): void {
+    for (const account of this.calls.accounts) account.waitingSinceNs = Infinity;
+    const sinceNs = this.waitingSinceNs();
+    if (sinceNs === Infinity) return;
+    const calls = this.calls.queue;
+    this.calls.accounts[calls.values[calls.first() + Call.naming]!]!.waitingSinceNs = sinceNs;
+  }
+
   /** Merges what both lists hold. */
   merge(identity: SocketIdentity): void {
     const sightings = this.sightings;
-    if (this.lostReason !== MATCHABLE) {
-      this.book(this.calls.edge, this.lostReason, identity);
-      // Nobody will ask for these times.
-      sightings?.queue.clear();
-      return;
-    }
-    if (sightings === null) return;
+    if (!this.lost && sightings !== null) this.#join(sightings, identity);
+    if (!this.lost) return;
+    this.book(this.calls.edge, this.lostReason, identity);
+    // Nobody will ask for these times.
+    sightings?.queue.clear();
+  }
+
+  #join(sightings: Sightings, identity: SocketIdentity): void {
     const calls = this.calls.queue;
     const seen = sightings.queue;
-    while (calls.length > 0 && seen.length > 0) {
+    while (calls.length > 0 && seen.length > 0 && !this.lost) {
       const c = calls.first();
       const s = seen.first();
       const callEnd = calls.values[c + Call.end]!;
@@ -208,6 +255,7 @@ export class Side {
       const end = calls.values[c + Call.end]!;
       const account = this.calls.accounts[calls.values[c + Call.naming]!]!;
       account.bytesInFlight += end - this.position;
+      account.waitingSinceNs = Math.min(account.waitingSinceNs, calls.values[c + Call.timeNs]!);
       this.position = end;
       calls.shift();
     }
@@ -227,12 +275,17 @@ export class Side {
     const bytes = end - start;
     this.position = end;
     if (reason === MATCHABLE) {
-      const delayNs = this.direction === Direction.Out ? seenNs - callNs : callNs - seenNs;
+      const out = this.direction === Direction.Out;
+      const sinceNs = out ? callNs : seenNs;
+      const untilNs = out ? seenNs : callNs;
+      const delayNs = untilNs - sinceNs;
       if (delayNs >= 0) {
+        const isAsked = untilNs > this.#probeNs && sinceNs <= this.#probeNs;
+        if (isAsked && sinceNs < this.#probedNs) this.#probedNs = sinceNs;
         if (this.#missBytes > 0) this.#writeMiss(identity);
         stats.bytesMatched += bytes;
         stats.byteNs.record(delayNs, bytes);
-        if (this.direction === Direction.In) {
+        if (!out) {
           stats.reassemblyNs.record(inorderNs > seenNs ? inorderNs - seenNs : 0, bytes);
         }
         if (this.#callMatched === 0) this.#firstNs = seenNs;
@@ -241,7 +294,11 @@ export class Side {
         this.#inorderNs = inorderNs;
         return;
       }
-      reason = Reason.clock;
+      if (this.isAnchored) {
+        this.isContradicted = true;
+        this.lose(Reason.noAnchor);
+      }
+      reason = this.isAnchored ? Reason.noAnchor : Reason.clock;
     }
     stats.unmatched[reason]! += bytes;
     if (this.#missBytes > 0 && this.#missReason !== reason) this.#writeMiss(identity);

@@ -52,6 +52,13 @@ export class RangeQueue {
     this.#length = 0;
   }
 
+  /** Empties it, and gives the memory back that it has grown to. */
+  release(): void {
+    this.clear();
+    this.#mask = INITIAL_RANGES - 1;
+    this.values = new Float64Array(INITIAL_RANGES * this.stride);
+  }
+
   #grow(): void {
     const old = this.values;
     const capacity = this.#mask + 1;

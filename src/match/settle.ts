@@ -4,9 +4,11 @@
 import { Reason } from "../output/reasons.ts";
 import { MATCHABLE } from "./calls.ts";
 import type { Connection, Progress } from "./connection.ts";
+import type { Instances } from "./instances.ts";
 import { Naming } from "./measurement.ts";
-import { type CaptureDrops, Seen } from "./sightings.ts";
 import { Direction, type Side } from "./merge.ts";
+import { Seen } from "./sightings.ts";
+import { unfound } from "./unfound.ts";
 
 /** Namings of a socket whose books are kept apart, beside those that its waiting calls belong to. */
 const NAMINGS_MOST = 64;
@@ -19,14 +21,13 @@ export interface Measured {
 
 /** What settling needs of the engine. */
 export interface Books extends Measured {
-  readonly instances: { readonly drops: CaptureDrops };
+  readonly instances: Instances;
   interrupted: number;
-  /** The reason for which this socket's connection was not found on the wire. */
-  unfound(connection: Connection): number;
 }
 
 export function settle(books: Books, connection: Connection, queuedBytes: number): void {
   if (books.out) settleOut(books, connection, queuedBytes);
+  if (connection.isContradicted) connection.in.lose(Reason.noAnchor);
   if (books.in) settleIn(books, connection);
   connection.out.bookRetransmitted();
   connection.in.bookRetransmitted();
@@ -46,17 +47,18 @@ export function bookWire(measured: Measured, connection: Connection): void {
     }
     const { calls, sightings } = side;
     const out = side.direction === Direction.Out;
+    if (!out) for (const account of calls.accounts) account.waitingSinceNs = Infinity;
     if (!(out ? measured.out : measured.in) || sightings === null || side.lost) continue;
     // Beyond a hole bytes have arrived, but no application can have read them.
     const rest = sightings.edge - calls.edge;
     const unread = rest > 0 && !out ? unreadBytes(connection, rest) : 0;
-    if (rest > 0) spread(side, sightings.edge - unread);
+    if (rest > 0) spread(side, sightings.edge - unread, connection.unboundNs < 0);
     if (!out) sightings.forEachAhead((bytes, ns) => (side.statsAt(ns).bytesUnread += bytes));
   }
 }
 
 /** Of the bytes that no call accounts for, those from `unreadFrom` on are unread. */
-function spread(side: Side, unreadFrom: number): void {
+function spread(side: Side, unreadFrom: number, isOpen: boolean): void {
   const { queue } = side.sightings!;
   let start = side.calls.edge;
   let stats = side.stats;
@@ -69,6 +71,9 @@ function spread(side: Side, unreadFrom: number): void {
       stats = side.statsAt(queue.values[i + Seen.timeNs]!);
     }
     const middle = Math.min(end, Math.max(start, unreadFrom));
+    if (isOpen && end > middle && queue.values[i + Seen.reason] === MATCHABLE) {
+      stats.waitingSinceNs = Math.min(stats.waitingSinceNs, queue.values[i + Seen.timeNs]!);
+    }
     stats.bytesUnexplained += middle - start;
     stats.bytesUnread += end - middle;
     start = end;
@@ -115,7 +120,7 @@ function settleOut(books: Books, connection: Connection, queuedBytes: number): v
   const { calls, sightings } = side;
   const { active, callNs } = connection.outProgress;
   const alone = completeCalls(side, connection.outProgress) && active === 1;
-  if (sightings === null) side.lose(books.unfound(connection));
+  if (sightings === null) side.lose(unfound(connection, books.instances));
   if (sightings === null || side.lost) {
     side.merge(connection);
     return;
@@ -149,7 +154,7 @@ function settleIn(books: Books, connection: Connection): void {
   const side = connection.in;
   const { calls, sightings } = side;
   completeCalls(side, connection.inProgress);
-  if (sightings === null) side.lose(books.unfound(connection));
+  if (sightings === null) side.lose(unfound(connection, books.instances));
   if (sightings === null || side.lost) {
     side.merge(connection);
     return;

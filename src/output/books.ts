@@ -3,11 +3,12 @@
 // bucket by bucket, because quantiles can be merged in no other form.
 //
 //     KQTIME-BOOKS;start=S,end=S,dir=0|1,sockets=N,calls=N,called=N,matched=N,inflight=N,unread=N,
-//       unexplained=N,retransmitted=N,miss<R>=N…,call_min=N,call_max=N,call_sum=N,call_<B>=W…,
+//       unexplained=N,retransmitted=N[,oldest=N],miss<R>=N…,call_min=N,call_max=N,call_sum=N,call_<B>=W…,
 //       byte_…,reasm_…;NAME;
 //
 // in one line. R is a code of reasons.ts, B a bucket of histogram.ts and W its weight; of both only
-// those above zero are written, and of a histogram without values nothing.
+// those above zero are written, and of a histogram without values nothing. `oldest` is how long the
+// oldest byte had waited, ns, if one still did.
 
 import { ascii, LineBuffer } from "./line.ts";
 import { BUCKETS, Histogram } from "./histogram.ts";
@@ -57,6 +58,7 @@ export function writeBooks(
 ): Uint8Array {
   const pairs = [timePairs(startNs, endNs, baseSec), `dir=${direction}`];
   for (const [key, field] of SUMS) pairs.push(`${key}=${digits(stats[field])}`);
+  if (stats.waitingSinceNs !== Infinity) pairs.push(`oldest=${digits(endNs - stats.waitingSinceNs)}`);
   stats.unmatched.forEach((bytes, reason) => {
     if (bytes !== 0) pairs.push(`miss${reason}=${digits(bytes)}`);
   });
@@ -78,6 +80,7 @@ export interface Books {
   end: string;
   /** The name, or the label, as the log has it. */
   label: string;
+  /** Times in it are relative to the end. */
   stats: DirectionStats;
 }
 
@@ -95,6 +98,7 @@ export function parseBooks(line: string): Books | null {
   const number = (key: string): number => Number(found.get(key) ?? 0);
   const stats = new DirectionStats();
   for (const [key, field] of SUMS) stats[field] = number(key);
+  if (found.has("oldest")) stats.waitingSinceNs = -number("oldest");
   for (let reason = 0; reason < stats.unmatched.length; reason++) {
     stats.unmatched[reason] = number(`miss${reason}`);
   }

@@ -11,6 +11,8 @@ import { MEMBER_TEXT_BYTES, repairEnd } from "./gzip-end.ts";
 import { ascii, LineBuffer } from "./line.ts";
 import { type LossCounters, writeLosses } from "./loss-line.ts";
 import { NAME_MAX_BYTES } from "./name.ts";
+import type { QueueRow } from "../match/queue-samples.ts";
+import { queueLines } from "./queue-line.ts";
 import { FileSink } from "./sink.ts";
 import type { DirectionStats } from "./stats.ts";
 
@@ -254,6 +256,14 @@ export class Log {
     text.put(REASON);
     text.putInteger(reason);
     this.#finish(name);
+  }
+
+  /** The queues of all sockets at one moment (see queue-line.ts). */
+  queues(startNs: number, endNs: number, rows: readonly QueueRow[]): void {
+    for (const line of queueLines(this.#text.baseSec, startNs, endNs, rows)) {
+      if (this.shedding) this.linesLost++;
+      else this.#putLine(line);
+    }
   }
 
   /** The books of a label at the end, with its histograms (see books.ts); not for the hot path. */

@@ -29,6 +29,11 @@ export class DirectionStats {
   bytesUnread = 0;
   /** On the wire of a measured socket, but in no call (C stdio, io_uring, …). */
   bytesUnexplained = 0;
+  /**
+   * Since when the oldest byte waits that still did at the end: out, the entry of its call; in, its
+   * arrival. Infinity: none does, or it is not known.
+   */
+  waitingSinceNs = Infinity;
 
   /** Bytes without a time, over all reasons. */
   bytesUnmatched(): number {
@@ -73,6 +78,7 @@ export class DirectionStats {
     this.bytesInFlight += other.bytesInFlight;
     this.bytesUnread += other.bytesUnread;
     this.bytesUnexplained += other.bytesUnexplained;
+    this.waitingSinceNs = Math.min(this.waitingSinceNs, other.waitingSinceNs);
   }
 
   /** Back to nothing; the memory is kept. */
@@ -89,5 +95,6 @@ export class DirectionStats {
     this.bytesInFlight = 0;
     this.bytesUnread = 0;
     this.bytesUnexplained = 0;
+    this.waitingSinceNs = Infinity;
   }
 }

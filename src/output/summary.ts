@@ -114,10 +114,14 @@ interface DirectionSummary {
 
 export interface OutSummary extends DirectionSummary {
   bytesInFlight: number;
+  /** Since the call of the oldest byte that has not left yet; null if none is known to wait. */
+  oldestUnsentNs: number | null;
 }
 
 export interface InSummary extends DirectionSummary {
   bytesUnread: number;
+  /** Since the arrival of the oldest byte that nobody has read yet; null if none is known to wait. */
+  oldestUnreadNs: number | null;
   reassemblyNs: Distribution;
 }
 
@@ -192,15 +196,25 @@ function direction(stats: DirectionStats): DirectionSummary {
   };
 }
 
-function both(stats: { out: DirectionStats; in: DirectionStats }): BothSummary {
+function both(stats: { out: DirectionStats; in: DirectionStats }, endNs: number): BothSummary {
   return {
-    out: { ...direction(stats.out), bytesInFlight: stats.out.bytesInFlight },
+    out: {
+      ...direction(stats.out),
+      bytesInFlight: stats.out.bytesInFlight,
+      oldestUnsentNs: age(stats.out, endNs),
+    },
     in: {
       ...direction(stats.in),
       bytesUnread: stats.in.bytesUnread,
+      oldestUnreadNs: age(stats.in, endNs),
       reassemblyNs: distribution(stats.in.reassemblyNs),
     },
   };
+}
+
+/** Of the oldest byte that waits at the end. */
+function age({ waitingSinceNs }: DirectionStats, endNs: number): number | null {
+  return waitingSinceNs === Infinity ? null : Math.max(0, Math.round(endNs - waitingSinceNs));
 }
 
 function calledBytes(stats: { out: DirectionStats; in: DirectionStats }): number {
@@ -251,6 +265,7 @@ export function buildSummary(input: SummaryInput): Summary {
   const summed = Math.max(0, sockets.length - SOCKETS_LISTED);
 
   const startNs = Math.round(input.startNs);
+  const { endNs } = input;
   return {
     version: input.version,
     target: {
@@ -264,8 +279,8 @@ export function buildSummary(input: SummaryInput): Summary {
     durationNs: Math.round(input.endNs) - startNs,
     booksBalance: imbalances.length === 0,
     warnings: [...imbalances, ...input.warnings],
-    directions: both(total),
-    labels: labels.map((entry) => ({ label: entry.label, ...both(entry) })),
+    directions: both(total, endNs),
+    labels: labels.map((entry) => ({ label: entry.label, ...both(entry, endNs) })),
     sockets: sockets.slice(0, SOCKETS_LISTED).map((socket) => ({
       sock: socket.sock,
       pid: socket.pid,
@@ -274,9 +289,9 @@ export function buildSummary(input: SummaryInput): Summary {
       rport: socket.rport,
       label: labelText(socket.label),
       ...(socket.peer === undefined ? {} : { peer: printable(socket.peer) }),
-      ...both(socket),
+      ...both(socket, endNs),
     })),
-    socketsRest: { count: input.socketsRest.count + summed, ...both(rest) },
+    socketsRest: { count: input.socketsRest.count + summed, ...both(rest, endNs) },
     datagram: { ...input.datagram },
     losses: {
       memoryRecords: 0,

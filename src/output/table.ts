@@ -215,6 +215,11 @@ class Table {
     row("not called, on the wire: unread", null, inbound.bytesUnread);
     row("not called, on the wire: unexplained", out.bytesUnexplained, inbound.bytesUnexplained);
     row("retransmitted", out.bytesRetransmitted, inbound.bytesRetransmitted);
+    const waiting = [
+      ...(out.oldestUnsentNs === null ? [] : [`unsent for ${formatTime(out.oldestUnsentNs)}`]),
+      ...(inbound.oldestUnreadNs === null ? [] : [`unread for ${formatTime(inbound.oldestUnreadNs)}`]),
+    ];
+    if (waiting.length > 0) this.#sentence(`the oldest byte at the end: ${waiting.join(", ")}`);
     this.#datagrams(summary);
   }
 

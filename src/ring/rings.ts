@@ -122,13 +122,18 @@ export class Rings {
     table.rings++;
     if (!pids.includes(ring.pid) || pids.includes(ring.madeBy)) ring.pid = ring.madeBy;
     ring.users.clear();
+    this.addUsers(ring, pids);
+    this.#rings.push(ring);
+    this.attached++;
+    this.onAttach(ring);
+  }
+
+  /** More processes that have an adopted ring's memory. */
+  addUsers(ring: Ring, pids: readonly number[]): void {
     for (const pid of pids) {
       this.#processes.add(pid);
       ring.users.add(pid);
     }
-    this.#rings.push(ring);
-    this.attached++;
-    this.onAttach(ring);
   }
 
   /** Gives the records that a ring holds now to `reader` instead of the feed. */

@@ -17,8 +17,9 @@ import {
   Type,
 } from "../ring/layout.ts";
 import { SLOT_WORDS } from "../ring/ring.ts";
+import type { Rings } from "../ring/rings.ts";
 import { Session, type SessionOptions } from "./session.ts";
-import { findSession, openSockets, type TakenSession } from "./takeover.ts";
+import { findSession, openSockets, type TakenSession, usersNow } from "./takeover.ts";
 
 export interface AttachOptions
   extends Omit<SessionOptions, "everything" | "command" | "slots" | "earlier"> {
@@ -121,33 +122,78 @@ function takeOver(session: Session, taken: TakenSession): string[] {
   for (const { off, first, bytes } of away.values()) {
     if (first >= 0) sum.unrecorded += Math.max(0, off - first - bytes);
   }
-  const inodes = openSockets(taken.pids);
+  // Entries first, then processes, then their sockets: what is in an entry and not among those has been
+  // closed, and was not just born, or handed to a child.
+  const entries = copyEntries(rings, taken);
+  const inodes = liveSockets(session, taken);
   announceListeners(session, taken, inodes);
   // Who was first to have a socket comes first: an adopted one may go on with it.
   for (const adopted of [false, true]) {
-    for (const { ring } of taken.rings) {
-      if (ring.closed) continue;
-      rings.forEachEntry(ring, (entry, words) => {
-        if ((((words[EntryWord.type]! >>> 16) & EntryFlag.Adopted) !== 0) !== adopted) return;
-        const state = words[EntryWord.state]! & ((1 << Constant.stateBits) - 1);
-        const generation = words[EntryWord.state]! >>> Constant.stateBits;
-        if (state !== State.Open && state !== State.Connecting) return;
-        const inode = readCount(words, EntryWord.inode);
-        if (inode !== 0 && !inodes.has(inode)) {
-          // Nobody was there to free what it occupies.
-          ring.freeEntry(entry, generation, true);
-          sum.ended++;
-          return;
-        }
-        if (state === State.Open && (words[EntryWord.type]! & 0xff) === Type.Tcp) {
-          sum.sockets++;
-        }
-        collector.takeEntry(ring.table, entry, words);
-      });
+    for (const { table, entry, words } of entries) {
+      if ((((words[EntryWord.type]! >>> 16) & EntryFlag.Adopted) !== 0) !== adopted) continue;
+      const state = words[EntryWord.state]! & ((1 << Constant.stateBits) - 1);
+      const generation = words[EntryWord.state]! >>> Constant.stateBits;
+      if (state !== State.Open && state !== State.Connecting) continue;
+      if (isOver(words, inodes)) {
+        // Nobody was there to free what it occupies.
+        rings.free(table, entry, generation);
+        sum.ended++;
+        continue;
+      }
+      if (state === State.Open && (words[EntryWord.type]! & 0xff) === Type.Tcp) sum.sockets++;
+      collector.takeEntry(table, entry, words);
     }
   }
   collector.observeAll();
   return sentences(session, taken, sum);
+}
+
+interface EntryCopy {
+  readonly table: number;
+  readonly entry: number;
+  readonly words: Uint32Array;
+}
+
+function copyEntries(rings: Rings, taken: TakenSession): EntryCopy[] {
+  const entries: EntryCopy[] = [];
+  for (const { ring } of taken.rings) {
+    if (ring.closed) continue;
+    rings.forEachEntry(ring, (entry, words) => {
+      entries.push({ table: ring.table, entry, words: words.slice() });
+    });
+  }
+  return entries;
+}
+
+/**
+ * Inodes of the sockets that the session's processes have open, those that were forked since it was
+ * found included, and of all TCP sockets that the kernel still has: one may be on its way in a message.
+ */
+function liveSockets({ collector: { rings } }: Session, taken: TakenSession): Set<number> {
+  const inodes = new Set<number>();
+  const known = new Set<number>();
+  for (let found = [...taken.pids]; found.length > 0; ) {
+    for (const pid of found) known.add(pid);
+    for (const inode of openSockets(found)) inodes.add(inode);
+    // Whoever was forked meanwhile may have what its parent has closed since.
+    found = [];
+    for (const [ring, pids] of usersNow(taken)) {
+      if (ring.closed) continue;
+      const fresh = pids.filter((pid) => !ring.users.has(pid));
+      rings.addUsers(ring, fresh);
+      for (const pid of fresh) if (!known.has(pid)) found.push(pid);
+    }
+  }
+  for (const { inode } of socketQueues()) inodes.add(inode);
+  return inodes;
+}
+
+/** Whether an entry's socket is closed, `inodes` being those of all that are not. */
+export function isOver(words: Uint32Array, inodes: ReadonlySet<number>): boolean {
+  const inode = readCount(words, EntryWord.inode);
+  const calls = words[EntryWord.out + DirectionWord.calls]! | words[EntryWord.in + DirectionWord.calls]!;
+  // Its descriptor may be closed, but a thread still wait in a call.
+  return inode !== 0 && !inodes.has(inode) && (calls & 0xffff) === 0;
 }
 
 function sentences(session: Session, taken: TakenSession, sum: Sum): string[] {

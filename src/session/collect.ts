@@ -11,6 +11,7 @@ const FIRST_RING_MS = 10_000;
 /** How long the end of the program is waited for once somebody stops the collector. */
 const STOPPED_MS = 3000;
 const DRAIN_MS = 1000;
+const STATS_EVERY_MS = 1000;
 const STOPPING = ["SIGTERM", "SIGINT", "SIGHUP"] as const;
 
 export type CollectOptions = Pick<
@@ -34,6 +35,7 @@ export async function collect(options: CollectOptions): Promise<void> {
       direction: "both",
       label: "none",
       everything: false,
+      statsEveryMs: STATS_EVERY_MS,
       onWarning: () => {},
     });
   } catch (error) {

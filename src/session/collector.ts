@@ -6,6 +6,7 @@ import { Devices } from "../capture/devices.ts";
 import { PacketSource } from "../capture/source.ts";
 import { Capture, CaptureState } from "../ffi/libpcap.ts";
 import { socketQueues } from "../ffi/netlink.ts";
+import { realtimeNs } from "../ffi/tcp-counters.ts";
 import type { Log } from "../output/log.ts";
 import type { Connection } from "../match/connection.ts";
 import type { Engine } from "../match/engine.ts";
@@ -13,6 +14,7 @@ import { TupleMap } from "../match/tuple-map.ts";
 import { type RecordFeed, Rings } from "../ring/rings.ts";
 import type { MessageListener } from "../ffi/libc.ts";
 import { Observer } from "./observer.ts";
+import { QueueWatch } from "./queue-watch.ts";
 import { Frame, type TapeWriter } from "./tape.ts";
 
 const BATCH_PACKETS = 4096;
@@ -52,6 +54,8 @@ export interface CollectorParts {
   /** Those that are open now. */
   readonly logs: () => readonly Log[];
   readonly tape: TapeWriter | null;
+  /** How often queue lengths are read; 0: never. */
+  readonly statsEveryMs: number;
   /** The capture sees all interfaces: outer and inner ones must be told apart. */
   readonly anyInterface: boolean;
   readonly onWarning: (message: string) => void;
@@ -67,6 +71,7 @@ export class Collector implements RecordFeed {
   readonly #devices = new Devices();
   readonly #work: Connection[] = [];
   readonly #observer: Observer;
+  readonly #queueWatch: QueueWatch;
   #tickAtMs = 0;
   #syncAtMs = 0;
   #devicesAtMs = -Infinity;
@@ -100,6 +105,14 @@ export class Collector implements RecordFeed {
       baseSec: parts.baseSec,
       refresh: (connection) => this.rings.refresh(connection.table, connection.entry),
       onObserved: (sock, values) => this.#tape?.observed(sock, values),
+      onFailure: (error) => this.#warnOnce(error),
+    });
+    this.#queueWatch = new QueueWatch({
+      engine: parts.engine,
+      everyMs: parts.statsEveryMs,
+      nowNs: () => realtimeNs(parts.baseSec),
+      refresh: (connection) => this.rings.refresh(connection.table, connection.entry),
+      onSample: (numbers) => this.#tape?.numbers(Frame.Queues, numbers),
       onFailure: (error) => this.#warnOnce(error),
     });
   }
@@ -240,6 +253,7 @@ export class Collector implements RecordFeed {
     const idle = this.#idleMs >= IDLE_MOST_MS && !this.#hurry;
     rings.reap(nowMs, idle ? IDLE_ALIVE_EVERY_MS : ALIVE_EVERY_MS);
     this.#observer.round(nowMs);
+    this.#queueWatch.round(nowMs);
     if (nowMs - this.#tickAtMs >= (idle ? IDLE_TICK_EVERY_MS : TICK_EVERY_MS)) this.#tick();
     if (nowMs - this.#syncAtMs >= SYNC_EVERY_MS) {
       this.#syncAtMs = nowMs;

@@ -9,6 +9,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  rmdirSync,
   rmSync,
   statSync,
 } from "node:fs";
@@ -21,6 +22,8 @@ const PREFIX = "kqtime-";
 const FOLDER = /^kqtime-(\d+)-\w{6}$/;
 
 export class SessionFolder {
+  #closed = false;
+
   private constructor(
     readonly path: string,
     readonly listener: MessageListener,
@@ -47,12 +50,13 @@ export class SessionFolder {
    */
   static again(socket: string, token: string): SessionFolder | null {
     const path = dirname(socket);
-    const expected = dirname(path) === baseFolder() && FOLDER.test(basename(path));
-    if (!expected || !/^[0-9a-f]{24}$/.test(basename(socket)) || token.length !== 32) return null;
+    if (!isExpected(socket) || token.length !== 32) return null;
     try {
       const there = lstatSync(path, { throwIfNoEntry: false });
       if (there === undefined) mkdirSync(path, { mode: 0o700 });
       else if (!there.isDirectory() || there.uid !== process.getuid?.()) return null;
+      // Somebody has come in between.
+      if (unixSocketAnswers(socket)) return null;
       rmSync(socket, { force: true });
       return SessionFolder.#listen(path, basename(socket), token);
     } catch {
@@ -70,15 +74,35 @@ export class SessionFolder {
     return new SessionFolder(path, listener, token);
   }
 
+  /** Whether a collector of this user listens there; what is no path of ours is not touched. */
+  static answers(socket: string): boolean {
+    return isExpected(socket) && unixSocketAnswers(socket);
+  }
+
   /** Path of the socket. */
   get socket(): string {
     return this.listener.path;
   }
 
   close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    // While it listens: as soon as it does not, another collector may make both again.
+    rmSync(this.socket, { force: true });
     this.listener.close();
-    rmSync(this.path, { recursive: true, force: true });
+    try {
+      rmdirSync(this.path);
+    } catch {
+      // That one has, or the folder is gone.
+    }
   }
+}
+
+/** Whether a path is one that a session of this user has. */
+function isExpected(socket: string): boolean {
+  const path = dirname(socket);
+  const isOurs = dirname(path) === baseFolder() && FOLDER.test(basename(path));
+  return isOurs && /^[0-9a-f]{24}$/.test(basename(socket));
 }
 
 /** Debian's unit hardening hides /tmp from services, but not /run. */

@@ -11,6 +11,7 @@ import { Engine } from "../match/engine.ts";
 import type { LabelMode } from "../match/label-modes.ts";
 import { Labels } from "../match/labels.ts";
 import type { CallSink } from "../match/merge.ts";
+import type { QueueSink } from "../match/queue-samples.ts";
 import { Measurement, type Standing, standing } from "../match/measurement.ts";
 import type { Rule } from "../match/rules.ts";
 
@@ -26,6 +27,10 @@ export interface JoinSetup {
   version: string;
   /** All sockets are measured; else only those that programs register. */
   everything: boolean;
+  /** Queue lengths are read, and go to the session's log. */
+  queues: boolean;
+  /** The capture's filter picks packets out of connections. */
+  isPartial: boolean;
 }
 
 /** What the summary says besides the join. */
@@ -60,9 +65,13 @@ export interface HandleSetup {
   /** Lines of inbound, of outbound calls. */
   readonly in: boolean;
   readonly out: boolean;
+  /** Lines of queue lengths. */
+  readonly queues: boolean;
   /** When it was opened, ns relative to the base. */
   readonly startNs: number;
 }
+
+const UNREAD: QueueSink = { queues: () => {} };
 
 export class Join {
   readonly engine: Engine;
@@ -80,18 +89,21 @@ export class Join {
     this.#everything = setup.everything
       ? new Measurement(new Labels(setup.label), log, setup.label === "peer")
       : null;
+    // Without a log they are read for a recording, whose replay may have one.
+    if (this.#everything !== null && setup.queues) this.#everything.queues = log ?? UNREAD;
     this.engine = new Engine({
       baseSec: setup.baseSec,
       out: setup.direction !== "in",
       in: setup.direction !== "out",
       everything: this.#everything,
+      isPartial: setup.isPartial,
     });
   }
 
   /** A program opened a handle, with a log of its own or none. */
   open(setup: HandleSetup, log: Log | null): void {
     const sink = log === null ? null : linesOf(log, setup);
-    this.engine.handles.open(setup.handle, sink);
+    this.engine.handles.open(setup.handle, sink, setup.queues ? log : null);
     this.#handles.set(setup.handle, { log, startNs: setup.startNs });
     if (log !== null) this.logs = [...this.logs, log];
   }
@@ -170,13 +182,7 @@ export class Join {
           "end of its process; what the wire shows of it is booked to it",
       );
     }
-    const { contradicted } = engine.anchors;
-    if (contradicted > 0) {
-      warnings.push(
-        `${contradicted} socket${contradicted === 1 ? "" : "s"} older than the capture moved bytes in ` +
-          "calls that nobody recorded: they are booked as no anchor from there on",
-      );
-    }
+    warnings.push(...whatIsOlder(engine));
     const total = { out: new DirectionStats(), in: new DirectionStats() };
     for (const label of labels) {
       total.out.merge(label.out);
@@ -219,6 +225,33 @@ function linesOf(log: Log, setup: HandleSetup): CallSink | null {
       if (direction === wanted) log.miss(direction, ...rest);
     },
   };
+}
+
+/** What became of sockets that are older than the capture; one sentence each. */
+function whatIsOlder({ anchors, waiting }: Engine): string[] {
+  const { contradicted, bytesDoubtful, partial } = anchors;
+  const sockets = (count: number) => `${count} socket${count === 1 ? "" : "s"} older than the capture`;
+  const warnings: string[] = [];
+  if (contradicted > 0) {
+    const doubtful = bytesDoubtful > 0
+      ? `; the times of ${formatBytes(bytesDoubtful)} of theirs, matched before, may be wrong`
+      : "";
+    warnings.push(
+      `${sockets(contradicted)} moved bytes in calls that nobody recorded, or in an order that cannot ` +
+        `be: they are booked as no anchor from there on${doubtful}`,
+    );
+  }
+  if (partial > 0) {
+    warnings.push(
+      `${sockets(partial)} cannot be measured, for the capture shows only some of their packets: use a ` +
+        "filter that selects whole connections, and an interface that all their packets pass",
+    );
+  }
+  if (waiting.givenUp > 0) {
+    const calls = `${waiting.givenUp} call${waiting.givenUp === 1 ? "" : "s"}`;
+    warnings.push(`${calls} waited for an anchor until the memory for them was full: no anchor`);
+  }
+  return warnings;
 }
 
 /** What a reader of the figures must know first; one sentence each. */

@@ -11,6 +11,9 @@ import type { Engine } from "../match/engine.ts";
 /** About 12 microseconds each. */
 const MOST_A_ROUND = 64;
 const ROUND_EVERY_MS = 20;
+/** A clock that is only slowed down (adjtimex(2)) loses less: ms, and share of the time passed. */
+const SLEWED_MS = 1;
+const SLEWED = 0.001;
 
 /** What the observer needs of the collector. */
 export interface ObserverParts {
@@ -29,8 +32,11 @@ export class Observer {
   readonly #counters = new TcpCounters();
   readonly #values = new Float64Array(Observed.count);
   readonly #work: Connection[] = [];
-  /** By inode, of those that the kernel does not find without: the interface that they are bound to. */
-  readonly #devices = new Map<number, number>();
+  /** Of those that the kernel does not find without: the interface that they are bound to. */
+  readonly #devices = new WeakMap<Connection, number>();
+  /** When the clock was read last, in ms of `performance.now`, and how far ahead of that it was. */
+  #readMs = -Infinity;
+  #aheadMs = -Infinity;
   #roundMs = -Infinity;
   #failed = false;
 
@@ -65,10 +71,12 @@ export class Observer {
     const { engine, baseSec, onObserved } = this.#parts;
     this.#refresh(connection);
     const before = standsAt(connection);
-    const device = this.#devices.get(connection.inode) ?? 0;
+    const device = this.#devices.get(connection) ?? 0;
+    const startMs = performance.now();
     const isThere = this.#counters.read(connection, device, baseSec);
     engine.anchors.answered(connection.sock, isThere);
     if (!isThere) return false;
+    const isTurnedBack = this.#isTurnedBack(startMs, this.#counters.values[Counter.beforeNs]!);
     this.#refresh(connection);
     const after = standsAt(connection);
     const counters = this.#counters.values;
@@ -96,6 +104,7 @@ export class Observer {
     values[Observed.outIdle] = (active & 1) === 0 ? 1 : 0;
     values[Observed.inIdle] = (active & 2) === 0 ? 1 : 0;
     values[Observed.inWaits] = after.waits ? 1 : 0;
+    values[Observed.turnedBack] = isTurnedBack ? 1 : 0;
     onObserved(connection.sock, values);
     engine.anchors.observe(connection.sock, values);
     return true;
@@ -103,11 +112,22 @@ export class Observer {
 
   /** A socket that is bound to an interface, or has a scope, is only found with that one's index. */
   #findDevices(missed: readonly Connection[]): void {
-    const fresh = missed.filter(({ inode }) => !this.#devices.has(inode));
+    const fresh = missed.filter((connection) => !this.#devices.has(connection));
     if (fresh.length === 0) return;
     const all = new Map<number, number>();
     for (const { inode, device } of socketQueues()) if (device > 0) all.set(inode, device);
-    for (const { inode } of fresh) this.#devices.set(inode, all.get(inode) ?? 0);
+    for (const connection of fresh) this.#devices.set(connection, all.get(connection.inode) ?? 0);
+  }
+
+  /** Whether the clock, read between `startMs` and now, was set back since it was read before. */
+  #isTurnedBack(startMs: number, clockNs: number): boolean {
+    const endMs = performance.now();
+    const clockMs = clockNs / 1e6;
+    const slewedMs = SLEWED_MS + (endMs - this.#readMs) * SLEWED;
+    const isTurnedBack = clockMs - startMs < this.#aheadMs - slewedMs;
+    this.#readMs = endMs;
+    this.#aheadMs = clockMs - endMs;
+    return isTurnedBack;
   }
 
   #refresh(connection: Connection): void {

@@ -146,6 +146,9 @@ class Player {
         engine.anchors.observe(numbers[0]!, numbers.subarray(1));
         break;
       }
+      case Frame.Queues:
+        engine.sample(new Float64Array(words.slice().buffer));
+        break;
       case Frame.Flush:
         engine.flush();
         break;

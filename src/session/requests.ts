@@ -229,6 +229,7 @@ export class Requests {
       handle,
       in: (flags & OpenFlag.In) !== 0,
       out: (flags & OpenFlag.Out) !== 0,
+      queues: (flags & OpenFlag.Stats) !== 0,
       startNs: this.#parts.nowNs(),
     };
     this.#parts.tape?.text(Frame.Open, setup);

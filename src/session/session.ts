@@ -13,6 +13,7 @@ import { CAPTURE_TIMEOUT_MS, Collector } from "./collector.ts";
 import { SessionFolder } from "./folder.ts";
 import { Join, type JoinEnd, type JoinSetup } from "./join.ts";
 import { expectDifferent, JSON_SUMMARY, makePrivateFolder, PrivateFile } from "./private-file.ts";
+import { picksPackets } from "./partial-filter.ts";
 import { Requests } from "./requests.ts";
 import { Frame, makeHeadersFile, TapeWriter } from "./tape.ts";
 import { Warnings } from "./warnings.ts";
@@ -28,6 +29,8 @@ export interface SessionOptions {
   readonly label: LabelMode;
   readonly bufferBytes: number;
   readonly slots: number;
+  /** How often queue lengths are read; 0: never. */
+  readonly statsEveryMs: number;
   /** Measure all sockets; else only those that programs register. */
   readonly everything: boolean;
   /** The session to go on with: what its processes have in their environment. */
@@ -106,6 +109,8 @@ export class Session {
         command: [...options.command],
         version: VERSION,
         everything: options.everything,
+        queues: options.statsEveryMs > 0 && (options.log ?? options.record) !== null,
+        isPartial: picksPackets(options.filter),
       };
       if (options.record !== null) {
         makePrivateFolder(options.record);
@@ -124,6 +129,7 @@ export class Session {
         baseSec,
         logs: () => join.logs,
         tape: this.#tape,
+        statsEveryMs: options.statsEveryMs,
         anyInterface: options.interface === "any",
         onWarning: warn,
       });
@@ -177,6 +183,8 @@ export class Session {
     this.#look();
     const end = this.#end(target);
     this.requests.close();
+    // In this order: once the rings are let go of, another collector may take them and the folder.
+    this.#folder.close();
     rings.close();
     this.#tape?.text(Frame.End, end);
     this.#tape?.close();

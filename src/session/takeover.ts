@@ -5,12 +5,14 @@
 // Source: proc(5), /proc/PID/maps and map_files. Opening the latter needs CAP_CHECKPOINT_RESTORE or
 // CAP_SYS_ADMIN.
 
-import { closeSync, constants, openSync, readdirSync, readFileSync, readlinkSync, readSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readdirSync, readFileSync, readlinkSync, readSync } from "node:fs";
 import { KQTimeError } from "../errors.ts";
-import { Mapping, unixSocketAnswers } from "../ffi/libc.ts";
+import { makeMemory } from "../ffi/descriptors.ts";
+import { Mapping } from "../ffi/libc.ts";
 import { errnoOf, O_CLOEXEC, reasonOf } from "../output/open-file.ts";
-import { Constant, HeaderWord } from "../ring/layout.ts";
+import { Constant, Header, HeaderBytes, HeaderWord } from "../ring/layout.ts";
 import { Ring } from "../ring/ring.ts";
+import { SessionFolder } from "./folder.ts";
 
 /** A ring of the session, and the processes that have it mapped. */
 export interface TakenRing {
@@ -36,7 +38,7 @@ interface Found {
 }
 
 /** `ADDRESS-ADDRESS rw-s 00000000 00:01 INODE /memfd:kqtime (deleted)`, from its first byte. */
-const MAPPED = /^([0-9a-f]+-[0-9a-f]+) rw-s 0+ \S+ (\d+) +\/memfd:kqtime \(deleted\)$/gm;
+const MAPPED = /^([0-9a-f]+-[0-9a-f]+) rw-s 0+ (\S+) (\d+) +\/memfd:kqtime \(deleted\)$/gm;
 
 /**
  * The session of a process, with all rings that belong to it, mapped here. `isForeign`: it may be
@@ -60,24 +62,12 @@ export function findSession(pid: number, { isForeign = false } = {}): TakenSessi
   }
   const opened = new Map<number, Ring | null>();
   try {
-    const first = own.map((found) => open(found, pid, opened, true)).find((ring) => ring !== null);
+    const first = own.map((found) => open(found, pid, opened, null)).find((ring) => ring !== null);
     if (first === undefined || first === null) {
       throw refused(`the memory that process ${pid} shares is none of this version of kqtime`);
     }
     const { sessionSocket: socket, sessionToken: token } = first;
-    if (socket !== "" && unixSocketAnswers(socket)) {
-      throw refused(`process ${pid} is being measured: its collector lives (end that one first)`);
-    }
-    const users = new Map<Ring, number[]>();
-    for (const other of processes()) {
-      for (const found of mappingsOf(other, false) ?? []) {
-        const ring = open(found, other, opened, false);
-        if (ring === null || ring.sessionToken !== token) continue;
-        const pids = users.get(ring);
-        if (pids === undefined) users.set(ring, [other]);
-        else if (!pids.includes(other)) pids.push(other);
-      }
-    }
+    const users = usersOf((found, other) => open(found, other, opened, token));
     for (const ring of opened.values()) if (ring !== null && !users.has(ring)) ring.close();
     const rings = [...users].map(([ring, pids]) => ({ ring, pids }));
     rings.sort((a, b) => Number(b.ring.entryCount > 0) - Number(a.ring.entryCount > 0));
@@ -87,6 +77,27 @@ export function findSession(pid: number, { isForeign = false } = {}): TakenSessi
     for (const ring of opened.values()) ring?.close();
     throw error;
   }
+}
+
+/** Processes that have the session's rings now: some may have been forked since it was found. */
+export function usersNow({ rings }: TakenSession): Map<Ring, number[]> {
+  const byInode = new Map(rings.map(({ ring }) => [ring.inode, ring]));
+  return usersOf(({ inode }) => byInode.get(inode) ?? null);
+}
+
+/** All processes with a mapping that `ringOf` knows, by its ring. */
+function usersOf(ringOf: (found: Found, pid: number) => Ring | null): Map<Ring, number[]> {
+  const users = new Map<Ring, number[]>();
+  for (const pid of processes()) {
+    for (const found of mappingsOf(pid, false) ?? []) {
+      const ring = ringOf(found, pid);
+      if (ring === null) continue;
+      const pids = users.get(ring);
+      if (pids === undefined) users.set(ring, [pid]);
+      else if (!pids.includes(pid)) pids.push(pid);
+    }
+  }
+  return users;
 }
 
 /** Inodes of the sockets that any of the processes has open. */
@@ -136,7 +147,9 @@ function mappingsOf(pid: number, isNamed: boolean): Found[] | null {
     throw refused(`/proc/${pid}/maps cannot be read (${reasonOf(error)}): ${how}`);
   }
   const found: Found[] = [];
-  for (const [, range, inode] of text.matchAll(MAPPED)) {
+  for (const [, range, device, inode] of text.matchAll(MAPPED)) {
+    // A file of that name may be on any file system, and opening it may do anything.
+    if (device !== memoryDevice()) continue;
     // The kernel names them without leading zeros.
     const name = range!.replace(/(^|-)0+(?=[0-9a-f])/g, "$1");
     found.push({ inode: Number(inode), path: `/proc/${pid}/map_files/${name}` });
@@ -144,9 +157,13 @@ function mappingsOf(pid: number, isNamed: boolean): Found[] | null {
   return found;
 }
 
-/** The ring in a mapping, each opened once; null if it is none, or gone. `isNamed`: by the user. */
+/**
+ * The ring in a mapping, each opened once; null if it is none, or gone, or of another session.
+ * @param token The session's; null: the process was named by the user, whose session it is.
+ * @throws KQTimeError `E_ATTACH` if another kqtime reads it
+ */
 function open(
-  { inode, path }: Found, pid: number, opened: Map<number, Ring | null>, isNamed: boolean,
+  { inode, path }: Found, pid: number, opened: Map<number, Ring | null>, token: string | null,
 ): Ring | null {
   const known = opened.get(inode);
   if (known !== undefined) return known;
@@ -155,40 +172,77 @@ function open(
     fd = openSync(path, constants.O_RDWR | O_CLOEXEC);
   } catch (error) {
     const code = errnoOf(error);
-    if (!isNamed || code === "ENOENT" || code === "ESRCH") return null;
+    if (token !== null || code === "ENOENT" || code === "ESRCH") return null;
     throw refused(
       `the memory of process ${pid} cannot be opened (${reasonOf(error)}): run it as root, ` +
         "with CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE",
     );
   }
-  const version = versionIn(fd);
-  if (version !== null && version !== Constant.version) {
+  opened.set(inode, null);
+  const head = headOf(fd);
+  if (token === null && head !== null && head.version !== Constant.version) {
     closeSync(fd);
-    opened.set(inode, null);
-    if (!isNamed) return null;
     throw refused(
-      `process ${pid} is measured by another version of kqtime (layout ${version}, ` +
+      `process ${pid} is measured by another version of kqtime (layout ${head.version}, ` +
         `here ${Constant.version}): use that one`,
     );
   }
-  let ring: Ring | null = null;
+  if (head === null || (token !== null && head.token !== token)) {
+    closeSync(fd);
+    return null;
+  }
+  // Its collector may not have come to this ring yet.
+  if (token === null && SessionFolder.answers(head.socket)) {
+    closeSync(fd);
+    throw isMeasured(pid);
+  }
   let mapping: Mapping | null = null;
   try {
     mapping = Mapping.adopt(fd);
-    ring = new Ring(mapping, pid);
-  } catch {
+    const ring = new Ring(mapping, pid);
+    opened.set(inode, ring);
+    return ring;
+  } catch (error) {
+    if (error instanceof KQTimeError && error.op === "flock") throw isMeasured(pid);
     // Whatever it is: a name can be given to any memory.
     mapping?.close();
+    return null;
   }
-  opened.set(inode, ring);
-  return ring;
 }
 
-/** Layout version of a ring; null if it is none. */
-function versionIn(fd: number): number | null {
-  const words = new Uint32Array(2);
-  if (readSync(fd, words, 0, words.byteLength, 0) < words.byteLength) return null;
-  return words[HeaderWord.magic] === Constant.magic ? words[HeaderWord.version]! : null;
+function isMeasured(pid: number): KQTimeError {
+  return refused(`process ${pid} is being measured: its collector lives (end that one first)`);
+}
+
+/** What a ring's header says of its layout and session; null if it is none. Not mapped: it may be cut under us. */
+function headOf(fd: number): { version: number; socket: string; token: string } | null {
+  const bytes = new Uint8Array(new ArrayBuffer(HeaderBytes.total));
+  if (readSync(fd, bytes, 0, bytes.length, 0) < bytes.length) return null;
+  const words = new Uint32Array(bytes.buffer);
+  if (words[HeaderWord.magic] !== Constant.magic) return null;
+  const text = (at: number, length: number) =>
+    new TextDecoder().decode(bytes.subarray(at, at + length)).replace(/\0.*$/s, "");
+  return {
+    version: words[HeaderWord.version]!,
+    socket: text(Header.sessionSocket, HeaderBytes.sessionSocket),
+    token: text(Header.sessionToken, HeaderBytes.sessionToken),
+  };
+}
+
+let device: string | undefined;
+
+/** Where all memory without a file is, as /proc/PID/maps names it (major:minor). */
+function memoryDevice(): string {
+  if (device !== undefined) return device;
+  const fd = makeMemory("kqtime-attach");
+  try {
+    const { dev } = fstatSync(fd);
+    const [major, minor] = [(dev >>> 8) & 0xfff, (dev & 0xff) | ((dev >>> 12) & 0xfff00)];
+    device = [major, minor].map((part) => part.toString(16).padStart(2, "0")).join(":");
+    return device;
+  } finally {
+    closeSync(fd);
+  }
 }
 
 function namespaceOf(pid: number | "self"): string {

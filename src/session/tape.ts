@@ -5,7 +5,7 @@
 // No payload is kept: packets end with their TCP header, and the tags of records are hashed with a
 // salt that is thrown away.
 //
-// events.kqt: the line "kqtime tape 3\n", then chunks. A chunk is three u32 (its length in bytes and
+// events.kqt: the line "kqtime tape 4\n", then chunks. A chunk is three u32 (its length in bytes and
 // the complement of that, the CRC-32 of what follows) and whole frames; a frame is two u32 (type,
 // bytes of body) and a body that is padded to a multiple of four. Little-endian. A kqtime that is
 // killed leaves an incomplete chunk.
@@ -20,7 +20,7 @@ import { ENTRY_WORDS, SLOT_WORDS } from "../ring/ring.ts";
 export const EVENTS_FILE = "events.kqt";
 export const HEADERS_FILE = "headers.pcap";
 
-const MAGIC = "kqtime tape 3\n\0\0";
+const MAGIC = "kqtime tape 4\n\0\0";
 const BUFFER_WORDS = 1 << 16;
 /** Length, complement of the length, and CRC of a chunk. */
 const HEAD_WORDS = 3;
@@ -58,6 +58,8 @@ export const Frame = {
   Observed: 15,
   /** As Entry: the socket lived before the session took over. */
   Taken: 16,
+  /** f64, as `Engine.sample` takes them. */
+  Queues: 17,
 } as const;
 
 export class TapeWriter {
@@ -87,13 +89,21 @@ export class TapeWriter {
   }
 
   text(type: number, value: unknown): void {
-    const text = new TextEncoder().encode(JSON.stringify(value));
-    const words = (text.length + 3) >> 2;
+    this.#whole(type, new TextEncoder().encode(JSON.stringify(value)));
+  }
+
+  numbers(type: number, numbers: Float64Array): void {
+    this.#whole(type, new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength));
+  }
+
+  /** A frame of any length, in a chunk of its own. */
+  #whole(type: number, body: Uint8Array): void {
+    const words = (body.length + 3) >> 2;
     this.#flush();
     const chunk = new Uint32Array(new ArrayBuffer((HEAD_WORDS + 2 + words) * 4));
     chunk[HEAD_WORDS] = type;
-    chunk[HEAD_WORDS + 1] = text.length;
-    new Uint8Array(chunk.buffer).set(text, (HEAD_WORDS + 2) * 4);
+    chunk[HEAD_WORDS + 1] = body.length;
+    new Uint8Array(chunk.buffer).set(body, (HEAD_WORDS + 2) * 4);
     this.#chunk(chunk, chunk.length);
   }
 

@@ -7,7 +7,12 @@ import { join } from "node:path";
 import type { Entry, Ring, SlotRecord } from "../preload/ringdump.ts";
 
 const FOLDER = import.meta.dir;
+/** Of the program that uses the API. */
+export const SOURCES = ["program.c", "lives.c", "processes.c"];
 export const ROOT = join(FOLDER, "..", "..");
+
+/** What a compiler may take on a machine that does other things too. */
+export const BUILD_MS = 60_000;
 
 export const canCompile =
   process.platform === "linux" && Bun.which(process.env.CC ?? "cc") !== null;
@@ -23,6 +28,11 @@ export interface Start {
   environment: string[];
   handled: string;
   policy: number;
+  nice: number;
+  umask: number;
+  processors: number;
+  /** Resources whose soft limit is below the hard one. */
+  limited: string;
   [argument: `arg${number}`]: string;
 }
 
@@ -86,7 +96,7 @@ export class Bench {
 
   compile(output: string, ...flags: string[]): string {
     const path = join(this.folder, output);
-    const sources = ["program.c", "lives.c"].map((name) => join(FOLDER, name));
+    const sources = SOURCES.map((name) => join(FOLDER, name));
     check([
       ...cc(), ...flags, "-I", join(ROOT, "c"), "-o", path, ...sources,
       "-L", this.folder, "-lkqtime", "-ldl",
@@ -128,6 +138,12 @@ export class Bench {
       stdout: child.stdout.toString(),
       stderr: child.stderr.toString(),
     };
+  }
+
+  /** Runs a scenario that asks to go on. */
+  steps(scenario: string, options: RunOptions = {}): Steps {
+    rmSync(this.seen, { force: true });
+    return new Steps(this.command(scenario, options), this.folder, this.environment(options));
   }
 
   /** Runs a scenario that must succeed without a word on stderr, and waits for the collectors. */
@@ -178,6 +194,45 @@ export class Bench {
 
   remove(): void {
     rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** A program that says a line, and waits for a byte before it goes on. */
+export class Steps {
+  readonly #child;
+  readonly #stderr: Promise<string>;
+  readonly #words;
+
+  constructor(argv: string[], cwd: string, env: Record<string, string | undefined>) {
+    this.#child = Bun.spawn(argv, { cwd, env, stdin: "pipe", stdout: "pipe", stderr: "pipe" });
+    this.#stderr = new Response(this.#child.stderr).text();
+    this.#words = this.#child.stdout.getReader();
+  }
+
+  get pid(): number {
+    return this.#child.pid;
+  }
+
+  /** Its next words. */
+  async says(): Promise<string> {
+    const { value } = await this.#words.read();
+    return value === undefined ? "" : Buffer.from(value).toString();
+  }
+
+  async goOn(): Promise<string> {
+    this.#child.stdin.write("x");
+    await this.#child.stdin.flush();
+    return this.says();
+  }
+
+  kill(): void {
+    this.#child.kill("SIGKILL");
+  }
+
+  /** Lets it come to its end; what it said on stderr. */
+  async ends(): Promise<{ code: number; stderr: string }> {
+    await this.#child.stdin.end();
+    return { code: await this.#child.exited, stderr: await this.#stderr };
   }
 }
 

@@ -9,7 +9,8 @@
  * unknown  says something else
  * silent   says nothing, until nobody listens any more
  * refuses  refuses to open a log
- * mute     does not answer KQ_MESSAGE_FREE
+ * mute     does not answer the first KQ_MESSAGE_FREE, and ends with the last process
+ * loses    has lost lines of the log
  * vanishes ends when it is asked to free
  * hold     reads no record before the first request to free
  *
@@ -21,6 +22,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/un.h>
 
 #include "../preload/rings.h"
@@ -30,6 +32,7 @@
 static const char *script = "";
 static int handles;
 static int opened;
+static bool unanswered;
 static int processes[64];
 static int process_count;
 
@@ -86,7 +89,20 @@ static void print_start(int count, char **arguments) {
       fprintf(output, "%d ", number);
     }
   }
-  fprintf(output, "\",\"policy\":%d}\n", sched_getscheduler(0));
+  mode_t mask_before = umask(022);
+  cpu_set_t processors;
+  sched_getaffinity(0, sizeof processors, &processors);
+  fprintf(output, "\",\"policy\":%d,\"nice\":%d,\"umask\":%d,\"processors\":%d,\"limited\":\"",
+          sched_getscheduler(0), getpriority(PRIO_PROCESS, 0), (int)mask_before,
+          CPU_COUNT(&processors));
+  static const int limits[] = {RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_NOFILE, RLIMIT_AS, RLIMIT_DATA};
+  for (size_t index = 0; index < sizeof limits / sizeof *limits; index++) {
+    struct rlimit limit;
+    if (getrlimit(limits[index], &limit) == 0 && limit.rlim_cur != limit.rlim_max) {
+      fprintf(output, "%d ", limits[index]);
+    }
+  }
+  fprintf(output, "\"}\n");
   fflush(output);
 }
 
@@ -125,10 +141,11 @@ static void take_request(int from, const struct kq_message *message, int fd) {
       _exit(0);
     }
     handles--;
-    if (is("mute")) {
+    if (is("mute") && !unanswered) {
+      unanswered = true;
       return; /* And the connection stays open: `from` is not closed. */
     }
-    reply(from, 0, "");
+    reply(from, 0, is("loses") ? "log \"x\": 12 lines could not be written: no space left" : "");
   }
 }
 
@@ -154,10 +171,28 @@ static void take_messages(int listener) {
         close(fd);
       }
     }
-    if (!is("mute") || message.type != KQ_MESSAGE_FREE) {
+    if (!unanswered || message.type != KQ_MESSAGE_FREE) {
       close(from);
     }
   }
+}
+
+/* A forked process that has not recorded anything yet is known by its memory alone. */
+static bool maps_ring(const char *pid) {
+  char line[PATH_MAX];
+  snprintf(line, sizeof line, "/proc/%s/maps", pid);
+  FILE *maps = fopen(line, "re");
+  bool found = false;
+  while (maps != NULL && !found && fgets(line, sizeof line, maps) != NULL) {
+    unsigned long inode = 0;
+    for (int index = 0; index < ring_count && strstr(line, "/memfd:kqtime") != NULL; index++) {
+      found |= sscanf(line, "%*s %*s %*s %*s %lu", &inode) == 1 && inode == inodes[index];
+    }
+  }
+  if (maps != NULL) {
+    fclose(maps);
+  }
+  return found;
 }
 
 static bool any_alive(void) {
@@ -166,10 +201,18 @@ static bool any_alive(void) {
       return true;
     }
   }
-  return false;
+  bool found = false;
+  DIR *folder = opendir("/proc");
+  for (struct dirent *entry; !found && (entry = readdir(folder)) != NULL;) {
+    int pid = atoi(entry->d_name);
+    found = pid > 0 && pid != getpid() && maps_ring(entry->d_name);
+  }
+  closedir(folder);
+  return found;
 }
 
 static void serve(int listener) {
+  int alone = 0;
   for (int idle = 0; idle < 1000;) {
     struct pollfd poller = {listener, POLLIN, 0};
     poll(&poller, 1, 1);
@@ -180,7 +223,12 @@ static void serve(int listener) {
       idle++;
       continue;
     }
-    if (!any && ((opened > 0 && handles == 0 && !is("mute")) || !any_alive())) {
+    if (!any && opened > 0 && handles == 0 && !is("mute")) {
+      return;
+    }
+    /* Looked for twice: one may have been forked while the processes were listed. */
+    alone = any || any_alive() ? 0 : alone + 1;
+    if (alone == 2) {
       return;
     }
   }
@@ -192,6 +240,8 @@ int main(int count, char **arguments) {
   if (output == NULL) {
     return 2;
   }
+  /* Two may write at a time: whole lines. */
+  setvbuf(output, NULL, _IOLBF, 1 << 16);
   print_start(count, arguments);
   signal(SIGPIPE, SIG_IGN);
   if (is("dies")) {

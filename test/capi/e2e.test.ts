@@ -11,7 +11,7 @@ import { type KQTimeLog, readLog } from "../lib/kqlog.ts";
 import { enter, makeNamespace } from "../lib/network.ts";
 import { needsNamespaces } from "../lib/privilege.ts";
 import { Scope, until } from "../lib/process.ts";
-import { Bench, canCompile, isRunning, ROOT, type RunOptions } from "./bench.ts";
+import { Bench, BUILD_MS, canCompile, isRunning, ROOT, type RunOptions } from "./bench.ts";
 
 const BASE_SEC = Math.floor(Date.now() / 1000);
 const NAME_255 = `relay=1,key=${"n".repeat(243)}`;
@@ -27,7 +27,7 @@ beforeAll(async () => {
   chmodSync(bench.folder, 0o755);
   scope = new Scope();
   prefix = enter(await makeNamespace(scope, "c"));
-});
+}, BUILD_MS);
 afterAll(async () => {
   await scope?.end();
   bench?.remove();
@@ -43,10 +43,10 @@ function options(more: RunOptions = {}): RunOptions {
 }
 
 /** Pids of this test's collectors. */
-function collectors(): number[] {
+function collectors(own = mark): number[] {
   return readdirSync("/proc").filter((name) => /^\d+$/.test(name)).map(Number).filter((pid) => {
     try {
-      return readFileSync(`/proc/${pid}/environ`, "utf8").includes(`CAPI_MARK=${mark}`) &&
+      return readFileSync(`/proc/${pid}/environ`, "utf8").includes(`CAPI_MARK=${own}`) &&
         readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("\0collect") && isRunning(pid);
     } catch {
       return false;
@@ -127,32 +127,35 @@ e2e("100 idle rounds: each within a second, nothing is left", async () => {
   expect(kib).toBeLessThan(1024);
 }, 120_000);
 
-e2e("the collector holds nothing of the program's, and wait() does not see it", async () => {
-  const log = join(bench.folder, "waits.log");
-  const child = Bun.spawn(bench.command("waits", options({ log })), {
-    cwd: bench.folder, env: bench.environment(options()), stdin: "pipe", stdout: "pipe", stderr: "pipe",
+for (const CAPI_SUBREAPER of [undefined, "1"]) {
+  const whose = CAPI_SUBREAPER === undefined ? "" : " of a subreaper";
+  e2e(`the collector${whose} holds nothing of the program's, and wait() does not see it`, async () => {
+    const log = join(bench.folder, `waits${CAPI_SUBREAPER}.log`);
+    const child = Bun.spawn(bench.command("waits", options({ log })), {
+      cwd: bench.folder, env: bench.environment(options({ env: { CAPI_SUBREAPER } })), stdin: "pipe", stdout: "pipe", stderr: "pipe",
+    });
+    const words = child.stdout.getReader();
+    await words.read();
+    const [pid] = collectors();
+    expect(pid).toBeGreaterThan(0);
+    const links = (of: number) =>
+      readdirSync(`/proc/${of}/fd`).map((fd) => readlinkSync(`/proc/${of}/fd/${fd}`));
+    const held = links(pid!);
+    const own = links(child.pid);
+    expect(own.some((link) => /^(pipe|socket):/.test(link))).toBe(true);
+    expect(held.filter((link) => /^(pipe|socket):/.test(link) && own.includes(link))).toEqual([]);
+    expect(readFileSync(`/proc/${pid}/environ`, "utf8")).not.toContain("LD_PRELOAD");
+    expect(readFileSync(`/proc/${pid}/maps`, "utf8")).not.toContain("libkqtime");
+    child.stdin.write("x");
+    await child.stdin.flush();
+    await words.read();
+    await noCollector();
+    child.stdin.write("x");
+    await child.stdin.end();
+    expect(await new Response(child.stderr).text()).toBe("");
+    expect(await child.exited).toBe(0);
   });
-  const words = child.stdout.getReader();
-  await words.read();
-  const [pid] = collectors();
-  expect(pid).toBeGreaterThan(0);
-  const links = (of: number) =>
-    readdirSync(`/proc/${of}/fd`).map((fd) => readlinkSync(`/proc/${of}/fd/${fd}`));
-  const held = links(pid!);
-  const own = links(child.pid);
-  expect(own.some((link) => /^(pipe|socket):/.test(link))).toBe(true);
-  expect(held.filter((link) => /^(pipe|socket):/.test(link) && own.includes(link))).toEqual([]);
-  expect(readFileSync(`/proc/${pid}/environ`, "utf8")).not.toContain("LD_PRELOAD");
-  expect(readFileSync(`/proc/${pid}/maps`, "utf8")).not.toContain("libkqtime");
-  child.stdin.write("x");
-  await child.stdin.flush();
-  await words.read();
-  await noCollector();
-  child.stdin.write("x");
-  await child.stdin.end();
-  expect(await new Response(child.stderr).text()).toBe("");
-  expect(await child.exited).toBe(0);
-});
+}
 
 e2e("without the privilege to capture: NULL, one line, and the program runs", async () => {
   const folder = join(bench.folder, "anybody");
@@ -202,6 +205,16 @@ e2e("forks: the child's free is not the parent's; a daemon's is its own", async 
   expect(lines(readLog(path, BASE_SEC))).toEqual(["OUT 0+8 later", "OUT 0+9 daemon"]);
 });
 
+e2e("forks: a child's own measurement outlives its parent's", async () => {
+  const { log } = await measure("heirs");
+  expect(lines(log)).toEqual(["OUT 0+1 parent", "OUT 0+4 parent again", "OUT 4+5 parent again"]);
+  const child = readLog(join(bench.folder, `log-${logs - 1}.child`), BASE_SEC);
+  expect(lines(child)).toEqual([
+    "IN 0+2 child", "IN 12+3 child", "IN 2+10 child",
+    "OUT 0+2 child", "OUT 12+3 child", "OUT 2+10 child",
+  ]);
+});
+
 e2e("in a sandbox like Tor's", async () => {
   const log = join(bench.folder, "sandbox.gz");
   const ran = bench.run("sandboxed", options({ log }));
@@ -209,6 +222,48 @@ e2e("in a sandbox like Tor's", async () => {
   await noCollector();
   expect(lines(readLog(log, BASE_SEC))).toEqual(["OUT 0+3 early", "OUT 1+2 in a sandbox"]);
 });
+
+e2e("after a chroot the log is completed when the program ends", async () => {
+  const log = join(bench.folder, "chroot.gz");
+  const root = join(bench.folder, "root");
+  mkdirSync(root);
+  const program = bench.steps("apart", options({ log, env: { CAPI_ROOT: root } }));
+  expect(await program.says()).toBe("measuring\n");
+  expect(await program.goOn()).toMatch(/^freed \d{1,3}\n$/);
+  await program.goOn();
+  expect(await program.ends()).toEqual({
+    code: 0,
+    stderr: "kqtime: the collector cannot be reached (chroot?): " +
+      "the log is completed when the program ends\n",
+  });
+  await noCollector();
+  expect(lines(readLog(log, BASE_SEC))).toEqual(["OUT 0+1 apart", "OUT 1+2 apart", "OUT 3+4 apart"]);
+});
+
+e2e("a collector that stood still at the end of the handle, and of the program, reads on", async () => {
+  const late = async (name: string, alive: boolean) => {
+    const own = `${mark}-${name}`;
+    const log = join(bench.folder, `${name}.gz`);
+    const program = bench.steps("apart", options({ log, env: { CAPI_MARK: own, CAPI_NEXT: "1" } }));
+    await program.says();
+    const [pid] = collectors(own);
+    process.kill(pid!, "SIGSTOP");
+    try {
+      expect(await program.goOn()).toMatch(/^freed \d+\n$/);
+      if (!alive) program.kill();
+    } finally {
+      process.kill(pid!, "SIGCONT");
+    }
+    await until("end of the collector", () => collectors(own).length === 0);
+    expect(lines(readLog(log, BASE_SEC))).toEqual(["OUT 0+1 apart", "OUT 1+2 apart"]);
+    if (!alive) return;
+    expect(await program.goOn()).toBe("handle\n");
+    expect((await program.ends()).stderr).toMatch(/^kqtime: [^\n]* not completed [^\n]*\n$/);
+    await until("end of the collector", () => collectors(own).length === 0);
+    expect(lines(readLog(log, BASE_SEC))).toContain("OUT 0+8 next");
+  };
+  await Promise.all([late("alive", true), late("killed", false)]);
+}, 60_000);
 
 e2e("threads: every registered call has its line, and no other", async () => {
   const { log } = await measure("threads", {}, ".gz");

@@ -11,7 +11,7 @@ import { readLog } from "../lib/kqlog.ts";
 import { needsNamespaces } from "../lib/privilege.ts";
 import { isRoot, reason, testUnless } from "../lib/requires.ts";
 import { withScope } from "../lib/process.ts";
-import { Bench, canCompile, ROOT } from "./bench.ts";
+import { Bench, BUILD_MS, canCompile, ROOT, SOURCES } from "./bench.ts";
 
 const BUN = process.execPath;
 const FILES = [
@@ -28,7 +28,7 @@ describe.skipIf(!canCompile)("install-native", () => {
     bench = new Bench();
     prefix = join(bench.folder, "usr");
     chmodSync(bench.folder, 0o755);
-  });
+  }, BUILD_MS);
   afterAll(() => bench.remove());
 
   const install = (words: string[], env: Record<string, string> = {}) => {
@@ -97,13 +97,13 @@ describe.skipIf(!canCompile)("install-native", () => {
     expect(ran.stderr).toMatch(/^kqtime: debug: \d+: starting /m);
     expect(ran.stderr).toMatch(/^kqtime: debug: \d+: register fd \d+ as exactly sixteen\.: measured/m);
     await bench.ended();
-  });
+  }, BUILD_MS);
 
   needsNamespaces("a program built with the prefix alone measures itself", async () => {
     await withScope(async (scope) => {
       const inside = enter(await makeNamespace(scope, "i"));
-      for (const part of ["capi/program.c", "capi/lives.c", "capi/program.h", "preload/pair.h"]) {
-        cpSync(join(ROOT, "test", part), scope.path(part));
+      for (const part of [...SOURCES, "program.h", "../preload/pair.h"]) {
+        cpSync(join(ROOT, "test/capi", part), join(scope.path("capi"), part));
       }
       writeFileSync(scope.path("configure"), CONFIGURE, { mode: 0o755 });
       const ways: Record<string, string>[] = [

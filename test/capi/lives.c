@@ -1,23 +1,11 @@
 /*
- * The lives of measurements: sessions one after the other, processes that fork, end and become
- * daemons, threads, sandboxes, and what is left of all that.
+ * The lives of measurements: sessions one after the other, threads, sandboxes, collectors that
+ * cannot be reached, and what is left of all that.
  */
 #define _GNU_SOURCE
 #include "program.h"
 
-/* A call that is under way when measuring begins. */
-static void *receive_all(void *argument) {
-  const struct pair *p = argument;
-  take(p->server, 10);
-  return NULL;
-}
-
-static void *receive(void *argument) {
-  const struct pair *p = argument;
-  char buffer[10];
-  CHECK(recv(p->server, buffer, sizeof buffer, MSG_WAITALL) == sizeof buffer);
-  return NULL;
-}
+#include <grp.h>
 
 /* Calls that are under way when measuring ends, and end when it has begun anew. */
 static void sessions(void) {
@@ -26,8 +14,7 @@ static void sessions(void) {
   move(&p, 1);
   pthread_t thread;
   CHECK(pthread_create(&thread, NULL, receive, &p) == 0);
-  struct timespec pause = {0, 20000000};
-  nanosleep(&pause, NULL);
+  wait_until_it_receives();
   kqtime_free(kqtime);
   CHECK(send(p.client, bytes, 2, 0) == 2); /* Not measured. */
   kqtime = new_measurement();
@@ -66,126 +53,6 @@ static void rounds(void) {
   }
   TELL("%.0f %.0f %d %ld\n", slowest_new, slowest_free, count_fds() - fds,
        status_kib("VmSize:") - kib);
-}
-
-static volatile sig_atomic_t child_signals;
-
-static void count_child(int number) {
-  (void)number;
-  child_signals++;
-}
-
-/* What the program sees of its children. */
-static void waits(void) {
-  struct sigaction action = {.sa_handler = count_child, .sa_flags = SA_RESTART};
-  CHECK(sigaction(SIGCHLD, &action, NULL) == 0);
-  CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
-  KQTime *kqtime = new_measurement();
-  CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
-  CHECK(child_signals == 0);
-  pid_t child = fork();
-  if (child == 0) {
-    _exit(7);
-  }
-  int status;
-  CHECK(waitpid(-1, &status, 0) == child && WEXITSTATUS(status) == 7);
-  ask_to_go_on("measuring");
-  kqtime_free(kqtime);
-  ask_to_go_on("freed");
-  CHECK(waitpid(-1, NULL, WNOHANG | __WALL) == -1 && errno == ECHILD);
-  CHECK(child_signals == 1);
-}
-
-/* Holds things that a collector must not. */
-static void holds(void) {
-  make_pair();
-  int gate[2];
-  CHECK(pipe(gate) == 0);
-  sigset_t all;
-  sigfillset(&all);
-  sigprocmask(SIG_BLOCK, &all, NULL);
-  signal(SIGHUP, SIG_IGN);
-  signal(SIGPIPE, SIG_IGN);
-  const char *odd = getenv("CAPI_CLOSE");
-  for (const char *digit = odd; digit != NULL && *digit != '\0'; digit++) {
-    close(*digit - '0');
-  }
-  struct sched_param real_time = {1};
-  if (getenv("CAPI_REALTIME") != NULL) {
-    CHECK(sched_setscheduler(0, SCHED_FIFO, &real_time) == 0);
-  }
-  KQTime *kqtime = new_measurement();
-  if (odd == NULL) {
-    ask_to_go_on("measuring");
-  }
-  sigset_t now;
-  sigprocmask(SIG_SETMASK, NULL, &now);
-  CHECK(sigismember(&now, SIGTERM) == 1);
-  kqtime_free(kqtime);
-}
-
-/* Ends in a way that leaves the log to the collector. */
-static void leaves(void) {
-  KQTime *kqtime = new_measurement();
-  struct pair p = make_pair();
-  kqtime_register(kqtime, p.client, "left");
-  move(&p, 11);
-  const char *how = getenv("CAPI_END");
-  if (how != NULL && strcmp(how, "kill") == 0) {
-    raise(SIGKILL);
-  }
-}
-
-/* A forked child frees, the parent goes on. */
-static void forks(void) {
-  KQTime *kqtime = new_measurement();
-  struct pair p = make_pair();
-  kqtime_register(kqtime, p.client, "parent");
-  move(&p, 1);
-  pid_t child = fork();
-  if (child == 0) {
-    move(&p, 2);
-    struct pair q = make_pair();
-    kqtime_register(kqtime, q.client, "child");
-    move(&q, 3);
-    kqtime_free(kqtime);
-    kqtime_register(kqtime, q.client, "not any more");
-    move(&q, 4);
-    exit(0);
-  }
-  wait_for(child);
-  move(&p, 5);
-  kqtime_free(kqtime);
-  move(&p, 6);
-}
-
-/* A daemon, made after the measurement began, is its heir. */
-static void daemonises(void) {
-  KQTime *kqtime = new_measurement();
-  struct pair p = make_pair();
-  kqtime_register(kqtime, p.client, "daemon");
-  int gate[2];
-  CHECK(pipe(gate) == 0);
-  pid_t child = fork();
-  if (child == 0) {
-    setsid();
-    if (fork() != 0) {
-      _exit(0);
-    }
-    close(gate[1]);
-    char byte;
-    CHECK(read(gate[0], &byte, 1) == 0); /* The first process has ended. */
-    move(&p, 9);
-    struct pair q = make_pair();
-    kqtime_register(kqtime, q.client, "later");
-    move(&q, 8);
-    double start = now_ms();
-    kqtime_free(kqtime);
-    TELL("freed %.0f\n", now_ms() - start);
-    _exit(0);
-  }
-  wait_for(child);
-  _exit(0);
 }
 
 static _Atomic(KQTime *) shared;
@@ -289,6 +156,46 @@ static void survives(void) {
   kqtime_free(kqtime);
 }
 
+/* The measurement ends while its collector cannot be reached or stands still, and another begins. */
+static void apart(void) {
+  const char *root = getenv("CAPI_ROOT");
+  const char *files = getenv("CAPI_FILES");
+  const char *next = getenv("CAPI_NEXT");
+  KQTime *kqtime = new_measurement();
+  struct pair p = make_pair();
+  kqtime_register(kqtime, p.client, "apart");
+  move(&p, 1);
+  ask_to_go_on("measuring");
+  if (root != NULL) {
+    CHECK(chroot(root) == 0 && chdir("/") == 0);
+  }
+  if (getenv("CAPI_NOBODY") != NULL) {
+    CHECK(setgroups(0, NULL) == 0 && setresgid(65534, 65534, 65534) == 0);
+    CHECK(setresuid(65534, 65534, 65534) == 0);
+  }
+  struct rlimit before;
+  CHECK(getrlimit(RLIMIT_NOFILE, &before) == 0);
+  if (files != NULL) {
+    struct rlimit none = {0, before.rlim_max};
+    CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0);
+  }
+  move(&p, 2);
+  double start = now_ms();
+  kqtime_free(kqtime);
+  char said[32];
+  snprintf(said, sizeof said, "freed %.0f", now_ms() - start);
+  CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
+  ask_to_go_on(said);
+  move(&p, 4);
+  if (next != NULL) {
+    kqtime = kqtime_new(log_path, 0, 1, 1);
+    kqtime_register(kqtime, p.client, "next");
+    move(&p, 8);
+    kqtime_free(kqtime);
+    TELL("%s\n", kqtime != NULL ? "handle" : "NULL");
+  }
+}
+
 /* Denies, with EPERM, what Tor's sandbox denies of what the libraries would like to do. */
 static void close_sandbox(void) {
 #define DENY(number) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 1, 0), BPF_JUMP(BPF_JMP | BPF_JA, 1, 0, 0), \
@@ -332,15 +239,11 @@ static void sandboxed(void) {
 const struct scenario lives[] = {
     {"sessions", sessions},
     {"rounds", rounds},
-    {"waits", waits},
-    {"holds", holds},
-    {"leaves", leaves},
-    {"forks", forks},
-    {"daemonises", daemonises},
     {"threads", threads},
     {"frees", frees},
     {"survives", survives},
     {"returns", returns},
+    {"apart", apart},
     {"sandboxed", sandboxed},
     {NULL, NULL},
 };

@@ -10,6 +10,7 @@ char bytes[65536];
 
 /* Only asks for a measurement, and says how that went. */
 static void opens(void) {
+  CHECK(getenv("CAPI_SUBREAPER") == NULL || prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0);
   double start = now_ms();
   errno = 77;
   KQTime *kqtime = kqtime_new(log_path, 1, 1, 1);
@@ -222,8 +223,64 @@ static void overflows(void) {
   }
   double start = now_ms();
   kqtime_register(kqtime, p.client, "too late");
+  TELL("%.0f ", now_ms() - start);
+  start = now_ms();
+  for (int round = 0; round < 20; round++) {
+    kqtime_register(kqtime, p.client, "too late");
+    kqtime_deregister(kqtime, p.client);
+  }
   TELL("%.0f\n", now_ms() - start);
+  /* Something moves: patience again. */
+  kqtime_free(new_measurement());
+  for (int round = 0; round < 100; round++) {
+    move(&p, 1);
+  }
+  kqtime_register(kqtime, p.client, "in time");
+  move(&p, 1);
   kqtime_free(kqtime);
+}
+
+/* Nobody listens at stderr, or nobody reads what is in it; or it is closed. */
+static void unheard(void) {
+  const char *how = getenv("CAPI_STDERR");
+  int pipes[2];
+  CHECK(pipe(pipes) == 0 && dup2(pipes[1], 2) == 2);
+  close(pipes[1]);
+  if (strcmp(how, "gone") == 0) {
+    close(pipes[0]);
+  } else if (strcmp(how, "full") == 0) {
+    CHECK(fcntl(2, F_SETFL, O_NONBLOCK) == 0);
+    while (write(2, bytes, 4096) > 0) {
+    }
+    CHECK(fcntl(2, F_SETFL, 0) == 0);
+  } else {
+    /* The log is opened twice: it would be the second of them. */
+    close(pipes[0]);
+    close(0);
+    close(2);
+  }
+  CHECK(kqtime_new(NULL, 1, 1, 1) == NULL);
+  CHECK(kqtime_new(log_path, 1, 1, 1) == NULL);
+  TELL("went on\n");
+}
+
+static void *begin_and_end(void *argument) {
+  (void)argument;
+  KQTime *kqtime = kqtime_new(log_path, 1, 1, 1);
+  kqtime_free(kqtime);
+  pthread_testcancel();
+  return NULL;
+}
+
+/* A thread that is cancelled while it measures. */
+static void cancelled(void) {
+  pthread_t thread;
+  void *result;
+  CHECK(pthread_create(&thread, NULL, begin_and_end, NULL) == 0);
+  CHECK(pthread_cancel(thread) == 0 && pthread_join(thread, &result) == 0);
+  CHECK(result == PTHREAD_CANCELED);
+  kqtime_free(new_measurement());
+  TELL("went on\n");
 }
 
 /* Refused by the collector, which has nothing to do then. */
@@ -262,6 +319,8 @@ static const struct scenario calls[] = {
     {"overflows", overflows},
     {"two", two},
     {"refused", refused},
+    {"unheard", unheard},
+    {"cancelled", cancelled},
     {NULL, NULL},
 };
 
@@ -281,5 +340,6 @@ int main(int count, char **arguments) {
   }
   log_path = arguments[2];
   memset(bytes, 'b', sizeof bytes);
-  return run(calls, arguments[1]) || run(lives, arguments[1]) ? 0 : 2;
+  const char *name = arguments[1];
+  return run(calls, name) || run(lives, name) || run(processes, name) ? 0 : 2;
 }

@@ -27,8 +27,9 @@ struct scenario {
   const char *name;
   void (*run)(void);
 };
-/* Ends with one that has no name. */
+/* Each ends with one that has no name. */
 extern const struct scenario lives[];
+extern const struct scenario processes[];
 
 extern const char *log_path;
 
@@ -92,6 +93,34 @@ static inline int connect_to(const struct pair *p, int client, int flags) {
 static inline void wait_for(pid_t child) {
   int status;
   CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static inline void *receive(void *argument) {
+  const struct pair *p = argument;
+  char buffer[10];
+  CHECK(recv(p->server, buffer, sizeof buffer, MSG_WAITALL) == sizeof buffer);
+  return NULL;
+}
+
+/* Waits for the thread besides this one to be in recv. */
+static inline void wait_until_it_receives(void) {
+  double start = now_ms();
+  for (bool there = false; !there;) {
+    CHECK(now_ms() - start < 10000);
+    DIR *folder = opendir("/proc/self/task");
+    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+      char path[300];
+      char text[512] = "";
+      snprintf(path, sizeof path, "/proc/self/task/%s/syscall", entry->d_name);
+      int thread = atoi(entry->d_name);
+      FILE *file = thread > 0 && thread != getpid() ? fopen(path, "r") : NULL;
+      if (file != NULL) {
+        there |= fgets(text, sizeof text, file) != NULL && atoi(text) == SYS_recvfrom;
+        fclose(file);
+      }
+    }
+    closedir(folder);
+  }
 }
 
 #endif

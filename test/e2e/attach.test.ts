@@ -1,19 +1,24 @@
 // Taking over a session whose collector was killed: what was lost is said, what follows is exact.
 
-import { expect } from "bun:test";
-import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from "node:fs";
+import { expect, test } from "bun:test";
+import { closeSync, existsSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { MessageListener } from "../../src/ffi/libc.ts";
 import { Constant, Header, Loss } from "../../src/ring/layout.ts";
-import { findSession } from "../../src/session/takeover.ts";
+import { isOver } from "../../src/session/attach.ts";
+import { SessionFolder } from "../../src/session/folder.ts";
+import { findSession, usersNow } from "../../src/session/takeover.ts";
 import { Attachment, interruptedTransfer, measured } from "../lib/attach.ts";
 import { IN, OUT, readCallLog } from "../lib/calllog.ts";
 import { e2e } from "../lib/e2e.ts";
 import { fixture } from "../lib/fixtures.ts";
-import { BASE_SEC, directionOf } from "../lib/kqtime.ts";
+import { BASE_SEC, directionOf, kqtime } from "../lib/kqtime.ts";
 import { repeatedBytes } from "../lib/judge.ts";
 import { withLab, type LabOptions } from "../lib/network.ts";
-import { until } from "../lib/process.ts";
+import { childrenOf, until } from "../lib/process.ts";
 import { Witness } from "../lib/tcpdump.ts";
 import { compare } from "../lib/truth.ts";
+import { entryWords } from "../match/words.ts";
 
 const SHAPED: LabOptions = { shape: { rate: "20mbit" }, shapeBack: { rate: "20mbit" } };
 /** What may have waited, unread, when the session was taken over. */
@@ -112,6 +117,103 @@ e2e("processes that are started afterwards are measured, and so is what they acc
     expect(summary.warnings.length).toBe(1);
   }));
 
+e2e("a connection that is being made meanwhile is measured whole", () =>
+  withLab(SHAPED, async ({ scope, left, right }) => {
+    const program = await fixture("flow");
+    const log = scope.path("flow");
+    const words = `--address ${right.v4} --port 7000 --log ${log} --both --total 300000`.split(" ");
+    const witness = await Witness.start(scope, left);
+    const server = scope.start([program, "server", ...words], { prefix: right.prefix });
+    await server.says(/ready/);
+    // Nobody answers the SYN, for now.
+    const route = ["blackhole", `${left.v4}/32`];
+    await scope.run(["ip", "route", "add", ...route], { prefix: right.prefix });
+    const { measurement, pid } = await measured(scope, [program, "client", ...words], left);
+    await until("SYN", async () => {
+      const { stdout } = await scope.run(["ss", "-Htn", "state", "syn-sent"], { prefix: left.prefix });
+      return stdout.includes(":7000");
+    });
+    measurement.running.kill("SIGKILL");
+    await measurement.running.exited;
+    const folder = scope.path("recording");
+    const attachment = new Attachment(scope, pid, left, ["--record", folder]);
+    await attachment.running.says(/took over/);
+    await scope.run(["ip", "route", "del", ...route], { prefix: right.prefix });
+    await attachment.running.success();
+    await server.success();
+    const seen = await witness.finish(BASE_SEC, right.v4, left);
+    const calls = readCallLog(`${log}.client`, BASE_SEC);
+    expect(compare(attachment.log(), { calls, seen }, {}).report()).toBe("");
+    const summary = attachment.summary();
+    for (const direction of [OUT, IN] as const) {
+      expect(directionOf(summary, direction).coverage).toBe(1);
+      expect(directionOf(summary, direction).bytesCalled).toBe(300_000);
+    }
+    expect(summary.warnings.length).toBe(1);
+    const again = scope.path("again.log");
+    await kqtime(scope, ["replay", folder, "--log", again, "--quiet"]).success();
+    expect(readFileSync(again, "utf8")).toBe(readFileSync(attachment.logPath, "utf8"));
+  }));
+
+e2e("a child that is forked while the session is looked for belongs to it", () =>
+  withLab({}, async ({ scope, left }) => {
+    const [go, end] = [scope.path("go"), scope.path("end")];
+    await scope.run(["mkfifo", go, end]);
+    const { measurement, pid } = await measured(scope, ["bash", "-c", `read -r word < ${go}; (read -r word < ${end}); exit`], left);
+    measurement.running.kill("SIGKILL");
+    await measurement.running.exited;
+    const session = findSession(pid, { isForeign: true });
+    try {
+      expect(session.pids).toEqual([pid]);
+      writeFileSync(go, "now\n");
+      const child = await until("child", () => childrenOf(pid)[0] ?? null);
+      const users = [...usersNow(session).values()].flat().sort((a, b) => a - b);
+      expect(users).toEqual([pid, child].sort((a, b) => a - b));
+      // Two cannot read one ring, in one process either.
+      expect(() => findSession(pid, { isForeign: true })).toThrow(/is being measured: its collector lives/);
+    } finally {
+      for (const { ring } of session.rings) ring.close();
+    }
+    for (const { ring } of findSession(pid, { isForeign: true }).rings) ring.close();
+    writeFileSync(end, "now\n");
+  }));
+
+test("a socket is given back if nobody has it open, and nobody is in a call on it", () => {
+  const inode = 77;
+  const active = { active: 1, off: 0, callNs: 0 };
+  const fields = {
+    generation: 1, birthNs: 1, local: [0, 0, 0, 1], remote: [0, 0, 0, 1], lport: 1, rport: 2, pid: 1, fd: 3, inode,
+  };
+  expect(isOver(entryWords(fields), new Set([1]))).toBe(true);
+  expect(isOver(entryWords(fields), new Set([inode]))).toBe(false);
+  expect(isOver(entryWords({ ...fields, inode: 0 }), new Set([1]))).toBe(false);
+  expect(isOver(entryWords({ ...fields, out: active }), new Set([1]))).toBe(false);
+  expect(isOver(entryWords({ ...fields, in: active }), new Set([1]))).toBe(false);
+});
+
+test("a session's folder: made again once nobody listens there, and left alone by who made it first", () => {
+  const first = SessionFolder.make();
+  expect(SessionFolder.answers(first.socket)).toBe(true);
+  expect(SessionFolder.again(first.socket, first.token)).toBe(null);
+  expect(SessionFolder.answers(first.socket)).toBe(true);
+  first.close();
+  expect(existsSync(first.path)).toBe(false);
+  const second = SessionFolder.again(first.socket, first.token)!;
+  try {
+    first.close();
+    expect(SessionFolder.answers(first.socket)).toBe(true);
+  } finally {
+    second.close();
+  }
+  // Whoever listens at a path that is no session's is not bothered.
+  const other = join(dirname(first.path), `kqtime-test-${process.pid}`);
+  const listener = new MessageListener(other);
+  expect(SessionFolder.answers(other)).toBe(false);
+  expect(listener.next(1)).toBe(null);
+  listener.close();
+  rmSync(other);
+});
+
 e2e("what cannot be taken over, and why", () =>
   withLab({}, async ({ scope, left, right }) => {
     const refusal = async (pid: number | string, prefix: readonly string[] = left.prefix) => {
@@ -138,6 +240,9 @@ e2e("what cannot be taken over, and why", () =>
         "first)",
     };
     expect(await refusal(pid)).toEqual(lives);
+    // Where the session's socket cannot be seen, its memory tells.
+    const apart = [...left.prefix, "unshare", "-m", "sh", "-c", "mount -t tmpfs none /run && exec \"$@\"", "sh"];
+    expect(await refusal(pid, apart)).toEqual(lives);
     measurement.running.kill("SIGKILL");
     await measurement.running.exited;
     const elsewhere = await refusal(pid, right.prefix);
@@ -153,6 +258,7 @@ e2e("what cannot be taken over, and why", () =>
     const attachment = new Attachment(scope, pid, left);
     await attachment.running.says(/took over/);
     expect(await refusal(pid)).toEqual(lives);
+    expect(await refusal(pid, apart)).toEqual(lives);
     expect((await attachment.running.stop("SIGINT")).code).toBe(0);
     process.kill(pid, 0);
     setVersion(pid, Constant.version - 1);

@@ -43,7 +43,15 @@ export interface BooksLine {
   values: Record<string, number>;
 }
 
+/** The queue lengths of all sockets at one moment: a group of numbers each. */
+export interface StatsLine {
+  startNs: number;
+  endNs: number;
+  sockets: Record<string, number>[];
+}
+
 export interface KQTimeLog {
+  stats: StatsLine[];
   calls: CallLine[];
   misses: MissLine[];
   books: BooksLine[];
@@ -59,19 +67,33 @@ function timeOf(text: string, baseSec: number): number {
   return (Number(parts[1]) - baseSec) * 1e9 + Number(parts[2]);
 }
 
+function statsOf(line: string, baseSec: number): StatsLine {
+  const [head, ...groups] = line.split(";").slice(1, -1);
+  const pairs = (text: string): [string, string][] =>
+    text.split(",").map((pair) => {
+      const found = pair.match(/^([a-zA-Z_]+)=(-?[0-9]+([.][0-9]+)?)$/);
+      if (!found) throw new Error(`not key=number: ${pair} in ${line}`);
+      return [found[1], found[2]];
+    });
+  const frame = Object.fromEntries(pairs(head));
+  const sockets = groups.map((group) =>
+    Object.fromEntries(pairs(group).map(([key, value]) => [key, Number(value)])));
+  if (Number(frame.num_fds) !== sockets.length) throw new Error(`another num_fds: ${line}`);
+  return { startNs: timeOf(frame.start, baseSec), endNs: timeOf(frame.end, baseSec), sockets };
+}
+
 /** Throws at the first line that does not keep the format. Times are ns after `baseSec`. */
 export function parseLog(text: string, baseSec: number): KQTimeLog {
-  const log: KQTimeLog = { calls: [], misses: [], books: [], others: new Map() };
+  const log: KQTimeLog = { calls: [], misses: [], books: [], stats: [], others: new Map() };
   for (const line of text.split("\n")) {
     if (!line) continue;
-    const parts = line.match(LINE);
-    if (!parts) {
-      const kind = line.slice(0, line.indexOf(";"));
-      // The ancestor's line of buffer statistics has one more list of pairs for each socket.
-      if (kind !== "KQTIME-STATS") throw new Error(`not a log line: ${line}`);
-      log.others.set(kind, (log.others.get(kind) ?? 0) + 1);
+    // The ancestor's line of buffer statistics has one more list of pairs for each socket.
+    if (line.startsWith("KQTIME-STATS;")) {
+      log.stats.push(statsOf(line, baseSec));
       continue;
     }
+    const parts = line.match(LINE);
+    if (!parts) throw new Error(`not a log line: ${line}`);
     const [, kind, pairs, name] = parts;
     const raw: Record<string, string> = {};
     for (const pair of pairs.split(",")) {

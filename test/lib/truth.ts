@@ -284,5 +284,5 @@ export function perfectLog(truth: Truth): KQTimeLog {
       });
     }
   }
-  return { calls, misses: [], books: [], others: new Map() };
+  return { calls, misses: [], books: [], stats: [], others: new Map() };
 }

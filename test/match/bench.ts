@@ -6,6 +6,7 @@ import type { Connection } from "../../src/match/connection.ts";
 import { Engine, type EngineOptions } from "../../src/match/engine.ts";
 import { Labels } from "../../src/match/labels.ts";
 import { Measurement } from "../../src/match/measurement.ts";
+import type { QueueSink } from "../../src/match/queue-samples.ts";
 import { EntryFlag, Kind, SlotFlag, State } from "../../src/ring/layout.ts";
 import { LineSink } from "./sink.ts";
 import {
@@ -30,6 +31,7 @@ export class Bench {
   readonly engine: Engine;
   readonly table: number;
   readonly settled: Connection[] = [];
+  readonly samples: Parameters<QueueSink["queues"]>[] = [];
   readonly freed: number[] = [];
   /** Initial numbers + 1. */
   clientFirst = 0xffffff00;
@@ -39,6 +41,7 @@ export class Bench {
   constructor(options: Partial<EngineOptions> = {}) {
     const { sink } = this;
     const everything = new Measurement(this.labels, sink);
+    everything.queues = { queues: (...sample) => void this.samples.push(sample) };
     this.engine = new Engine({ baseSec: BASE_SEC, out: true, in: true, everything, ...options });
     this.engine.onSettled = (connection) => this.settled.push(connection);
     this.engine.onFree = (_table, entry) => this.freed.push(entry);

@@ -26,7 +26,7 @@ export interface TcpFeatures {
   steps: number;
 }
 
-interface Packet {
+export interface Packet {
   out: boolean;
   sequence: number;
   acknowledgment: number;

@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import {
-  Bench, bytesOn, canCompile, ENTRY, isContiguous, LOSS, ofKind, SLOT, STATE, transfers,
+  Bench, BUILD_MS, bytesOn, canCompile, ENTRY, isContiguous, LOSS, ofKind, SLOT, STATE, transfers,
 } from "./ringdump.ts";
 
 const LOOPBACK = "00000000000000000000ffff7f000001";
@@ -15,7 +15,7 @@ describe.skipIf(!canCompile)("the life of sockets", () => {
     bench.compile("ringdump");
     bench.compile("lives");
     bench.compile("redirect", "redirect.so", "-shared", "-fPIC");
-  });
+  }, BUILD_MS);
   afterAll(() => bench.remove());
 
   const scenario = (name: string, env: Record<string, string> = {}) => {

@@ -20,6 +20,7 @@
 #define TOKEN "0123456789abcdef0123456789abcdef"
 
 static struct kq_header *rings[RINGS_MAX];
+static unsigned long inodes[RINGS_MAX]; /* of their memory */
 static int ring_count;
 static FILE *output;
 static bool quiet_records;
@@ -75,6 +76,7 @@ static inline void add_ring(int memory) {
           ring_count, ring->ring_id, ring->table_id, ring->pid, ring->slot_count,
           ring->entry_count, ring->netns_ino, (const char *)ring->comm,
           (long long)status.st_size, fcntl(memory, F_GET_SEALS));
+  inodes[ring_count] = status.st_ino;
   rings[ring_count++] = ring;
   close(memory);
 }

@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import {
-  Bench, canCompile, ENTRY, isContiguous, LOSS, ofKind, SLOT, transfers,
+  BUILD_MS, Bench, canCompile, ENTRY, isContiguous, LOSS, ofKind, SLOT, transfers,
 } from "./ringdump.ts";
 
 describe.skipIf(!canCompile)("under stress", () => {
@@ -12,7 +12,7 @@ describe.skipIf(!canCompile)("under stress", () => {
     bench.compile("ringdump");
     bench.compile("stress");
     bench.compile("wrapper", "wrapper.so", "-shared", "-fPIC");
-  });
+  }, BUILD_MS);
   afterAll(() => bench.remove());
 
   const scenario = (name: string, options: string[] = [], env: Record<string, string> = {}) => {

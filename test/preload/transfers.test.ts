@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import {
-  Bench, canCompile, ENTRY, isContiguous, LOSS, ofKind, SLOT, tagOf, transfers,
+  BUILD_MS, Bench, canCompile, ENTRY, isContiguous, LOSS, ofKind, SLOT, tagOf, transfers,
 } from "./ringdump.ts";
 
 const TEXT = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
@@ -14,7 +14,7 @@ describe.skipIf(!canCompile)("calls that move bytes", () => {
     bench = new Bench();
     bench.compile("ringdump");
     bench.compile("transfers");
-  });
+  }, BUILD_MS);
   afterAll(() => bench.remove());
 
   const scenario = (name: string, ...options: string[]) => {

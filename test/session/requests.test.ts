@@ -32,7 +32,7 @@ class Session {
   constructor() {
     const setup = {
       baseSec: BASE_SEC, startNs: 0, direction: "both", label: "none", command: [], version: "0",
-      everything: false,
+      everything: false, queues: false, isPartial: false,
     } as const;
     const session = new Join({ ...setup, command: [] }, null);
     // The join's own engine, fed by the bench.
