@@ -5,6 +5,7 @@ import { e2e } from "../lib/e2e.ts";
 import { transfer } from "../lib/flow.ts";
 import { BARE, BUN, kqtime, ROOT, type Summary } from "../lib/kqtime.ts";
 import { withLab } from "../lib/network.ts";
+import { collect } from "../lib/read-log.ts";
 
 const TOTAL = 4 << 20;
 
@@ -43,14 +44,20 @@ e2e("the report of a log is the summary of its run; parse, compare and export re
     );
     const lines = parse.stdout.toString().trimEnd().split("\n");
     expect(parse.stderr.toString()).toBe("");
-    expect(lines.length).toBe(out.callNs.count + inbound.callNs.count);
+    const times = lines.filter((line) => line.includes(" KQTIME-"));
+    expect(times.length).toBe(out.callNs.count + inbound.callNs.count);
+    // Each second the bytes in all send queues together, and in all receive queues.
+    const queued = lines.filter((line) => line.includes(" KQLEN-OUT "));
+    expect(lines.length).toBe(times.length + 2 * queued.length);
+    expect(Math.max(...queued.map((line) => Number(line.split(" ")[2])))).toBeGreaterThan(10000);
     const greatest = Math.max(
-      ...lines.filter((line) => line.includes(" KQTIME-OUT ")).map((line) => Number(line.split(" ")[2])),
+      ...times.filter((line) => line.includes(" KQTIME-OUT ")).map((line) => Number(line.split(" ")[2])),
     );
     expect(Math.round(greatest * 1e6)).toBe(out.callNs.max);
     const parquet = scope.path("client.parquet");
     const exported = await kqtime(scope, ["export", "--parquet", parquet, logPath]).success();
-    expect(exported.stderr).toContain(`${(out.callNs.count + inbound.callNs.count).toLocaleString("en")} rows`);
+    const rows = collect(logPath).told.filter(({ kind }) => kind !== "queues").length;
+    expect(exported.stderr).toContain(`${rows.toLocaleString("en")} rows`);
     const same = await kqtime(scope, ["compare", "--json", logPath, logPath]).success();
     for (const row of JSON.parse(same.stdout).differences) expect(row.differenceNs).toBe(0);
   });
