@@ -44,6 +44,16 @@ export const UNSENT = head("unsent");
 export const UNSENT_TAIL = tail("unsent");
 export const RTT = head("rtt_us");
 export const RTT_TAIL = tail("rtt_us");
+export const RTTVAR = head("rttvar_us");
+export const RTTVAR_TAIL = word("r_us");
+export const MIN_RTT = head("min_rtt_us");
+export const MIN_RTT_TAIL = word("t_us");
+export const MSS = head("mss");
+export const BUSY = head("busy_us");
+export const BUSY_TAIL = tail("busy_us");
+export const RWND = head("rwnd_limited_us");
+export const SNDBUF = head("sndbuf_limited_us");
+export const LIMITED_TAIL = word("d_us");
 export const CWND = head("cwnd");
 export const RETRANS = head("retrans");
 export const RETRANS_TAIL = tail("retrans");
@@ -51,7 +61,7 @@ export const DELIVERY = head("delivery_Bps");
 export const DELIVERY_TAIL = word("_Bps");
 export const AGE_TAIL = word("e_ns");
 /** The longest key that is looked at. */
-export const KEY_MOST = 12;
+export const KEY_MOST = 17;
 export const AGE_LENGTH = "snd_age_ns".length;
 /** `KQTI`, `ME-O` … of the kinds. */
 export const KQTI = word("KQTI");

@@ -45,10 +45,16 @@ export class LogLine {
   /** … age of the oldest byte that was not sent, not read, ns. */
   sndAgeNs = ABSENT;
   rcvAgeNs = ABSENT;
-  /** … what the kernel knows of the connection: µs, segments, bytes a second, segments. */
+  /** … what the kernel knows of the connection: µs; bytes; segments; bytes a second. */
   rttUs = ABSENT;
+  rttvarUs = ABSENT;
+  minRttUs = ABSENT;
+  mss = ABSENT;
   cwnd = ABSENT;
   deliveryBytesPerSec = ABSENT;
+  busyUs = ABSENT;
+  rwndLimitedUs = ABSENT;
+  sndbufLimitedUs = ABSENT;
   retrans = ABSENT;
   /** The line is of parsed data: a start and a value, nothing else. */
   parsed = false;

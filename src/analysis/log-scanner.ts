@@ -262,7 +262,9 @@ export class LogScanner {
   #clearSocket(): void {
     const { line } = this;
     line.unsent = line.sndAgeNs = line.rcvAgeNs = ABSENT;
-    line.rttUs = line.cwnd = line.deliveryBytesPerSec = line.retrans = ABSENT;
+    line.rttUs = line.rttvarUs = line.minRttUs = line.mss = line.cwnd = ABSENT;
+    line.deliveryBytesPerSec = line.busyUs = line.rwndLimitedUs = line.sndbufLimitedUs = ABSENT;
+    line.retrans = ABSENT;
   }
 
   #setTimes(): void {
@@ -391,6 +393,24 @@ export class LogScanner {
             break;
           case Key.RTT:
             if (b === Key.RTT_TAIL) line.rttUs = value;
+            break;
+          case Key.RTTVAR:
+            if (b === Key.RTTVAR_TAIL) line.rttvarUs = value;
+            break;
+          case Key.MIN_RTT:
+            if (b === Key.MIN_RTT_TAIL) line.minRttUs = value;
+            break;
+          case Key.MSS:
+            line.mss = value;
+            break;
+          case Key.BUSY:
+            if (b === Key.BUSY_TAIL) line.busyUs = value;
+            break;
+          case Key.RWND:
+            if (b === Key.LIMITED_TAIL) line.rwndLimitedUs = value;
+            break;
+          case Key.SNDBUF:
+            if (b === Key.LIMITED_TAIL) line.sndbufLimitedUs = value;
             break;
           case Key.CWND:
             if (b === 0) line.cwnd = value;

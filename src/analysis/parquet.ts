@@ -43,8 +43,14 @@ const COLUMNS = [
   ["snd_age_ns", "int64"],
   ["rcv_age_ns", "int64"],
   ["rtt_us", "int64"],
+  ["rttvar_us", "int64"],
+  ["min_rtt_us", "int64"],
+  ["mss", "int64"],
   ["cwnd", "int64"],
   ["delivery_bytes_per_s", "int64"],
+  ["busy_us", "int64"],
+  ["rwnd_limited_us", "int64"],
+  ["sndbuf_limited_us", "int64"],
   ["retrans", "int64"],
 ] as const satisfies readonly (readonly [string, Kind])[];
 
@@ -165,6 +171,12 @@ export class ParquetOutput implements LogVisitor {
     columns.snd_age_ns[row] = wholeOrNull(line.sndAgeNs);
     columns.rcv_age_ns[row] = wholeOrNull(line.rcvAgeNs);
     columns.rtt_us[row] = wholeOrNull(line.rttUs);
+    columns.rttvar_us[row] = wholeOrNull(line.rttvarUs);
+    columns.min_rtt_us[row] = wholeOrNull(line.minRttUs);
+    columns.mss[row] = wholeOrNull(line.mss);
+    columns.busy_us[row] = wholeOrNull(line.busyUs);
+    columns.rwnd_limited_us[row] = wholeOrNull(line.rwndLimitedUs);
+    columns.sndbuf_limited_us[row] = wholeOrNull(line.sndbufLimitedUs);
     columns.cwnd[row] = wholeOrNull(line.cwnd);
     columns.delivery_bytes_per_s[row] = wholeOrNull(line.deliveryBytesPerSec);
     columns.retrans[row] = wholeOrNull(line.retrans);

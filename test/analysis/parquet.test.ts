@@ -3,6 +3,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { DuckDBInstance } from "@duckdb/node-api";
 import { writeFileSync } from "node:fs";
+import { SOCKET_KEYS } from "../../src/output/socket-fields.ts";
 import { LineBuffer } from "../../src/output/line.ts";
 import { BUN, kqtime, ROOT } from "../lib/kqtime.ts";
 import { collect } from "../lib/read-log.ts";
@@ -53,8 +54,9 @@ test("a row a sample, typed, to the nanosecond, null where the line says nothing
     first_time: "TIMESTAMP_NS", inorder_time: "TIMESTAMP_NS", bytes: "BIGINT", off: "BIGINT",
     pid: "INTEGER", fd: "INTEGER", sock: "BIGINT", lport: "INTEGER", rport: "INTEGER", name: "VARCHAR",
     reason: "VARCHAR", snd_len: "BIGINT", snd_size: "BIGINT", rcv_len: "BIGINT", rcv_size: "BIGINT",
-    unsent: "BIGINT", snd_age_ns: "BIGINT", rcv_age_ns: "BIGINT", rtt_us: "BIGINT", cwnd: "BIGINT",
-    delivery_bytes_per_s: "BIGINT", retrans: "BIGINT",
+    unsent: "BIGINT", snd_age_ns: "BIGINT", rcv_age_ns: "BIGINT", rtt_us: "BIGINT", rttvar_us: "BIGINT",
+    min_rtt_us: "BIGINT", mss: "BIGINT", cwnd: "BIGINT", delivery_bytes_per_s: "BIGINT", busy_us: "BIGINT",
+    rwnd_limited_us: "BIGINT", sndbuf_limited_us: "BIGINT", retrans: "BIGINT",
   });
   const rows = await query(
     `select kind, epoch_ns(start_time)::varchar, wait_ns, epoch_ns(first_time)::varchar, bytes, fd, name,
@@ -71,6 +73,21 @@ test("a row a sample, typed, to the nanosecond, null where the line says nothing
   );
   expect(String(encodings[0]![0])).toContain("RLE_DICTIONARY");
   expect(encodings[0]![1]).toBe("ZSTD");
+});
+
+test("of a socket's queues every key of the log is a column", async () => {
+  const log = scope.path("queue.log");
+  const values = SOCKET_KEYS.map((key, i) => `${key}=${100 + i}`).join(",");
+  writeFileSync(
+    log, `KQTIME-STATS;start=1700000002.0,end=1700000002.0,num_fds=1;fd=4,${values},snd_age_ns=1,rcv_age_ns=2,sock=3;\n`,
+  );
+  const path = await exported(log, "queue.parquet");
+  const renamed: Record<string, string> = {
+    snd_sz: "snd_size", rcv_sz: "rcv_size", delivery_Bps: "delivery_bytes_per_s",
+  };
+  const columns = SOCKET_KEYS.map((key) => renamed[key] ?? key);
+  const rows = await query(`select ${columns.join()}, snd_age_ns, rcv_age_ns, sock from '${path}'`);
+  expect(rows).toEqual([[...SOCKET_KEYS.map((_, i) => 100 + i), 1, 2, 3]]);
 });
 
 test("many rows: as many as lines, in several row groups, the same sums", async () => {
