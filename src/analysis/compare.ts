@@ -81,7 +81,8 @@ export class SideBuilder implements LogVisitor {
     const estimates = new Map<string, (Estimate | null)[]>();
     const cells = this.#bootstrap.finish(QUANTILES);
     for (let group = 0; group * CELLS < cells.length; group++) {
-      const name = group === 0 ? ALL : group > GROUPS_MOST ? OTHER_GROUPS : this.#grouper.names[group - 1]!;
+      const known = group > GROUPS_MOST ? OTHER_GROUPS : this.#grouper.names[group - 1]!;
+      const name = group === 0 ? ALL : known;
       estimates.set(name, cells.slice(group * CELLS, (group + 1) * CELLS));
     }
     const some = this.#calls > 0;

@@ -62,7 +62,8 @@ function element(name: string, kind: Kind) {
   switch (kind) {
     case "time": {
       // UTC, but not said to be: of a time with a zone DuckDB keeps microseconds only.
-      const logical_type = { type: "TIMESTAMP" as const, isAdjustedToUTC: false, unit: "NANOS" as const };
+      const type = "TIMESTAMP" as const;
+      const logical_type = { type, isAdjustedToUTC: false, unit: "NANOS" as const };
       return { name, type: "INT64" as const, repetition_type, logical_type };
     }
     case "int64":

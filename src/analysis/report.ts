@@ -5,7 +5,12 @@
 import { type Books, parseBooks } from "../output/books.ts";
 import { Histogram } from "../output/histogram.ts";
 import { DirectionStats } from "../output/stats.ts";
-import { buildSummary, type Direction as Measured, type Losses, type Summary } from "../output/summary.ts";
+import {
+  buildSummary,
+  type Direction as Measured,
+  type Losses,
+  type Summary,
+} from "../output/summary.ts";
 import { VERSION } from "../version.ts";
 import { CallAccounts, CallBooks } from "./call-books.ts";
 import { callTimeNs, Grouper, type Grouping, groupName, GROUPS_MOST, OTHER_GROUPS } from "./groups.ts";
@@ -256,7 +261,8 @@ export class ReportBuilder implements LogVisitor {
       notes.push("the log does not tell what was lost on the way: the summary of the run does");
     }
     if (this.#grouper.merged || this.#grouper.names.includes(OTHER_GROUPS)) {
-      notes.push(`there are more than ${GROUPS_MOST} groups: the later ones are summed as ${OTHER_GROUPS}`);
+      const rest = `the later ones are summed as ${OTHER_GROUPS}`;
+      notes.push(`there are more than ${GROUPS_MOST} groups: ${rest}`);
     }
     return notes;
   }

@@ -77,8 +77,8 @@ function compareText(options: CompareCommand, a: Side, b: Side, rows: readonly D
     about("A", logs[0], a),
     about("B", logs[1], b),
     "",
-    `B − A with its 95 % interval: ${resamples} bootstrap resamples of blocks of ${formatTime(blockNs)} ` +
-      `(${a.blocks} and ${b.blocks}), seed ${seed}`,
+    `B − A with its 95 % interval: ${resamples} bootstrap resamples of blocks of ` +
+      `${formatTime(blockNs)} (${a.blocks} and ${b.blocks}), seed ${seed}`,
     "* = the interval does not hold zero; figures are within 1 %",
   ];
   for (const direction of ["out", "in"] as const) {

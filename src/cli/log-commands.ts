@@ -56,6 +56,7 @@ export function declareLogCommands(cli: CAC, actions: Actions): void {
   actions.set("compare", async (given) => {
     const { compareCommand } = await import("./compare.ts");
     const [a = "", b = ""] = given.words;
+    if (a === "-" && b === "-") throw usage("standard input (-) can be read once");
     return compareCommand({
       logs: [a, b],
       by: given.choice("by", "label", GROUPINGS),

@@ -33,7 +33,8 @@ export function reportCommand(options: ReportCommand): number {
   } else if (options.format === "json") {
     const { summary, empty, ...covered } = report;
     const { lines, damaged, unknown } = result;
-    const more = { ...covered, empty, logs: options.logs, lines, damagedLines: damaged, unknownLines: unknown };
+    const counts = { lines, damagedLines: damaged, unknownLines: unknown };
+    const more = { ...covered, empty, logs: options.logs, ...counts };
     output.put(`${JSON.stringify({ ...summary, report: more }, null, 2)}\n`);
   } else {
     output.put(reportText(report, name));

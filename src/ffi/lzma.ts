@@ -103,7 +103,8 @@ export class XzDecoder implements Decoder {
   restart(): void {
     const status = this.#symbols.lzma_stream_decoder(this.#stream, BigInt(MEMORY_MIB * 2 ** 20), 0);
     if (status !== LZMA_OK) {
-      throw new KQTimeError("E_LZMA", "stream_decoder", `liblzma refuses to decompress (error ${status})`);
+      const why = `liblzma refuses to decompress (error ${status})`;
+      throw new KQTimeError("E_LZMA", "stream_decoder", why);
     }
     this.between = true;
     this.#broken = false;

@@ -101,6 +101,7 @@ test("a command line that is not understood is 2, what cannot be done 125, in on
     [["report", "--json", "--csv", log], 2, /--json or --csv/],
     [["report", "--since", "+1h", log], 125, /holds no call in this window/],
     [["compare", log], 2, /needs a value for <b>/],
+    [["compare", "-", "-"], 2, /can be read once/],
     [["compare", "--block", "0", log, log], 2, /--block takes a length of time/],
     [["compare", log, log, log], 2, /unexpected/],
     [["export", log], 2, /export needs --parquet/],

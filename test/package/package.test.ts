@@ -45,7 +45,7 @@ testUnless(noNpm, "the tarball holds what is needed, and nothing else", () => {
     /^examples\/[\w./-]+$/,
     /^src\/[\w/-]+\.ts$/,
     /^types\/[\w/-]+\.d\.ts$/,
-    /^(bin\/kqtime|tools\/(build-native\.sh|install-native\.ts)|(kqtime|install-native)\.ts)$/,
+    /^(bin\/kqtime|tools\/(build-native\.sh|(install-native|parse-kqtime)\.ts)|(kqtime|install-native)\.ts)$/,
     /^(package\.json|bunfig\.toml|tsconfig\.json|README\.md|CHANGELOG\.md|LICENSE)$/,
   ];
   const known = (path: string) => expected.some((pattern) => pattern.test(path));
