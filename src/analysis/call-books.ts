@@ -27,6 +27,8 @@ export class CallAccounts {
   lastNs = Number.NEGATIVE_INFINITY;
   leastEndNs = Number.POSITIVE_INFINITY;
   calls = 0;
+  /** Some are of the ancestor's log, or of parsed data: neither ever has books. */
+  foreign = false;
   readonly #seen = new Set<number>();
   /** By socket and direction, the time of the last call that has a KQTIME-MISS line. */
   readonly #missed = new Map<number, number>();
@@ -68,6 +70,7 @@ export class CallAccounts {
 
   #note(line: LogLine, group: number, stats: DirectionStats): void {
     this.calls++;
+    if (line.sock < 0) this.foreign = true;
     const timeNs = callTimeNs(line);
     if (timeNs < this.firstNs) this.firstNs = timeNs;
     if (timeNs > this.lastNs) this.lastNs = timeNs;

@@ -69,6 +69,7 @@ export class ReportBuilder implements LogVisitor {
   #fromRuns = 0;
   #fromCalls = 0;
   #unended = 0;
+  #foreign = false;
   #measured = new Set<number>();
   #baseSec = 0;
   #begun = false;
@@ -193,7 +194,8 @@ export class ReportBuilder implements LogVisitor {
     });
     this.#cover(pending.firstNs, pending.lastNs);
     this.#fromCalls++;
-    if (!whole) this.#unended++;
+    if (pending.foreign) this.#foreign = true;
+    else if (!whole) this.#unended++;
   }
 
   #group(group: number): CallBooks {
@@ -254,6 +256,9 @@ export class ReportBuilder implements LogVisitor {
   #notes(): string[] {
     const notes: string[] = [];
     if (this.#fromCalls > 0) notes.push(MADE_FROM_CALLS);
+    if (this.#foreign) {
+      notes.push("of libkqtime's logs and of parsed data only the calls and their times are known");
+    }
     if (this.#unended > 0) {
       notes.push("the log holds calls of a run that wrote no books: it was killed, or goes on");
     }

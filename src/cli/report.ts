@@ -50,7 +50,7 @@ function reportText(report: Report, name: string): string {
   const target = { ...report.summary.target, command: ["report", name] };
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
   const lines = [`from ${report.from} to ${report.to} (${zone})`];
-  for (const note of report.notes) lines.push(`note: ${note}`);
+  for (const note of report.notes) lines.push(...wrapped(`note: ${note}`, columns));
   let table = renderSummary({ ...report.summary, target }, { columns, color });
   if (!report.lossesKnown) table = table.replace(NO_LOSSES, "");
   lines.push("", table.trimEnd());
@@ -64,4 +64,19 @@ function reportText(report: Report, name: string): string {
     );
   }
   return `${lines.join("\n")}\n`;
+}
+
+/** Breaks a sentence between words. */
+function wrapped(text: string, columns: number): string[] {
+  const lines: string[] = [];
+  let line = "";
+  for (const word of text.split(" ")) {
+    if (line !== "" && line.length + 1 + word.length > columns) {
+      lines.push(line);
+      line = `  ${word}`;
+    } else {
+      line = line === "" ? word : `${line} ${word}`;
+    }
+  }
+  return [...lines, line];
 }

@@ -189,6 +189,15 @@ test("queue lengths and losses of a log are in its report", () => {
   expect([lossesKnown, summary.losses.ringRecords, summary.losses.capturePackets]).toEqual([true, 3, 4]);
 });
 
+test("parsed data is no run that was killed", () => {
+  const path = scope.path("parsed.dat");
+  writeFileSync(path, `${BASE}.5 KQTIME-OUT 7.0\n${BASE}.6 KQTIME-IN 8.0\n`);
+  const { summary, notes } = report(path);
+  expect(summary.directions.out.callNs).toMatchObject({ count: 1, max: 7e6 });
+  expect(notes.join()).toContain("only the calls and their times are known");
+  expect(notes.join()).not.toContain("killed");
+});
+
 test("times below zero, as the ancestor has them, are not hidden", () => {
   const path = scope.path("negative.log");
   writeFileSync(path, `KQTIME-OUT;start=${BASE}.5,end=${BASE}.4,fd=3;x;\n`);
