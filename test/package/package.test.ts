@@ -41,9 +41,9 @@ testUnless(noNpm, "the tarball holds what is needed, and nothing else", () => {
   }
   const expected = [
     /^(c|preload)\/\w+\.([chS]|map)$/,
-    /^docs\/[\w.-]+\.(md|json)$/,
+    /^docs\/[\w.-]+\.(md|json|png)$/,
     /^examples\/[\w./-]+$/,
-    /^src\/[\w/-]+\.ts$/,
+    /^src\/[\w/-]+(\.d)?\.ts$/,
     /^types\/[\w/-]+\.d\.ts$/,
     /^(bin\/kqtime|tools\/(build-native\.sh|(install-native|parse-kqtime)\.ts)|(kqtime|install-native)\.ts)$/,
     /^(package\.json|bunfig\.toml|tsconfig\.json|README\.md|CHANGELOG\.md|LICENSE)$/,

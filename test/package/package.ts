@@ -66,6 +66,17 @@ export async function install(scope: Scope, { tarball }: Packed): Promise<string
   for (const name of ["cac", "hyparquet", "hyparquet-writer"]) {
     copies[name] = `file:${copyDependency(name, join(local, "node_modules"))}`;
   }
+  // Pictures are not drawn here: what only they need is there by its name alone, without the packages
+  // that it needs in turn.
+  const { dependencies } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as {
+    dependencies: Record<string, string>;
+  };
+  for (const [name, version] of Object.entries(dependencies)) {
+    if (name === "bun" || name in copies) continue;
+    mkdirSync(join(local, name), { recursive: true });
+    writeFileSync(join(local, name, "package.json"), JSON.stringify({ name, version }));
+    copies[name] = `file:${join(local, name)}`;
+  }
   const bun = join(local, "bun");
   mkdirSync(bun, { recursive: true });
   symlinkSync(process.execPath, join(bun, "bun"));
