@@ -12,6 +12,7 @@ const DEFAULT_SEED = 1;
 type Actions = Map<string, (given: Given) => Promise<number>>;
 
 export function declareLogCommands(cli: CAC, actions: Actions): void {
+  declarePlot(cli, actions);
   cli
     .command("parse [...logs]", "Print a log's samples, a line each, as libkqtime's parser did")
     .usage("parse [log…], plain or .gz, .xz, .zst; - or none: standard input")
@@ -92,6 +93,32 @@ function duration(given: Given, name: string, otherwise: string): number {
 
 function windowOf(given: Given): Window {
   return new Window(moment(given, "since"), moment(given, "until"));
+}
+
+function declarePlot(cli: CAC, actions: Actions): void {
+  cli
+    .command("plot [...logs]", "Draw queue times and lengths, from a log or parsed data")
+    .usage("plot [options] [log…], plain or .gz, .xz, .zst; - or none: standard input")
+    .option("-o, --output <file>", "Picture to write: .pdf, .svg, .png or .html", {
+      default: "kqtimes.pdf",
+    })
+    .option("--socket <n>", "Time–sequence graph of a socket, from a folder of run --record")
+    .option("--pages <names>", "Only these pages, separated by commas (docs/plot.md)")
+    .option("--since <time>", "Only calls from then on: ISO 8601, or +30s from the log's start")
+    .option("--until <time>", "Only calls before then")
+    .example("  kqtime plot kqtime.log.gz")
+    .example("  kqtime plot -o cdf.svg --pages time-cdf kqtime.log.gz")
+    .example("  kqtime plot -o socket.html --socket 3 recording/");
+  actions.set("plot", async (given) => {
+    const { DEFAULT_PICTURE, plotCommand } = await import("./plot.ts");
+    return plotCommand({
+      logs: given.words,
+      output: given.path("output") ?? DEFAULT_PICTURE,
+      pages: given.text("pages"),
+      window: windowOf(given),
+      socket: given.text("socket") === null ? null : given.number("socket", 0, 0, 2 ** 53),
+    });
+  });
 }
 
 function moment(given: Given, name: string): Moment | null {

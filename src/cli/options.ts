@@ -6,6 +6,8 @@ import { ExitCode, KQTimeError } from "../errors.ts";
 /** What an option's declaration says of it: `--log <file>` requires a value. */
 export interface Declared {
   readonly name: string;
+  /** All its names: `-o, --output <file>` has two. */
+  readonly names?: readonly string[] | undefined;
   readonly required?: boolean | undefined;
 }
 
@@ -41,7 +43,11 @@ export class Given {
       }
       const equals = word.indexOf("=");
       const typed = equals < 0 ? word : word.slice(0, equals);
-      const option = declared.find((one) => `--${typedName(one)}` === typed);
+      const option = declared.find(
+        (one) =>
+          `--${typedName(one)}` === typed ||
+          one.names?.some((name) => name.length === 1 && `-${name}` === typed),
+      );
       if (option === undefined) {
         throw usage(`unknown option ${typed} (\`kqtime ${command} --help\` lists them)`);
       }
