@@ -9,6 +9,8 @@ interface Locked {
   version?: string;
   integrity?: string;
   resolved?: string;
+  dependencies?: Record<string, string>;
+  optionalDependencies?: Record<string, string>;
 }
 
 const text = readFileSync(join(root, "package-lock.json"), "utf8");
@@ -52,4 +54,12 @@ test("npm keeps addresses out of the lock file when it writes one", () => {
   const settings = readFileSync(join(root, ".npmrc"), "utf8");
   expect(settings).toContain("omit-lockfile-registry-resolved=true");
   expect(settings).not.toContain("://");
+});
+
+test("the lock is whole on every platform: `npm ci` refuses one that lacks a package", () => {
+  const locked = new Set(Object.keys(lock.packages).map((folder) => folder.replace(/^.*node_modules\//, "")));
+  for (const [folder, entry] of Object.entries(lock.packages)) {
+    const asked = { ...entry.dependencies, ...entry.optionalDependencies };
+    for (const name of Object.keys(asked)) expect(locked.has(name), `${name}, for ${folder}`).toBe(true);
+  }
 });
