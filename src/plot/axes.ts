@@ -283,12 +283,12 @@ function clock(unixMs: number): string {
 }
 
 /** ISO 8601; what a damaged line made of the year stays within what a Date holds. */
-export function isoOf(unixMs: number): string {
+function isoOf(unixMs: number): string {
   const most = 8.64e15;
   return new Date(Math.min(Math.max(unixMs, -most), most)).toISOString();
 }
 
-export function stepsBetween(low: number, high: number): number[] {
+function stepsBetween(low: number, high: number): number[] {
   const step = niceStep(high - low);
   const ticks: number[] = [];
   for (let i = Math.ceil(low / step - 1e-9); i * step <= high * (1 + 1e-9); i++)

@@ -41,7 +41,7 @@ export function queueLength(model: PlotModel): Quantity {
   return { series: model.lengths, unit: "bytes", name: "queue length", sample: "sample" };
 }
 
-export function formatValue(unit: Unit, value: number | null): string {
+function formatValue(unit: Unit, value: number | null): string {
   if (value === null) return "-";
   return unit === "time" ? formatTime(value) : formatBytes(value);
 }

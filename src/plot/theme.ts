@@ -16,15 +16,14 @@ export const TEXT_WIDTH = PANEL_WIDTH + AXIS_EXTENT;
 
 export const LABEL_SIZE = 10;
 export const NOTE_SIZE = 9.5;
-export const BACKGROUND = "#ffffff";
+const BACKGROUND = "#ffffff";
 
 const INK = "#222222";
 const QUIET_INK = "#555555";
 const GRID = "#e4e4e4";
 
-export interface DirectionLook {
+interface DirectionLook {
   readonly name: string;
-  readonly words: string;
   readonly colour: string;
   readonly dash: number[];
   readonly shape: string;
@@ -33,14 +32,12 @@ export interface DirectionLook {
 export const LOOKS: readonly [DirectionLook, DirectionLook] = [
   {
     name: "outbound",
-    words: "outbound: from the call to the network device",
     colour: "#0072b2",
     dash: [],
     shape: "circle",
   },
   {
     name: "inbound",
-    words: "inbound: from the network device to the return of the call",
     colour: "#d55e00",
     dash: [6, 3],
     shape: "triangle-up",
@@ -66,7 +63,7 @@ export function directionLegend(texts: readonly [string, string]): string {
 }
 
 /** A text of kqtime's own as a literal of a Vega expression. */
-export function literal(text: string): string {
+function literal(text: string): string {
   return JSON.stringify(text);
 }
 

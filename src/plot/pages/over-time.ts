@@ -17,7 +17,7 @@ import type { Page, Spec } from "../spec.ts";
 import { LOOKS, PAGE_HEIGHT, PANEL_WIDTH } from "../theme.ts";
 
 /** Columns of a panel at most; a column is then 3 px wide. */
-export const MOST_DRAWN_COLUMNS = 230;
+const MOST_DRAWN_COLUMNS = 230;
 /** Marks are larger below, and smaller above. */
 const FEW_POINTS = 50;
 const MANY_POINTS = 500;
