@@ -52,6 +52,8 @@ export class Engine implements Books {
   ringRecords = 0;
   /** Sockets whose process died inside a call. */
   interrupted = 0;
+  /** The measurement ends while processes live on. */
+  isDetached = false;
   /** Calls of sockets without an anchor. */
   readonly waiting: WaitingCalls;
   /** Told when a socket is settled. */

@@ -41,6 +41,8 @@ export interface JoinEnd {
   pids: number[];
   losses: Omit<Losses, "badRecords" | "logLines">;
   badRecords: number;
+  /** Processes lived on: see `Collector.detach`. */
+  isDetached: boolean;
   warnings: string[];
 }
 
@@ -141,6 +143,7 @@ export class Join {
 
   /** Settles every socket, writes the books to the logs, and builds the summary of everything. */
   finish(end: JoinEnd): Summary {
+    this.engine.isDetached = end.isDetached;
     this.engine.finish();
     for (const handle of [...this.#handles.keys()]) this.free(handle, end.endNs, end);
     const everything = this.#everything ?? new Measurement(new Labels("none"), null);
