@@ -15,6 +15,9 @@ import { bucketLow, bucketWidth, Histogram } from "../output/histogram.ts";
 /** Blocks that are open at once: a log has its lines in the order in which the waits ended. */
 const OPEN_BLOCKS = 16;
 
+/** A cell remembers so many blocks: of later ones, a piece that comes late counts as another block. */
+const BLOCKS_REMEMBERED = 4096;
+
 /** P(X ≤ k) of Poisson(1). */
 const CUMULATIVE: number[] = [];
 for (let k = 0, term = Math.exp(-1), sum = 0; k < 12; k++, term /= k) {
@@ -46,12 +49,19 @@ function scramble(word: number): number {
 class Cell {
   /** Weight: calls or bytes. */
   count = 0;
+  /** Blocks that had a value of this cell. */
+  blocks = 0;
+  readonly #seen = new Set<number>();
   #least = Number.POSITIVE_INFINITY;
   #greatest = Number.NEGATIVE_INFINITY;
   /** By bucket, the weight in the sample itself and in each resample. */
   readonly #rows = new Map<number, Float64Array>();
 
-  add(block: Histogram, weights: Uint8Array): void {
+  add(number: number, block: Histogram, weights: Uint8Array): void {
+    if (!this.#seen.has(number)) {
+      this.blocks++;
+      if (this.#seen.size < BLOCKS_REMEMBERED) this.#seen.add(number);
+    }
     this.count += block.count;
     this.#least = Math.min(this.#least, block.min!);
     this.#greatest = Math.max(this.#greatest, block.max!);
@@ -101,6 +111,8 @@ interface Block {
 export interface Estimate {
   /** Weight: calls or bytes. */
   readonly count: number;
+  /** Blocks that had a value: what the resamples rest on. */
+  readonly blocks: number;
   /** Each quantile of the log itself, and behind it those of its resamples. */
   readonly quantiles: readonly Float64Array[];
 }
@@ -143,8 +155,11 @@ export class BlockBootstrap {
     for (let i = 0; i < this.#cells.length; i++) {
       const cell = this.#cells[i];
       this.#cells[i] = undefined;
-      const found = cell && { count: cell.count, quantiles: quantiles.map((q) => cell.quantiles(q)) };
-      estimates.push(found ?? null);
+      if (cell === undefined) estimates.push(null);
+      else {
+        const { count, blocks } = cell;
+        estimates.push({ count, blocks, quantiles: quantiles.map((q) => cell.quantiles(q)) });
+      }
     }
     return estimates;
   }
@@ -178,7 +193,7 @@ export class BlockBootstrap {
         cell = new Cell();
         this.#cells[i] = cell;
       }
-      cell.add(histogram, this.#weights);
+      cell.add(block.number, histogram, this.#weights);
       histogram.reset();
     }
     if (this.#seen.size < 1 << 20 && !this.#seen.has(block.number)) {

@@ -11,6 +11,12 @@ import type { Window } from "./window.ts";
 export const QUANTILES = [0.5, 0.9, 0.99, 0.999] as const;
 export const QUANTILE_NAMES = ["p50", "p90", "p99", "p99.9"] as const;
 export const CONFIDENCE = 0.95;
+/** Calls that must lie beyond a quantile, or it is one of the few greatest values, and no quantile. */
+const CALLS_BEYOND = 5;
+/** How many calls each quantile needs, in each of the logs: 10, 50, 500, 5000. */
+export const CALLS_NEEDED = QUANTILES.map((q) => Math.round(CALLS_BEYOND / (1 - q)));
+/** With fewer blocks an interval is too narrow. */
+export const BLOCKS_NEEDED = 20;
 /** Groups beyond these are one: each has thousands of resampled buckets. */
 const GROUPS_MOST = 12;
 /** Cells of a group: two directions, by call and by byte. */
@@ -108,14 +114,22 @@ export interface Difference {
   readonly direction: "out" | "in";
   readonly weight: "call" | "byte";
   readonly quantile: (typeof QUANTILE_NAMES)[number];
-  /** Null where that log has no such calls. */
+  /** Calls of this group and direction. */
+  readonly aCalls: number;
+  readonly bCalls: number;
+  /** Blocks in which there were some. */
+  readonly aBlocks: number;
+  readonly bBlocks: number;
+  /** Why there are no figures, or the interval is not to be relied on. */
+  readonly note: "too few calls" | "too few blocks" | null;
+  /** Null where one of the logs has too few calls for this quantile. */
   readonly aNs: number | null;
   readonly bNs: number | null;
-  /** B − A, and its interval; null where one is missing. */
+  /** B − A, and its interval; null as above. */
   readonly differenceNs: number | null;
   readonly lowNs: number | null;
   readonly highNs: number | null;
-  /** The interval does not hold zero. */
+  /** The interval does not hold zero, and rests on enough blocks. */
   readonly differs: boolean;
 }
 
@@ -127,48 +141,57 @@ export function compareSides(a: Side, b: Side): Difference[] {
   const shown = groups.length === 2 ? groups.slice(1) : groups;
   for (const group of shown) {
     for (let cell = 0; cell < CELLS; cell++) {
-      const left = a.estimates.get(group)?.[cell] ?? null;
-      const right = b.estimates.get(group)?.[cell] ?? null;
-      if (left === null && right === null) continue;
-      QUANTILES.forEach((_, i) => rows.push(difference(group, cell, i, left, right)));
+      const sides = [a, b].map(({ estimates }) => cellOf(estimates.get(group), cell)) as [Cell, Cell];
+      if (sides.every(({ estimate }) => estimate === null)) continue;
+      QUANTILES.forEach((_, i) => rows.push(difference(group, cell, i, ...sides)));
     }
   }
   return rows;
 }
 
-function difference(
-  group: string,
-  cell: number,
-  quantile: number,
-  left: Estimate | null,
-  right: Estimate | null,
-): Difference {
-  const aNs = left?.quantiles[quantile]![0] ?? null;
-  const bNs = right?.quantiles[quantile]![0] ?? null;
-  let lowNs: number | null = null;
-  let highNs: number | null = null;
-  if (left !== null && right !== null) {
-    const one = left.quantiles[quantile]!.subarray(1);
-    const other = right.quantiles[quantile]!.subarray(1);
-    const differences = one.map((value, i) => other[i]! - value).filter((value) => !Number.isNaN(value));
-    differences.sort();
-    const tail = (1 - CONFIDENCE) / 2;
-    const last = differences.length - 1;
-    if (last >= 0) {
-      lowNs = differences[Math.floor(tail * last)]!;
-      highNs = differences[Math.ceil((1 - tail) * last)]!;
-    }
-  }
-  return {
+/** One log's part in a row. */
+interface Cell {
+  readonly estimate: Estimate | null;
+  readonly calls: number;
+  readonly blocks: number;
+}
+
+function cellOf(estimates: readonly (Estimate | null)[] | undefined, cell: number): Cell {
+  // Calls are the weight of the cell by call, which stands before the one by byte.
+  const calls = estimates?.[cell - (cell % 2)]?.count ?? 0;
+  const estimate = estimates?.[cell] ?? null;
+  return { estimate, calls, blocks: estimate?.blocks ?? 0 };
+}
+
+function difference(group: string, cell: number, quantile: number, a: Cell, b: Cell): Difference {
+  const row = {
     group,
     direction: cell < 2 ? "out" : "in",
     weight: cell % 2 === 0 ? "call" : "byte",
     quantile: QUANTILE_NAMES[quantile]!,
-    aNs,
-    bNs,
-    differenceNs: aNs === null || bNs === null ? null : bNs - aNs,
-    lowNs,
-    highNs,
-    differs: lowNs !== null && highNs !== null && (lowNs > 0 || highNs < 0),
-  };
+    aCalls: a.calls,
+    bCalls: b.calls,
+    aBlocks: a.blocks,
+    bBlocks: b.blocks,
+  } as const;
+  const left = a.estimate?.quantiles[quantile];
+  const right = b.estimate?.quantiles[quantile];
+  const isEnough = Math.min(a.calls, b.calls) >= CALLS_NEEDED[quantile]!;
+  if (!isEnough || left === undefined || right === undefined) {
+    const none = { aNs: null, bNs: null, differenceNs: null, lowNs: null, highNs: null };
+    return { ...row, note: "too few calls", ...none, differs: false };
+  }
+  const aNs = left[0]!;
+  const bNs = right[0]!;
+  const others = right.subarray(1);
+  const resampled = left.subarray(1).map((value, i) => others[i]! - value);
+  const differences = resampled.filter((value) => !Number.isNaN(value)).sort();
+  const tail = (1 - CONFIDENCE) / 2;
+  const last = differences.length - 1;
+  const lowNs = differences[Math.floor(tail * last)] ?? null;
+  const highNs = differences[Math.ceil((1 - tail) * last)] ?? null;
+  const note = Math.min(a.blocks, b.blocks) < BLOCKS_NEEDED ? "too few blocks" : null;
+  const apart = lowNs !== null && highNs !== null && (lowNs > 0 || highNs < 0);
+  const differs = apart && note === null;
+  return { ...row, note, aNs, bNs, differenceNs: bNs - aNs, lowNs, highNs, differs };
 }

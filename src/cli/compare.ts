@@ -1,10 +1,13 @@
 // `kqtime compare`: what differs between two logs, and how sure that is.
 
 import {
+  BLOCKS_NEEDED,
+  CALLS_NEEDED,
   type CompareOptions,
   compareSides,
   CONFIDENCE,
   type Difference,
+  QUANTILE_NAMES,
   type Side,
   SideBuilder,
 } from "../analysis/compare.ts";
@@ -12,12 +15,12 @@ import { TextOutput } from "../analysis/text-output.ts";
 import { Window } from "../analysis/window.ts";
 import { ExitCode, KQTimeError } from "../errors.ts";
 import { printable } from "../output/name.ts";
-import { formatCount, formatTime } from "../output/units.ts";
+import { formatCount, formatExact, formatTime } from "../output/units.ts";
 import { readGiven } from "./logs.ts";
 import { warn } from "./stderr.ts";
 
-/** With fewer blocks the intervals are too narrow. */
-const BLOCKS_LEAST = 20;
+/** Groups that the warning of too few blocks names. */
+const GROUPS_NAMED = 3;
 const LABEL_COLUMNS = 20;
 
 export interface CompareCommand extends CompareOptions {
@@ -59,14 +62,24 @@ export function compareCommand(options: CompareCommand): number {
   } else {
     output.put(compareText(options, a, b, differences));
   }
-  const least = Math.min(a.blocks, b.blocks);
-  if (least < BLOCKS_LEAST) {
-    warn(
-      `the intervals rest on ${least} blocks of ${formatTime(options.blockNs)} only, and are too ` +
-        `narrow: measure longer (${BLOCKS_LEAST} blocks or more), or try a shorter --block`,
-    );
-  }
+  const sentence = tooFewBlocks(differences, options.blockNs);
+  if (sentence !== null) warn(sentence);
   return ExitCode.Ok;
+}
+
+/** Which intervals are too narrow; null if none is. */
+function tooFewBlocks(rows: readonly Difference[], blockNs: number): string | null {
+  const named = new Map<string, number>();
+  for (const { group, direction, aBlocks, bBlocks, note } of rows) {
+    if (note === "too few blocks") named.set(`${groupText(group)} ${direction}bound`, Math.min(aBlocks, bBlocks));
+  }
+  if (named.size === 0) return null;
+  const first = [...named].slice(0, GROUPS_NAMED).map(([name, blocks]) => `${name}: ${blocks}`);
+  const more = named.size > GROUPS_NAMED ? `, … (${named.size} in all)` : "";
+  return (
+    `fewer than ${BLOCKS_NEEDED} blocks of ${formatTime(blockNs)} have calls of ${first.join(", ")}${more}: ` +
+    "such intervals are too narrow; measure longer, or try a shorter --block"
+  );
 }
 
 function compareText(options: CompareCommand, a: Side, b: Side, rows: readonly Difference[]): string {
@@ -80,6 +93,7 @@ function compareText(options: CompareCommand, a: Side, b: Side, rows: readonly D
     `B − A with its 95 % interval: ${resamples} bootstrap resamples of blocks of ` +
       `${formatTime(blockNs)} (${a.blocks} and ${b.blocks}), seed ${seed}`,
     "* = the interval does not hold zero; figures are within 1 %",
+    "This pair of runs alone does not tell cause from chance between runs: repeat the pair.",
   ];
   for (const direction of ["out", "in"] as const) {
     const own = rows.filter((row) => row.direction === direction);
@@ -89,18 +103,34 @@ function compareText(options: CompareCommand, a: Side, b: Side, rows: readonly D
     lines.push(`${"label".padEnd(LABEL_COLUMNS)} by   quantile${heads}`);
     for (const row of own) lines.push(rowText(row));
   }
+  const noted = (note: Difference["note"]) => rows.some((row) => row.note === note);
+  if (rows.some((row) => row.note !== null)) lines.push("");
+  if (noted("too few calls")) {
+    const needed = QUANTILE_NAMES.map((name, i) => `${name} ${formatExact(CALLS_NEEDED[i]!)}`);
+    lines.push(`- = too few calls in one of the logs: ${needed.join(", ")} are needed`);
+  }
+  if (noted("too few blocks")) {
+    lines.push(
+      `? = the group has calls in fewer than ${BLOCKS_NEEDED} blocks of one of the logs: ` +
+        "its interval is too narrow",
+    );
+  }
   return `${lines.join("\n")}\n`;
 }
 
 function rowText(row: Difference): string {
   // The label stands once a weighting.
   const first = row.quantile === "p50";
-  const name = row.group === "NULL" ? "no label" : printable(row.group);
-  const label = first ? name.slice(0, LABEL_COLUMNS).padEnd(LABEL_COLUMNS) : " ".repeat(LABEL_COLUMNS);
+  const label = first ? groupText(row.group).slice(0, LABEL_COLUMNS).padEnd(LABEL_COLUMNS) : " ".repeat(LABEL_COLUMNS);
   const weight = first ? row.weight : "    ";
   const times = [formatTime(row.aNs), formatTime(row.bNs), signed(row.differenceNs)];
   const cells = [...times, signed(row.lowNs), signed(row.highNs)].map((cell) => cell.padStart(10));
-  return `${label} ${weight} ${row.quantile.padEnd(8)}${cells.join("")}${row.differs ? " *" : ""}`;
+  const mark = row.differs ? " *" : row.note === "too few blocks" ? " ?" : "";
+  return `${label} ${weight} ${row.quantile.padEnd(8)}${cells.join("")}${mark}`;
+}
+
+function groupText(group: string): string {
+  return group === "NULL" ? "no label" : printable(group);
 }
 
 function signed(ns: number | null): string {

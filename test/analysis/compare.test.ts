@@ -123,10 +123,46 @@ test("kqtime compare: a table for people, JSON for programs, a word if there is 
   const [a, b] = [writeLog(5, 8, 1), writeLog(6, 8, 3)];
   const exit = await kqtime(scope, ["compare", a, b]).success();
   expect(exit.stdout).toMatch(/^A {2}.*: 400 calls, 2023-11-1\dT.*\nB {2}/);
-  expect(exit.stdout).toMatch(/^out:443 {14}call p50 +\d.* ms +\d.* ms +\+.* ms +\S+ .s +\+.* \*$/m);
-  expect(exit.stderr).toMatch(/rest on 8 blocks of 1.00 s only, and are too narrow: measure longer/);
+  expect(exit.stdout).toMatch(/^out:443 {14}call p50 +\d.* ms +\d.* ms +\+.* ms +\S+ .s +\+.* \?$/m);
+  expect(exit.stdout).toMatch(/^ +p99( +-){5}$/m);
+  expect(exit.stdout).toMatch(/repeat the pair[^]*\n- = too few calls.* p99 500, [^]*\n\? = .* fewer than 20 blocks/);
+  expect(exit.stderr).toMatch(/fewer than 20 blocks of 1.00 s have calls of out:443 outbound: 8: such/);
   const json = await kqtime(scope, ["compare", "--json", "--since", "+2s", a, b]).success();
   const found = JSON.parse(json.stdout);
   expect([found.a.calls, found.b.blocks, found.confidence, found.seed]).toEqual([300, 6, 0.95, 1]);
   expect(found.differences.length).toBe(8);
+  const few = { aCalls: 300, bCalls: 300, aBlocks: 6, bBlocks: 6 };
+  expect(found.differences[0]).toMatchObject({ ...few, quantile: "p50", note: "too few blocks", differs: false });
+  const none = { aNs: null, bNs: null, differenceNs: null, lowNs: null, highNs: null, differs: false };
+  expect(found.differences[2]).toMatchObject({ ...few, quantile: "p99", note: "too few calls", ...none });
+});
+
+test("a group has the quantiles that its own calls allow, and intervals by its own blocks", () => {
+  const write = (waitMs: number): string => {
+    const path = writeLog(7, 40, 1);
+    const log = Log.open(path, { baseSec: 1700000000, onError: (message) => expect(message).toBe("") });
+    const calls = (label: string, count: number, everyNs: number) => {
+      const name = encodeName(label);
+      for (let i = 0; i < count; i++) {
+        const at = i * everyNs;
+        const end = at + waitMs * 1e6 + i;
+        log.call(0, at, end, end, 0, 1000, 0, 1, 3, 1, 4000, 443, name);
+      }
+    };
+    calls("nine", 9, 1e9);
+    calls("49", 49, 0.8e9);
+    calls("crowd", 500, 2e7);
+    log.close();
+    return path;
+  };
+  const rows = compare(write(5), write(10));
+  const notes = (wanted: string) =>
+    rows.filter(({ group }) => group === wanted).map(({ note, differs }) => (differs ? "*" : note));
+  const twice = <T>(words: T[]) => [...words, ...words];
+  const few = "too few calls";
+  expect(notes("nine")).toEqual(twice([few, few, few, few]));
+  expect(notes("49")).toEqual(twice(["*", few, few, few]));
+  const blocks = "too few blocks";
+  expect(notes("crowd")).toEqual(twice([blocks, blocks, blocks, few]));
+  expect(rows.find(({ group }) => group === "crowd")).toMatchObject({ aCalls: 500, aBlocks: 10, bBlocks: 10 });
 });
