@@ -3,6 +3,7 @@
 import { cac, type CAC, type Command } from "cac";
 import { ExitCode, KQTimeError } from "../errors.ts";
 import { LABEL_MODES } from "../match/label-modes.ts";
+import { SOCKETS_LISTED } from "../output/summary.ts";
 import { VERSION } from "../version.ts";
 import { printHelp } from "./help.ts";
 import { declareLogCommands } from "./log-commands.ts";
@@ -15,6 +16,8 @@ const DEFAULT_SLOTS = 65536;
 const DEFAULT_STATS_SECONDS = 1;
 /** A sample must be joined before the next. */
 const STATS_SECONDS_LEAST = 0.25;
+/** Each has two distributions, in memory and in the summary. */
+const SOCKETS_MOST = 10_000;
 const DEFAULT_DRAIN_SECONDS = 5;
 const DEFAULT_DEMO_SECONDS = 3;
 const DEFAULT_DEMO_FOLDER = "kqtime-demo";
@@ -82,6 +85,11 @@ function statsEveryMs(given: Given): number {
   throw usage(`--stats-interval takes 0 or at least ${STATS_SECONDS_LEAST} seconds, not ${seconds}`);
 }
 
+/** @throws KQTimeError `E_USAGE` */
+function socketsListed(given: Given): number {
+  return Math.floor(given.number("sockets", SOCKETS_LISTED, 0, SOCKETS_MOST));
+}
+
 /** Declares the commands; returns what each does. */
 function declare(cli: CAC): Map<string, Action> {
   const actions = new Map<string, Action>();
@@ -92,6 +100,9 @@ function declare(cli: CAC): Map<string, Action> {
     .usage("run [options] -- command [args…]")
     .option("--log <file>", "Write a line for each call; .gz compresses")
     .option("--json <file>", "Write the summary as JSON (docs/summary.schema.json)")
+    .option("--sockets <n>", "How many sockets the summary lists one by one; 0: none", {
+      default: SOCKETS_LISTED,
+    })
     .option("--record <dir>", "Keep raw records and headers for `kqtime replay`")
     .option("--interface <dev>", "Network interface to capture on", { default: "any" })
     .option("--filter <bpf>", "Which packets to capture, see pcap-filter(7)", {
@@ -128,6 +139,7 @@ function declare(cli: CAC): Map<string, Action> {
         command: given.command,
         log: given.path("log"),
         json: given.path("json"),
+        socketsListed: socketsListed(given),
         record: given.path("record"),
         interface: given.text("interface") ?? "any",
         filter: given.text("filter") ?? DEFAULT_FILTER,
@@ -149,6 +161,9 @@ function declare(cli: CAC): Map<string, Action> {
     .usage("attach [options] <pid>")
     .option("--log <file>", "Write a line for each call; .gz compresses")
     .option("--json <file>", "Write the summary as JSON (docs/summary.schema.json)")
+    .option("--sockets <n>", "How many sockets the summary lists one by one; 0: none", {
+      default: SOCKETS_LISTED,
+    })
     .option("--record <dir>", "Keep raw records and headers for `kqtime replay`")
     .option("--interface <dev>", "Network interface to capture on", { default: "any" })
     .option("--filter <bpf>", "Which packets to capture, see pcap-filter(7)", {
@@ -178,6 +193,7 @@ function declare(cli: CAC): Map<string, Action> {
         pid: Number(pid),
         log: given.path("log"),
         json: given.path("json"),
+        socketsListed: socketsListed(given),
         record: given.path("record"),
         interface: given.text("interface") ?? "any",
         filter: given.text("filter") ?? DEFAULT_FILTER,
@@ -196,6 +212,7 @@ function declare(cli: CAC): Map<string, Action> {
     .usage("replay [options] <dir>")
     .option("--log <file>", "Write a line for each call; .gz compresses")
     .option("--json <file>", "Write the summary as JSON")
+    .option("--sockets <n>", "How many sockets it lists one by one (default: as recorded)")
     .option("--quiet", "No summary on stderr, only errors");
   actions.set("replay", async (given) => {
     const { replayCommand } = await import("./replay.ts");
@@ -203,6 +220,7 @@ function declare(cli: CAC): Map<string, Action> {
       folder: given.words[0]!,
       log: given.path("log"),
       json: given.path("json"),
+      sockets: given.text("sockets") === null ? null : socketsListed(given),
       quiet: given.flag("quiet"),
     });
   });

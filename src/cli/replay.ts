@@ -10,14 +10,21 @@ export interface ReplayCommand {
   readonly folder: string;
   readonly log: string | null;
   readonly json: string | null;
+  readonly sockets: number | null;
   readonly quiet: boolean;
 }
 
 /** Returns the exit code. @throws KQTimeError */
 export function replayCommand(options: ReplayCommand): number {
-  const { folder, log } = options;
+  const { folder, log, sockets } = options;
   const json = options.json === null ? null : new PrivateFile(options.json, JSON_SUMMARY);
-  const summary = replay({ folder, log, json: json?.identity ?? null, onWarning: warn });
+  const summary = replay({
+    folder,
+    log,
+    json: json?.identity ?? null,
+    socketsListed: sockets,
+    onWarning: warn,
+  });
   json?.write(`${JSON.stringify(summary, null, 2)}\n`);
   if (!options.quiet) printSummary(summary);
   return ExitCode.Ok;

@@ -18,7 +18,7 @@ import { type Rule, Rules, RULES_MOST } from "./rules.ts";
 
 export class Measurement {
   readonly rules = new Rules();
-  readonly sockets = new SocketList();
+  readonly sockets: SocketList;
   /** Nothing goes to it any more. */
   ended = false;
   /** Where the queue lengths of its sockets go, if they are wanted. */
@@ -29,7 +29,11 @@ export class Measurement {
     public sink: CallSink | null,
     /** Shows the peers' addresses. */
     readonly peers = false,
-  ) {}
+    /** How many sockets are listed one by one. */
+    socketsListed?: number,
+  ) {
+    this.sockets = new SocketList(socketsListed);
+  }
 }
 
 /** One of those that a call is measured for, and under which name. */

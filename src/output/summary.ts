@@ -7,7 +7,7 @@ import { REASONS } from "./reasons.ts";
 import { DirectionStats } from "./stats.ts";
 import { formatExact } from "./units.ts";
 
-/** Sockets listed one by one; the others are summed. */
+/** Sockets listed one by one unless told otherwise; the others are summed. */
 export const SOCKETS_LISTED = 100;
 
 /** What was lost on the way; all of them numbers of things, 0 if none. */
@@ -82,6 +82,8 @@ export interface SummaryInput {
   sockets: Iterable<SocketInput>;
   /** Sockets that the caller has summed already. */
   socketsRest: { count: number; out: DirectionStats; in: DirectionStats };
+  /** How many of them are listed; default SOCKETS_LISTED. */
+  socketsListed?: number | undefined;
   datagram: { sockets: number; calls: number; bytes: number };
   losses: Pick<Losses, BasicLoss> & Partial<Omit<Losses, BasicLoss>>;
   warnings: string[];
@@ -258,11 +260,11 @@ export function buildSummary(input: SummaryInput): Summary {
   const rest = { out: new DirectionStats(), in: new DirectionStats() };
   rest.out.merge(input.socketsRest.out);
   rest.in.merge(input.socketsRest.in);
-  for (const socket of sockets.slice(SOCKETS_LISTED)) {
+  const others = sockets.splice(input.socketsListed ?? SOCKETS_LISTED);
+  for (const socket of others) {
     rest.out.merge(socket.out);
     rest.in.merge(socket.in);
   }
-  const summed = Math.max(0, sockets.length - SOCKETS_LISTED);
 
   const startNs = Math.round(input.startNs);
   const { endNs } = input;
@@ -281,7 +283,7 @@ export function buildSummary(input: SummaryInput): Summary {
     warnings: [...imbalances, ...input.warnings],
     directions: both(total, endNs),
     labels: labels.map((entry) => ({ label: entry.label, ...both(entry, endNs) })),
-    sockets: sockets.slice(0, SOCKETS_LISTED).map((socket) => ({
+    sockets: sockets.map((socket) => ({
       sock: socket.sock,
       pid: socket.pid,
       fd: socket.fd,
@@ -291,7 +293,7 @@ export function buildSummary(input: SummaryInput): Summary {
       ...(socket.peer === undefined ? {} : { peer: printable(socket.peer) }),
       ...both(socket, endNs),
     })),
-    socketsRest: { count: input.socketsRest.count + summed, ...both(rest, endNs) },
+    socketsRest: { count: input.socketsRest.count + others.length, ...both(rest, endNs) },
     datagram: { ...input.datagram },
     losses: {
       memoryRecords: 0,

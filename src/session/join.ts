@@ -31,6 +31,8 @@ export interface JoinSetup {
   queues: boolean;
   /** The capture's filter picks packets out of connections. */
   isPartial: boolean;
+  /** How many sockets the summary lists one by one; recordings of earlier versions have none. */
+  socketsListed?: number | undefined;
 }
 
 /** What the summary says besides the join. */
@@ -89,7 +91,7 @@ export class Join {
     this.#log = log;
     if (log !== null) this.logs = [log];
     this.#everything = setup.everything
-      ? new Measurement(new Labels(setup.label), log, setup.label === "peer")
+      ? new Measurement(new Labels(setup.label), log, setup.label === "peer", setup.socketsListed)
       : null;
     // Without a log they are read for a recording, whose replay may have one.
     if (this.#everything !== null && setup.queues) this.#everything.queues = log ?? UNREAD;
@@ -208,6 +210,7 @@ export class Join {
       labels,
       sockets: sockets.listed,
       socketsRest: sockets.rest,
+      socketsListed: setup.socketsListed,
       datagram: engine.datagram,
       losses,
       warnings,

@@ -19,6 +19,8 @@ export interface ReplayOptions {
   readonly log: string | null;
   /** Which file the summary goes to, as in `OpenedFile`. */
   readonly json: string | null;
+  /** How many sockets the summary lists one by one; null: as when it was recorded. */
+  readonly socketsListed?: number | null;
   readonly onWarning: (message: string) => void;
 }
 
@@ -40,7 +42,9 @@ export function replay(options: ReplayOptions): Summary {
   const first = frames.next();
   if (first.done === true) throw damaged(events, "it is empty");
   if (first.value.type !== Frame.Setup) throw damaged(events, "its first frame is not the set-up");
-  const setup = first.value.text() as JoinSetup;
+  const recorded = first.value.text() as JoinSetup;
+  const socketsListed = options.socketsListed ?? recorded.socketsListed;
+  const setup: JoinSetup = { ...recorded, socketsListed };
   const capture = Capture.savefile(headers);
   let log: Log | null = null;
   try {

@@ -31,6 +31,8 @@ export interface SessionOptions {
   readonly slots: number;
   /** How often queue lengths are read; 0: never. */
   readonly statsEveryMs: number;
+  /** How many sockets the summary lists one by one; default 100. */
+  readonly socketsListed?: number | undefined;
   /** Measure all sockets; else only those that programs register. */
   readonly everything: boolean;
   /** The session to go on with: what its processes have in their environment. */
@@ -111,6 +113,7 @@ export class Session {
         everything: options.everything,
         queues: options.statsEveryMs > 0 && (options.log ?? options.record) !== null,
         isPartial: picksPackets(options.filter),
+        socketsListed: options.socketsListed,
       };
       if (options.record !== null) {
         makePrivateFolder(options.record);

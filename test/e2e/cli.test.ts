@@ -334,6 +334,21 @@ loopback("a replayed record gives the same output", async (node, scope) => {
   expect(again).toMatchObject({ directions, labels, sockets, losses, booksBalance });
 });
 
+loopback("--sockets tells how many sockets are listed; the others are summed", async (node, scope) => {
+  const folder = scope.path("record");
+  const measurement = await pairOf(node, scope, ["--record", folder, "--sockets", "0"]);
+  const { sockets, socketsRest, directions } = measurement.summary();
+  expect([sockets, socketsRest.count]).toEqual([[], 6]);
+  expect(socketsRest.out.bytesCalled).toBe(directions.out.bytesCalled);
+  const json = scope.path("again.json");
+  for (const [options, listed] of [[[], 0], [["--sockets", "4"], 4]] as const) {
+    await kqtime(scope, ["replay", "--quiet", folder, "--json", json, ...options]).success();
+    const again = JSON.parse(readFileSync(json, "utf8"));
+    expect([again.sockets.length, again.socketsRest.count]).toEqual([listed, 6 - listed]);
+    expect(again.directions).toEqual(directions);
+  }
+});
+
 loopback("a record that a kill cut off is replayed up to the cut", async (node, scope) => {
   const folder = scope.path("record");
   const running = kqtime(scope, [

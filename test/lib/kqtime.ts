@@ -47,6 +47,7 @@ export interface Summary {
   directions: { out: DirectionSummary; in: DirectionSummary };
   labels: { label: string; out: DirectionSummary; in: DirectionSummary }[];
   sockets: { sock: number; pid: number; lport: number; rport: number }[];
+  socketsRest: { count: number; out: DirectionSummary; in: DirectionSummary };
   datagram: { sockets: number; calls: number; bytes: number };
   losses: Record<string, number>;
   booksBalance: boolean;

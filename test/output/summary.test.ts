@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Reason, REASON_HELP, REASONS } from "../../src/output/reasons.ts";
 import { DirectionStats } from "../../src/output/stats.ts";
+import { SocketList } from "../../src/output/socket-list.ts";
 import { buildSummary, SOCKETS_LISTED } from "../../src/output/summary.ts";
 import { type Schema, schemaErrors } from "./schema-check.ts";
 import { busyInput, missed, socketInput, summaryInput, traffic } from "./summary-input.ts";
@@ -129,6 +130,25 @@ test("the sockets with the most bytes are listed, the rest is summed", () => {
   expect(Math.min(...sizes)).toBeGreaterThanOrEqual(50000);
   // What was given is not changed.
   expect(rest.out.calls).toBe(1);
+  for (const socketsListed of [0, 120]) {
+    const other = buildSummary(summaryInput({ sockets, socketsRest: rest, socketsListed }));
+    expect([other.sockets.length, other.socketsRest.count]).toEqual([socketsListed, 155 - socketsListed]);
+    expect(other.directions).toEqual(summary.directions);
+  }
+});
+
+test("a list keeps as many of the largest as it was told, and counts each of the others once", () => {
+  const empty = new DirectionStats();
+  for (const most of [0, 3, 250]) {
+    const list = new SocketList(most);
+    for (let i = 0; i < 400; i++) list.add(socketInput(i, traffic(1 + ((i * 7) % 401), 10), empty));
+    // Another stretch of the last one.
+    list.add(socketInput(399, traffic(1000, 10), empty));
+    const copy = list.copy();
+    copy.trim();
+    expect([most, copy.listed.length, copy.rest.count]).toEqual([most, most, 400 - most]);
+    if (most > 0) expect(copy.listed[0]!.sock).toBe(399);
+  }
 });
 
 test("books that do not balance are said first, with the label and the bytes", () => {
