@@ -189,7 +189,8 @@ export class Input {
   }
 
   #failed(op: string, error: unknown): KQTimeError {
-    const why = `${this.name} cannot be read: ${reasonOf(error)}`;
+    const reason = errnoOf(error) === "ENOENT" ? "there is no such file (ENOENT)" : reasonOf(error);
+    const why = `${this.name} cannot be read: ${reason}`;
     return new KQTimeError("E_INPUT", op, why, undefined, { cause: error });
   }
 }

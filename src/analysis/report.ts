@@ -260,7 +260,8 @@ export class ReportBuilder implements LogVisitor {
       notes.push("of libkqtime's logs and of parsed data only the calls and their times are known");
     }
     if (this.#unended > 0) {
-      notes.push("the log holds calls of a run that wrote no books: it was killed, or goes on");
+      const why = "its kqtime was killed, its disk was full, or it goes on";
+      notes.push(`the log holds calls of a run that wrote no books: ${why}`);
     }
     if (this.#losses.size === 0) {
       notes.push("the log does not tell what was lost on the way: the summary of the run does");

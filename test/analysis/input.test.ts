@@ -121,7 +121,7 @@ test("what cannot be read says why, and what to do", () => {
   const path = scope.path("log.bz2");
   writeFileSync(path, "BZh91AY&SY");
   expect(() => collect(path)).toThrow(/compressed with bzip2: bzip2 -dc /);
-  expect(() => collect(scope.path("none.log"))).toThrow(/none.log cannot be read: no such/);
+  expect(() => collect(scope.path("none.log"))).toThrow(/none.log cannot be read: there is no such file/);
   expect(() => collect("/")).toThrow(/"\/" is a folder/);
   const other = scope.path("other.json");
   writeFileSync(other, "{\n}\n");
