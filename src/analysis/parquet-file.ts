@@ -11,9 +11,10 @@ const MAGIC = "PAR1";
 export class ParquetFile extends ByteWriter {
   readonly #path: string;
   readonly #file: OpenedFile;
+  #isBegun = false;
 
   /**
-   * Opens `path`, and empties it if it is a Parquet file; any other is left as it is.
+   * Opens `path`. A Parquet file is replaced when the first rows are there; any other is left as it is.
    * @throws KQTimeError `E_OUTPUT`
    */
   constructor(path: string) {
@@ -28,8 +29,6 @@ export class ParquetFile extends ByteWriter {
     }
     try {
       this.#file = openPrivate(path);
-      // A pipe needs no emptying: Parquet is written from its beginning to its end.
-      if (fstatSync(this.#file.fd).isFile() && !this.#file.borrowed) ftruncateSync(this.#file.fd, 0);
     } catch (error) {
       throw this.#failed(error);
     }
@@ -39,6 +38,7 @@ export class ParquetFile extends ByteWriter {
   flush(): void {
     const bytes = new Uint8Array(this.buffer, 0, this.index);
     try {
+      if (!this.#isBegun) this.#begin();
       for (let done = 0; done < bytes.length; ) done += writeSync(this.#file.fd, bytes, done);
     } catch (error) {
       throw this.#failed(error);
@@ -59,6 +59,12 @@ export class ParquetFile extends ByteWriter {
     } catch {
       // It was closed, or is gone.
     }
+  }
+
+  #begin(): void {
+    this.#isBegun = true;
+    // A pipe needs no emptying: Parquet is written from its beginning to its end.
+    if (fstatSync(this.#file.fd).isFile() && !this.#file.borrowed) ftruncateSync(this.#file.fd, 0);
   }
 
   #failed(error: unknown): KQTimeError {

@@ -13,10 +13,10 @@ import {
 } from "../analysis/compare.ts";
 import { TextOutput } from "../analysis/text-output.ts";
 import { Window } from "../analysis/window.ts";
-import { ExitCode, KQTimeError } from "../errors.ts";
+import { ExitCode } from "../errors.ts";
 import { printable } from "../output/name.ts";
 import { formatCount, formatExact, formatTime } from "../output/units.ts";
-import { readGiven } from "./logs.ts";
+import { holdsNo, readGiven } from "./logs.ts";
 import { warn } from "./stderr.ts";
 
 /** Groups that the warning of too few blocks names. */
@@ -41,8 +41,7 @@ export function compareCommand(options: CompareCommand): number {
     Bun.gc(true);
     if (side.negative > 0) warn(`${log}: ${side.negative} calls left out, their time is below zero`);
     if (side.calls > 0) return side;
-    const where = window.whole ? "" : " in this window (times without a zone are local)";
-    throw new KQTimeError("E_EMPTY", "compare", `${log} holds no call${where}`);
+    throw holdsNo("call", "compare", [log], window);
   }) as [Side, Side];
   const differences = compareSides(a, b);
   const output = new TextOutput();

@@ -4,7 +4,7 @@ import { ParquetOutput } from "../analysis/parquet.ts";
 import type { Window } from "../analysis/window.ts";
 import { ExitCode } from "../errors.ts";
 import { formatExact } from "../output/units.ts";
-import { readGiven } from "./logs.ts";
+import { holdsNo, readGiven } from "./logs.ts";
 import { warn } from "./stderr.ts";
 
 export interface ExportCommand {
@@ -18,6 +18,7 @@ export function exportCommand({ logs, parquet, window }: ExportCommand): number 
   const output = new ParquetOutput(parquet, window);
   try {
     readGiven("export", logs, output);
+    if (output.rows === 0) throw holdsNo("sample", "export", logs, window);
     output.finish();
   } catch (error) {
     output.abandon();

@@ -5,6 +5,8 @@ import { statSync } from "node:fs";
 import type { LogVisitor } from "../analysis/log-line.ts";
 import { type ReadOptions, type ReadResult, readLogs } from "../analysis/log-reader.ts";
 import { Progress } from "../analysis/progress.ts";
+import type { Window } from "../analysis/window.ts";
+import { KQTimeError } from "../errors.ts";
 import { usage } from "./options.ts";
 import { warn } from "./stderr.ts";
 
@@ -29,6 +31,13 @@ export function readGiven(
   } finally {
     progress.end();
   }
+}
+
+/** Of logs that have nothing of what a command tells of, within the window. */
+export function holdsNo(what: string, command: string, paths: readonly string[], window: Window): KQTimeError {
+  const name = paths.map((path) => (path === "-" ? "standard input" : path)).join(", ") || "standard input";
+  const where = window.whole ? "" : " in this window (times without a zone are local)";
+  return new KQTimeError("E_EMPTY", command, `${name} holds no ${what}${where}`);
 }
 
 /** Bytes of all files together, 0 if one of them is not a file. */

@@ -3,10 +3,10 @@
 import { type Report, ReportBuilder, type ReportOptions } from "../analysis/report.ts";
 import { reportCsv } from "../analysis/report-csv.ts";
 import { TextOutput } from "../analysis/text-output.ts";
-import { ExitCode, KQTimeError } from "../errors.ts";
+import { ExitCode } from "../errors.ts";
 import { renderSummary } from "../output/table.ts";
 import { formatBytes, formatCount } from "../output/units.ts";
-import { readGiven } from "./logs.ts";
+import { holdsNo, readGiven } from "./logs.ts";
 
 const COLUMNS = 100;
 /** The table's last line, which a log that says nothing of losses cannot vouch for. */
@@ -22,11 +22,7 @@ export function reportCommand(options: ReportCommand): number {
   const builder = new ReportBuilder(options);
   const result = readGiven("report", options.logs, builder);
   const report = builder.finish();
-  const name = options.logs.length === 0 ? "standard input" : options.logs.join(", ");
-  if (report.empty && options.format === "table") {
-    const where = !options.window.whole && result.lines > 0 ? "in this window (times without a zone are local)" : "";
-    throw new KQTimeError("E_EMPTY", "report", `${name} holds no call ${where}`.trimEnd());
-  }
+  if (report.empty) throw holdsNo("call", "report", options.logs, options.window);
   const output = new TextOutput();
   if (options.format === "csv") {
     output.put(reportCsv(report.summary));
@@ -34,9 +30,10 @@ export function reportCommand(options: ReportCommand): number {
     const { summary, empty, ...covered } = report;
     const { lines, damaged, unknown } = result;
     const counts = { lines, damagedLines: damaged, unknownLines: unknown };
-    const more = { ...covered, empty, logs: options.logs, ...counts };
+    const more = { ...covered, logs: options.logs, ...counts };
     output.put(`${JSON.stringify({ ...summary, report: more }, null, 2)}\n`);
   } else {
+    const name = options.logs.length === 0 ? "standard input" : options.logs.join(", ");
     output.put(reportText(report, name));
   }
   return ExitCode.Ok;

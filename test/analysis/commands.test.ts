@@ -93,7 +93,7 @@ test("a full disk is told", async () => {
 test("a command line that is not understood is 2, what cannot be done 125, in one line", async () => {
   const parquet = join(folder, "x.parquet");
   const cases: [string[], number, RegExp][] = [
-    [["parse", join(folder, "none")], 125, /none cannot be read: no such/],
+    [["parse", join(folder, "none")], 125, /none cannot be read: there is no such file \(ENOENT\)/],
     [["parse", "-", "-"], 2, /standard input \(-\) can be read once/],
     [["parse", "--fast", log], 2, /unknown option --fast/],
     [["report", "--by", "colour", log], 2, /--by takes label, name, socket, not "colour"/],
@@ -118,6 +118,31 @@ test("a command line that is not understood is 2, what cannot be done 125, in on
     }
     expect(readFileSync(log, "utf8")).toBe(LOG);
     expect(await Bun.file(parquet).exists()).toBe(false);
+  });
+});
+
+test("a log without a call is 125 of every command that tells of calls, and replaces nothing", async () => {
+  const empty = join(folder, "empty.log");
+  writeFileSync(empty, "");
+  const parquet = join(folder, "kept.parquet");
+  const fresh = join(folder, "fresh.parquet");
+  await withScope(async (scope) => {
+    await kqtime(scope, ["export", "--parquet", parquet, log]).success();
+    const before = readFileSync(parquet);
+    const window = ["--since", "+1h", log];
+    for (const [words, what] of [
+      [["report", empty], "call"], [["report", "--json", empty], "call"],
+      [["report", "--csv", ...window], "call in this window"],
+      [["compare", empty, log], "call"], [["export", "--parquet", parquet, empty], "sample"],
+      [["export", "--parquet", fresh, ...window], "sample in this window"],
+    ] as const) {
+      const exit = await kqtime(scope, [...words]).exit();
+      expect([words, exit.code, exit.stdout]).toEqual([words, 125, ""]);
+      expect(exit.stderr).toContain(`.log holds no ${what}`);
+    }
+    expect(readFileSync(parquet)).toEqual(before);
+    expect(await Bun.file(fresh).exists()).toBe(false);
+    expect((await kqtime(scope, ["parse", empty]).success()).stdout).toBe("");
   });
 });
 

@@ -118,12 +118,6 @@ testUnless(noDuckDB, "many rows: as many as lines, in several row groups, the sa
   expect(count).toBeLessThan(60000);
 }, 60_000);
 
-testUnless(noDuckDB, "an empty log is an empty table", async () => {
-  const log = scope.path("empty.log");
-  writeFileSync(log, "");
-  expect(await query(`select count(*) from '${await exported(log, "empty.parquet")}'`)).toEqual([[0]]);
-});
-
 testUnless(reason(!isLinux && "needs Linux"), "a log of any size takes the memory of one row group", async () => {
   const text = new LineBuffer(60e6, 1700000000);
   new SyntheticLog(1).fill(text);
