@@ -19,6 +19,21 @@ import { VERSION } from "../src/version.ts";
 const ROOT = resolve(import.meta.dir, "..");
 const USAGE = `usage: bun ${relative(process.cwd(), Bun.main)} --prefix DIR [--debug]`;
 
+const HELP = `${USAGE}
+
+Builds the C parts of kqtime and installs them, with kqtime itself and its Bun:
+
+  DIR/bin/kqtime           the command line
+  DIR/include/kqtime.h     DIR/lib/libkqtime.so     DIR/lib/pkgconfig/kqtime.pc
+  DIR/lib/libkqtime-preload.so
+  DIR/lib/kqtime           what bin/kqtime runs: this folder may go away
+
+  --prefix DIR             for example /usr/local or ~/.local; made if it is not there
+  --debug                  without optimisation, with assertions (also KQTIME_DEBUG=1)
+  --help
+
+Exit codes: 0 installed, 1 anything else`;
+
 /** What bin/kqtime needs, from the folder of the package, */
 const PACKAGE = [
   "bin/kqtime", "bunfig.toml", "kqtime.ts", "LICENSE", "package.json", "src", "tsconfig.json",
@@ -224,6 +239,10 @@ and run it:       sudo LD_LIBRARY_PATH=${prefix}/lib LD_PRELOAD=${prefix}/lib/li
 
 /** Returns the exit code. */
 export function main(argv: readonly string[]): number {
+  if (argv.includes("--help") || argv.includes("-h")) {
+    console.log(HELP);
+    return 0;
+  }
   try {
     install(parse(argv));
     return 0;

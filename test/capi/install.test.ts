@@ -41,6 +41,13 @@ describe.skipIf(!canCompile)("install-native", () => {
     return { code: child.exitCode, stdout: child.stdout.toString(), stderr: child.stderr.toString() };
   };
 
+  test("--help tells what it does, and does nothing", () => {
+    const { code, stdout, stderr } = install(["--help"]);
+    expect([code, stderr]).toEqual([0, ""]);
+    expect(stdout).toMatch(/^usage: .* --prefix DIR \[--debug\]\n[^]*--debug  [^]*Exit codes:/);
+    expect(existsSync(prefix)).toBe(false);
+  });
+
   test("puts the files where programs look for them, and says so", () => {
     const { code, stdout, stderr } = install(["--prefix", prefix]);
     expect(stderr).toBe("");
