@@ -29,7 +29,7 @@ Builds the C parts of kqtime and installs them, with kqtime itself and its Bun:
   DIR/lib/kqtime           what bin/kqtime runs: this folder may go away
 
   --prefix DIR             for example /usr/local or ~/.local; made if it is not there
-  --debug                  without optimisation, with assertions (also KQTIME_DEBUG=1)
+  --debug                  the API's library prints what it does to stderr (also KQTIME_DEBUG=1)
   --help
 
 Exit codes: 0 installed, 1 anything else`;

@@ -51,7 +51,8 @@ export interface Report {
 
 const MADE_FROM_CALLS =
   "made from the lines of calls: of the bytes of a call those between the first and the last are " +
-  "taken to lie evenly between them; what was in flight, unread, unexplained or retransmitted, and " +
+  "taken to lie evenly between them, so that figures by byte are wrong where a connection stalled " +
+  "within a call (a lost packet inbound, a closed window outbound); what was in flight, unread, unexplained or retransmitted, and " +
   "the wait for missing bytes, are not in them";
 
 export class ReportBuilder implements LogVisitor {

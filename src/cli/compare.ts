@@ -92,6 +92,8 @@ function compareText(options: CompareCommand, a: Side, b: Side, rows: readonly D
     `B − A with its 95 % interval: ${resamples} bootstrap resamples of blocks of ` +
       `${formatTime(blockNs)} (${a.blocks} and ${b.blocks}), seed ${seed}`,
     "* = the interval does not hold zero; figures are within 1 %",
+    "by byte: a call's bytes are taken to lie evenly between its first and its last, which is wrong",
+    "  where connections stalled within a call (a lost packet inbound, a closed window outbound)",
     "This pair of runs alone does not tell cause from chance between runs: repeat the pair.",
   ];
   for (const direction of ["out", "in"] as const) {
