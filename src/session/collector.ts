@@ -89,9 +89,9 @@ export class Collector implements RecordFeed {
   #captureFailed = false;
   #netlinkFailed = false;
   #hurry = false;
+  /** What passes later is not of this measurement: see `detach`. */
+  #endNs = Infinity;
   #wake: () => void = () => {};
-  /** See `detach`. */
-  isDetached = false;
   /** Told after each round how far the capture is joined. */
   onJoined: (capturedNs: number, captureFailed: boolean) => void = () => {};
   /** Whether somebody waits for an answer. */
@@ -170,9 +170,14 @@ export class Collector implements RecordFeed {
     this.#engine.record(table, words);
   }
 
+  /** Processes live on, and what they do is not read any more. */
+  get isDetached(): boolean {
+    return this.#endNs !== Infinity;
+  }
+
   /** Nanoseconds since the base, now. */
   nowNs(): number {
-    return Date.now() * 1e6 - this.#parts.baseSec * 1e9;
+    return (Date.now() - this.#parts.baseSec * 1000) * 1e6;
   }
 
   /** The command has ended: from now on somebody waits for the end of each step. */
@@ -225,9 +230,10 @@ export class Collector implements RecordFeed {
       this.round();
       await this.#rest();
     } while (this.#held && performance.now() < deadline);
-    this.isDetached = true;
+    // No earlier than the last of the records: a millisecond would be too coarse.
+    const endNs = realtimeNs(this.#parts.baseSec);
+    this.#endNs = endNs;
     this.#held = false;
-    const endNs = this.nowNs();
     await this.run(() => this.#capturedNs >= endNs || this.#captureFailed);
     this.#askQueues();
     this.#tick();
@@ -247,6 +253,7 @@ export class Collector implements RecordFeed {
       this.#readNs = this.nowNs();
       source.read(this.#batch, BATCH_PACKETS);
       this.#empty = this.#batch.count < BATCH_PACKETS && source.examined < BATCH_PACKETS;
+      if (this.isDetached) this.#cut();
       if (this.#batch.count > 0) drops.now = this.#parts.capture.stats().droppedKernel;
     }
     const packets = this.#batch.count;
@@ -291,6 +298,17 @@ export class Collector implements RecordFeed {
     }
     this.#busy = packets + records > 0 || source.examined > 0;
     this.onJoined(this.#capturedNs, this.#captureFailed);
+  }
+
+  /** Leaves what was captured after the end out. */
+  #cut(): void {
+    const batch = this.#batch;
+    for (let i = 0; i < batch.count; i++) {
+      if (batch.timeNs[i]! <= this.#endNs) continue;
+      batch.count = i;
+      // What comes behind it would be placed wrongly in a recording.
+      this.#endNs = -Infinity;
+    }
   }
 
   #tick(): void {
