@@ -28,7 +28,7 @@ export interface Continued {
 }
 
 export class Connection implements SocketIdentity {
-  /** What its calls were measured for, in no order; `Calls.naming` tells which one holds. */
+  /** What its calls were measured for, in no order; `naming` is the one that holds. */
   readonly namings: Naming[] = [];
   /** Of them, those whose books are closed. */
   readonly vacant: number[] = [];
@@ -87,6 +87,11 @@ export class Connection implements SocketIdentity {
     this.namings.push(naming);
     this.out = new Side(Direction.Out, this.namings);
     this.in = new Side(Direction.In, this.namings);
+  }
+
+  /** What is called now is measured for this. */
+  get naming(): Naming {
+    return this.namings[this.out.calls.naming]!;
   }
 
   /** Calls recorded from now on, and what passes the wire after `atNs`, are measured for `naming`. */

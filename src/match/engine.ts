@@ -262,7 +262,7 @@ export class Engine implements Books {
   /** Sockets whose queues somebody wants to know: collects them into `into`. */
   watched(into: Connection[]): void {
     for (const connection of this.live) {
-      const { recipients } = connection.namings.at(-1)!;
+      const { recipients } = connection.naming;
       if (recipients.some(({ measurement }) => measurement.queues !== null)) into.push(connection);
     }
   }

@@ -117,8 +117,13 @@ export class Collector implements RecordFeed {
       nowNs: () => realtimeNs(parts.baseSec),
       refresh: (connection) => this.rings.refresh(connection.table, connection.entry),
       onSample: (numbers) => this.#tape?.numbers(Frame.Queues, numbers),
-      onFailure: (error) => this.#warnOnce(error),
+      onWarning: parts.onWarning,
     });
+  }
+
+  close(): void {
+    this.#observer.close();
+    this.#queueWatch.close();
   }
 
   // The rings' contents, on their way to the join: everything passes the tape.
@@ -286,7 +291,8 @@ export class Collector implements RecordFeed {
       this.#observer.round(nowMs);
       this.#queueWatch.round(nowMs);
     }
-    if (nowMs - this.#tickAtMs >= (idle ? IDLE_TICK_EVERY_MS : TICK_EVERY_MS)) this.#tick();
+    const tickEveryMs = idle && !engine.queues.isPending ? IDLE_TICK_EVERY_MS : TICK_EVERY_MS;
+    if (nowMs - this.#tickAtMs >= tickEveryMs) this.#tick();
     if (nowMs - this.#syncAtMs >= SYNC_EVERY_MS) {
       this.#syncAtMs = nowMs;
       for (const log of logs) log.sync();

@@ -204,6 +204,7 @@ export class Session {
 
   /** Lets go of what the session holds; after `finish`, or instead of it. */
   close(): void {
+    this.collector.close();
     this.#capture.close();
     this.#folder.close();
   }

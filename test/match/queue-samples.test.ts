@@ -5,8 +5,10 @@ import { describe, expect, test } from "bun:test";
 import { Reason } from "../../src/output/reasons.ts";
 import { SocketField } from "../../src/output/socket-fields.ts";
 import type { Connection } from "../../src/match/connection.ts";
+import { Kind } from "../../src/ring/layout.ts";
 import { Bench, MS } from "./bench.ts";
 import { Random } from "./random.ts";
+import { type SlotFields, slotWords } from "./words.ts";
 
 function sample(bench: Bench, atNs: number): void {
   const sockets: Connection[] = [];
@@ -75,6 +77,30 @@ describe("the age of what waits", () => {
     bench.engine.tick(7 * MS);
     const ages = bench.samples.map(([, , rows]) => rows[0]!.unsentAgeNs);
     expect(ages).toEqual([3 * MS, 5 * MS]);
+  });
+
+  test("the present registration counts, however many there were", () => {
+    const bench = new Bench({ everything: null });
+    const { engine, table } = bench;
+    const entry = bench.connected(1 * MS - 500);
+    bench.handshake(1 * MS);
+    engine.handles.open(1, null, { queues: () => {} });
+    const record = (kind: number, n: number, fields: Partial<SlotFields>) =>
+      engine.record(table, slotWords({ kind, entry, generation: 1, timeNs: n, pid: 100, fd: 3, ...fields }));
+    const looks: number[][] = [];
+    for (let n = 1; n <= 200; n++) {
+      const watched = (): number => {
+        const sockets: Connection[] = [];
+        engine.watched(sockets);
+        return sockets.length;
+      };
+      record(Kind.Name, n, { off: 0, bytes: 0, group: n });
+      record(Kind.Register, n, { off: 1, bytes: 0, group: n });
+      const registered = watched();
+      record(Kind.Deregister, n, { off: 1 });
+      looks.push([registered, watched()]);
+    }
+    expect(looks).toEqual(looks.map(() => [1, 0]));
   });
 
   test("the session's end does not wait", () => {
