@@ -76,6 +76,8 @@ export class Engine implements Books {
   onSettled: (connection: Connection) => void = () => {};
   /** Told when nothing refers to an entry of a socket table any more. */
   onFree: (table: number, entry: number, generation: number) => void = () => {};
+  /** Told after each tick up to when the capture is joined. */
+  onTick: (capturedNs: number) => void = () => {};
   /** Interface indices whose packets are passed over. */
   readonly innerDevices = new Set<number>();
 
@@ -344,6 +346,7 @@ export class Engine implements Books {
     for (const connection of this.live) this.#look(connection, capturedNs);
     this.flush();
     this.queues.end(capturedNs);
+    this.onTick(capturedNs);
   }
 
   /**
