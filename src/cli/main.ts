@@ -5,6 +5,7 @@ import { ExitCode, KQTimeError } from "../errors.ts";
 import { LABEL_MODES } from "../match/label-modes.ts";
 import { VERSION } from "../version.ts";
 import { printHelp } from "./help.ts";
+import { declareLongRuns, longRuns } from "./long-runs.ts";
 import { Given, usage } from "./options.ts";
 import { warn } from "./stderr.ts";
 
@@ -86,7 +87,7 @@ function declare(cli: CAC): Map<string, Action> {
   const actions = new Map<string, Action>();
   cli.version(VERSION);
 
-  cli
+  const run = cli
     .command("run", "Measure a command")
     .usage("run [options] -- command [args…]")
     .option("--log <file>", "Write a line for each call; .gz compresses")
@@ -103,7 +104,8 @@ function declare(cli: CAC): Map<string, Action> {
     .option("--user <name>", "Run the command as this user; capture stays privileged")
     .option("--stats-interval <seconds>", "Time between the log's lines of queue lengths; 0: none", {
       default: DEFAULT_STATS_SECONDS,
-    })
+    });
+  declareLongRuns(run)
     .option("--drain <seconds>", "Wait so long, after the end, for bytes in send queues", {
       default: DEFAULT_DRAIN_SECONDS,
     })
@@ -134,6 +136,7 @@ function declare(cli: CAC): Map<string, Action> {
         label: given.choice("label", "port", LABEL_MODES),
         user: given.text("user"),
         statsEveryMs: statsEveryMs(given),
+        ...longRuns(given),
         drainMs: given.number("drain", DEFAULT_DRAIN_SECONDS, 0, 86400) * 1000,
         bufferBytes: given.number("buffer", DEFAULT_BUFFER_MIB, 0.0625, 2047) * MIB,
         slots: powerOfTwo(given.number("ring", DEFAULT_SLOTS, 64, 1 << 24)),
@@ -143,7 +146,7 @@ function declare(cli: CAC): Map<string, Action> {
     );
   });
 
-  cli
+  const attach = cli
     .command("attach <pid>", "Go on with a measurement whose kqtime was killed")
     .usage("attach [options] <pid>")
     .option("--log <file>", "Write a line for each call; .gz compresses")
@@ -159,7 +162,8 @@ function declare(cli: CAC): Map<string, Action> {
     })
     .option("--stats-interval <seconds>", "Time between the log's lines of queue lengths; 0: none", {
       default: DEFAULT_STATS_SECONDS,
-    })
+    });
+  declareLongRuns(attach)
     .option("--drain <seconds>", "Wait so long, after the end, for bytes in send queues", {
       default: DEFAULT_DRAIN_SECONDS,
     })
@@ -183,6 +187,7 @@ function declare(cli: CAC): Map<string, Action> {
         direction: given.choice("direction", "both", ["in", "out", "both"]),
         label: given.choice("label", "port", LABEL_MODES),
         statsEveryMs: statsEveryMs(given),
+        ...longRuns(given),
         drainMs: given.number("drain", DEFAULT_DRAIN_SECONDS, 0, 86400) * 1000,
         bufferBytes: given.number("buffer", DEFAULT_BUFFER_MIB, 0.0625, 2047) * MIB,
       },

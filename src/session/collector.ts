@@ -53,6 +53,8 @@ export interface CollectorParts {
   readonly baseSec: number;
   /** Those that are open now. */
   readonly logs: () => readonly Log[];
+  /** Whether a tick up to then asks what all sockets do at the moment. */
+  readonly isIntervalDue: (capturedNs: number) => boolean;
   readonly tape: TapeWriter | null;
   /** How often queue lengths are read; 0: never. */
   readonly statsEveryMs: number;
@@ -273,7 +275,11 @@ export class Collector implements RecordFeed {
     this.#tickAtMs = performance.now();
     const work = this.#work;
     work.length = 0;
-    engine.stale(this.#capturedNs, work);
+    if (this.#parts.isIntervalDue(this.#capturedNs)) {
+      for (const connection of engine.live) work.push(connection);
+    } else {
+      engine.stale(this.#capturedNs, work);
+    }
     for (let i = 0; i < work.length; i++) this.rings.refresh(work[i]!.table, work[i]!.entry);
     engine.ringRecords = this.rings.lostRecords();
     this.#tape?.pair(Frame.Tick, this.#capturedNs, engine.ringRecords);
