@@ -6,6 +6,7 @@ import { LABEL_MODES } from "../match/label-modes.ts";
 import { VERSION } from "../version.ts";
 import { printHelp } from "./help.ts";
 import { declareLongRuns, longRuns } from "./long-runs.ts";
+import { declareLogCommands } from "./log-commands.ts";
 import { Given, usage } from "./options.ts";
 import { warn } from "./stderr.ts";
 
@@ -62,16 +63,16 @@ async function dispatch(argv: string[]): Promise<number> {
     return ExitCode.Ok;
   }
   const given = new Given(words, command.options, name);
+  const many = command.args.some(({ variadic }) => variadic);
   const extra = given.words[command.args.length];
-  if (extra !== undefined) {
+  if (extra !== undefined && !many) {
     throw usage(`unexpected "${extra}"${name === "run" ? ": the command comes after `--`" : ""}`);
   }
   if (given.command.length > 0 && name !== "run") {
     throw usage(`unexpected "${given.command[0]}": ${name} takes no command`);
   }
-  if (given.words.length < command.args.length) {
-    throw usage(`${name} needs a value for <${command.args[given.words.length]!.value}>`);
-  }
+  const missing = command.args.filter(({ required }) => required)[given.words.length];
+  if (missing !== undefined) throw usage(`${name} needs a value for <${missing.value}>`);
   return actions.get(name)!(given);
 }
 
@@ -210,6 +211,8 @@ function declare(cli: CAC): Map<string, Action> {
       quiet: given.flag("quiet"),
     });
   });
+
+  declareLogCommands(cli, actions);
 
   cli
     .command("demo", "Measure a sender and a receiver behind a 20 Mbit/s link")

@@ -10,6 +10,8 @@ const BYTES_OF: Record<string, number> = { "": 1, k: 2 ** 10, K: 2 ** 10, M: 2 *
 /** What an option's declaration says of it: `--log <file>` requires a value. */
 export interface Declared {
   readonly name: string;
+  /** All its names: `-o, --output <file>` has two. */
+  readonly names?: readonly string[] | undefined;
   readonly required?: boolean | undefined;
 }
 
@@ -45,7 +47,11 @@ export class Given {
       }
       const equals = word.indexOf("=");
       const typed = equals < 0 ? word : word.slice(0, equals);
-      const option = declared.find((one) => `--${typedName(one)}` === typed);
+      const option = declared.find(
+        (one) =>
+          `--${typedName(one)}` === typed ||
+          one.names?.some((name) => name.length === 1 && `-${name}` === typed),
+      );
       if (option === undefined) {
         throw usage(`unknown option ${typed} (\`kqtime ${command} --help\` lists them)`);
       }

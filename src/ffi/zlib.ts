@@ -9,6 +9,7 @@
 
 import { type Library, type Pointer, ptr } from "bun:ffi";
 import { KQTimeError } from "../errors.ts";
+import { putAddress } from "./address.ts";
 import { openLibrary } from "./library.ts";
 
 const SYMBOLS = {
@@ -150,9 +151,4 @@ export class MemberEncoder {
     if (this.#open) this.#symbols.deflateEnd(this.#stream);
     this.#open = false;
   }
-}
-
-function putAddress(view: DataView, offset: number, address: Pointer): void {
-  view.setUint32(offset, address >>> 0, true);
-  view.setUint32(offset + 4, Math.floor(address / 4294967296), true);
 }

@@ -154,6 +154,11 @@ export class Anchor {
       if (isWaiting && values[Observed.inWaits] !== 1) inbound.alignWaiting(read, inOff);
     }
     if (!this.#seen) this.#first(values);
+    // What was sent by now is no less than what had been sent when the first packet was kept.
+    if (this.#start.isLate && values[Observed.steady] === 1) {
+      const sent = values[Observed.acked]! + values[Observed.unacked]!;
+      this.out.floorCount = Math.min(this.out.floorCount, sent);
+    }
     if (this.#pending.length < PENDING_MOST) this.#pending.push(values.slice());
   }
 
@@ -202,12 +207,7 @@ export class Anchor {
   #first(values: Float64Array): void {
     this.#seen = true;
     const { isLate, arrived } = this.#start;
-    if (isLate) {
-      const steady = values[Observed.steady] === 1;
-      this.out.floorCount = steady
-        ? values[Observed.acked]! + values[Observed.unacked]!
-        : values[Observed.written]!;
-    }
+    if (isLate) this.out.floorCount = values[Observed.written]!;
     if (!isLate && arrived >= 0) this.in.floorOffset = Math.max(this.in.floorOffset, arrived);
     else this.in.floorCount = values[Observed.received]!;
   }

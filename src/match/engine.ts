@@ -7,19 +7,11 @@
 
 import type { PacketBatch } from "../capture/packets.ts";
 import { Reason } from "../output/reasons.ts";
-import {
-  Constant,
-  EntryFlag,
-  EntryWord,
-  Kind,
-  SlotFlag,
-  SlotWord,
-  State,
-  Type,
-} from "../ring/layout.ts";
+import { Constant, EntryFlag, EntryWord, Kind, SlotFlag, SlotWord, State, Type } from "../ring/layout.ts";
 import { Anchors, takeAt } from "./anchors.ts";
 import { Connection } from "./connection.ts";
 import { Instances } from "./instances.ts";
+import { boundCalls, isOver, isStale } from "./look-after.ts";
 import { Handles } from "./handles.ts";
 import type { Measurement } from "./measurement.ts";
 import type { Side } from "./merge.ts";
@@ -27,19 +19,9 @@ import { QueueSamples } from "./queue-samples.ts";
 import { readCount, readDirection, readIdentity, readInode, relativeNs } from "./entry.ts";
 import { inherit, isContested, isSameSocket } from "./heirs.ts";
 import { type Books, settle } from "./settle.ts";
-import { unfound } from "./unfound.ts";
 import { SocketTable } from "./socket-table.ts";
-import { MAX_RANGES } from "./sightings.ts";
 import { WaitingCalls } from "./waiting-calls.ts";
 
-/** A socket that waits for its handshake this long after its first call has none to wait for. */
-const ANCHOR_WAIT_NS = 5e9;
-/** After the last sign of a connection, how long late records and packets may still come. */
-const QUIET_NS = 250e6;
-/** A record that is this much older than its neighbours, while records were lost, is lost. */
-const GAP_NS = 1e9;
-/** Calls kept of each direction of a socket that is not anchored yet. */
-const MAX_UNANCHORED = 1 << 14;
 const NONE: readonly Connection[] = [];
 
 export interface EngineOptions {
@@ -100,7 +82,7 @@ export class Engine implements Books {
     this.anchors = new Anchors(this.instances, options.isPartial);
     this.waiting = new WaitingCalls(this.live, options.waitingCalls);
     this.handles = new Handles(options.everything, this.live, options);
-    this.instances.onSighting = (connection) => this.#touch(connection);
+    this.instances.onSighting = (connection) => this.touch(connection);
   }
 
   /** A socket table appeared; returns its number. */
@@ -207,9 +189,9 @@ export class Engine implements Books {
       const side = out ? owner.out : owner.in;
       if (off < (out ? owner.outTaken : owner.inTaken)) return;
       if (isContested(connection, off, out)) side.calls.forgetOrder();
-      if ((flags & SlotFlag.Ktls) !== 0) this.#lose(owner, side, Reason.ktls);
+      if ((flags & SlotFlag.Ktls) !== 0) this.lose(owner, side, Reason.ktls);
       else if ((flags & SlotFlag.Urgent) !== 0 && !out) {
-        this.#lose(owner, side, Reason.urgent);
+        this.lose(owner, side, Reason.urgent);
       }
       if (
         owner.settled ||
@@ -227,7 +209,7 @@ export class Engine implements Books {
         this.badRecords++;
         return;
       }
-      this.#touch(owner);
+      this.touch(owner);
     } else if (kind === Kind.Unbind) {
       this.#connected(table, entry);
       const generation = words[SlotWord.gen]!;
@@ -263,16 +245,7 @@ export class Engine implements Books {
 
   /** Sockets whose entries `tick` should see as they are now: collects them into `into`. */
   stale(capturedNs: number, into: Connection[]): void {
-    for (const connection of this.live) {
-      const { out, in: inbound, instance, unboundNs } = connection;
-      if (
-        out.calls.held + inbound.calls.held + out.calls.waiting + inbound.calls.waiting > 0 ||
-        (unboundNs >= 0 && instance !== null && instance.ended) ||
-        (unboundNs >= 0 && unboundNs + ANCHOR_WAIT_NS < capturedNs)
-      ) {
-        into.push(connection);
-      }
-    }
+    for (const connection of this.live) if (isStale(connection, capturedNs)) into.push(connection);
   }
 
   /** Sockets with bytes that were called and not sighted, the processes' end notwithstanding. */
@@ -327,8 +300,8 @@ export class Engine implements Books {
       connection.dirty = false;
       if (connection.settled) continue;
       this.#merge(connection);
-      this.#bound(connection, connection.out);
-      this.#bound(connection, connection.in);
+      boundCalls(connection, connection.out);
+      boundCalls(connection, connection.in);
       this.waiting.count(connection);
     }
     dirty.length = 0;
@@ -343,7 +316,9 @@ export class Engine implements Books {
   tick(capturedNs: number): void {
     this.instances.pair();
     this.anchors.judge(capturedNs);
-    for (const connection of this.live) this.#look(connection, capturedNs);
+    for (const connection of this.live) {
+      if (isOver(this, connection, capturedNs)) this.settle(connection, -1);
+    }
     this.flush();
     this.queues.end(capturedNs);
     this.onTick(capturedNs);
@@ -378,73 +353,11 @@ export class Engine implements Books {
     this.onFree(connection.table, connection.entry, connection.generation);
   }
 
-  #look(connection: Connection, capturedNs: number): void {
-    const { out, in: inbound, instance } = connection;
-    if (this.ringRecords > 0) {
-      if (out.calls.waitingSinceNs + GAP_NS < capturedNs) {
-        out.calls.skipGap(Reason.ringDrop);
-        this.#touch(connection);
-      }
-      if (inbound.calls.waitingSinceNs + GAP_NS < capturedNs) {
-        inbound.calls.skipGap(Reason.ringDrop);
-        this.#touch(connection);
-      }
-    }
-    this.#releaseHeld(connection, out, connection.outProgress);
-    this.#releaseHeld(connection, inbound, connection.inProgress);
-    const lastNs = Math.max(out.calls.lastNs, inbound.calls.lastNs, connection.unboundNs);
-    if (instance === null) {
-      const called = out.calls.count + inbound.calls.count > 0;
-      if (called && connection.anchor === null && lastNs + ANCHOR_WAIT_NS < capturedNs) {
-        const reason = unfound(connection, this.instances);
-        this.#lose(connection, out, reason);
-        this.#lose(connection, inbound, reason);
-      }
-      if (connection.unboundNs >= 0 && lastNs + ANCHOR_WAIT_NS < capturedNs) {
-        this.settle(connection, -1);
-      }
-      return;
-    }
-    if (!instance.ended || connection.unboundNs < 0 || lastNs + QUIET_NS > capturedNs) return;
-    if (instance.lastNs + QUIET_NS > capturedNs) return;
-    const { active } = connection.outProgress;
-    // A close is not the last one where a forked twin, or a copy of the descriptor, lives on: what
-    // has arrived may still be read. Closing the last one with unread bytes sends a reset.
-    const read =
-      instance.resetOut ||
-      inbound.lost ||
-      inbound.position >= instance.in.edge ||
-      (connection.unreadAtClose === 0 && instance.in.lastDataNs <= connection.unboundNs);
-    if (read && active + connection.inProgress.active === 0) this.settle(connection, -1);
-  }
-
-  #releaseHeld(connection: Connection, side: Side, progress: Connection["outProgress"]): void {
-    if (side.calls.held === 0) return;
-    if (progress.active === 0 && progress.off === side.calls.known) {
-      side.calls.release();
-      this.#touch(connection);
-    }
-  }
-
-  #lose(connection: Connection, side: Side, reason: number): void {
+  /** Nothing of this direction can be joined from now on. */
+  lose(connection: Connection, side: Side, reason: number): void {
     if (side.lost) return;
     side.lose(reason);
-    this.#touch(connection);
-  }
-
-  /** Keeps the list of unsent calls within its bound. */
-  #bound(connection: Connection, side: Side): void {
-    const queue = side.calls.queue;
-    const unanchored = connection.anchor !== null && side.sightings === null;
-    if (queue.length < (unanchored ? MAX_UNANCHORED : MAX_RANGES)) return;
-    const end = queue.values[queue.at(queue.length >> 1)]!;
-    if (unanchored) {
-      side.book(end, Reason.noAnchor, connection);
-      return;
-    }
-    side.sightings?.bookTo(end, Reason.overflow);
-    if (side.sightings !== null) side.merge(connection);
-    else side.book(end, Reason.overflow, connection);
+    this.touch(connection);
   }
 
   #merge(connection: Connection): void {
@@ -458,7 +371,8 @@ export class Engine implements Books {
     return sockets;
   }
 
-  #touch(connection: Connection): void {
+  /** Something has changed: it is merged at the next `flush`. */
+  touch(connection: Connection): void {
     if (connection.dirty) return;
     connection.dirty = true;
     this.#dirty.push(connection);

@@ -12,7 +12,7 @@ import type { Exit, Running, Scope, StartOptions } from "./process.ts";
 export const ROOT = join(import.meta.dir, "..", "..");
 export const BARE = process.env.KQTIME_E2E_BARE === "1";
 
-const BUN = join(ROOT, "node_modules", ".bin", "bun");
+export const BUN = join(ROOT, "node_modules", ".bin", "bun");
 
 export interface Quantities {
   count: number;

@@ -298,6 +298,21 @@ describe("what an anchor asks for", () => {
     expect([anchor.out.base, anchor.out.confirmed, anchor.out.floor]).toEqual([5, true, 100]);
   });
 
+  test("a connection that never stands still has kept what was not sent when it does", () => {
+    const anchor = new Anchor({ ...start, outBase: 0, isLate: true, arrived: -1 }, new RowBudget());
+    const values = new Float64Array(Observed.count);
+    const moments = [[0, 500, 900], [1, 600, 1000], [1, 700, 1100], [0, 50, 60]] as const;
+    const floors = moments.map(([steady, sent, written]) => {
+      values[Observed.steady] = steady;
+      values[Observed.acked] = sent - 10;
+      values[Observed.unacked] = 10;
+      values[Observed.written] = written;
+      anchor.observe(values);
+      return anchor.out.floor;
+    });
+    expect(floors).toEqual([900, 600, 600, 600]);
+  });
+
   test("a reader that always waits: what was under way at its adoption", () => {
     for (const waits of [0, 1]) {
       const anchor = new Anchor(

@@ -41,11 +41,11 @@ testUnless(noNpm, "the tarball holds what is needed, and nothing else", () => {
   }
   const expected = [
     /^(c|preload)\/\w+\.([chS]|map)$/,
-    /^docs\/[\w.-]+\.(md|json)$/,
+    /^docs\/[\w.-]+\.(md|json|png)$/,
     /^examples\/[\w./-]+$/,
-    /^src\/[\w/-]+\.ts$/,
+    /^src\/[\w/-]+(\.d)?\.ts$/,
     /^types\/[\w/-]+\.d\.ts$/,
-    /^(bin\/kqtime|tools\/(build-native\.sh|install-native\.ts)|(kqtime|install-native)\.ts)$/,
+    /^(bin\/kqtime|tools\/(build-native\.sh|(install-native|parse-kqtime)\.ts)|(kqtime|install-native)\.ts)$/,
     /^(package\.json|bunfig\.toml|tsconfig\.json|README\.md|CHANGELOG\.md|LICENSE)$/,
   ];
   const known = (path: string) => expected.some((pattern) => pattern.test(path));
@@ -86,6 +86,15 @@ needsNamespaces("kqtime run builds its C parts and measures", async () => {
   const log = readFileSync(join(folder, "curl.log"), "utf8");
   expect(log).toMatch(new RegExp(`^KQTIME-IN;.*rport=${port};out:${port};$`, "m"));
 }, { programs: ["npm", "curl", "cc"] });
+
+testUnless(noNpm, "the commands that read logs work, with what they need from npm", async () => {
+  write("small.log", "KQTIME-OUT;start=1700000000.0,end=1700000000.5,fd=3,bytes=9;x;\n");
+  const kqtime = join(folder, "node_modules", ".bin", "kqtime");
+  const parsed = await scope.run([kqtime, "parse", "small.log"], { cwd: folder });
+  expect(parsed.stdout).toBe("1700000000.000000 KQTIME-OUT 500.0\n");
+  await scope.run([kqtime, "export", "--parquet", "small.parquet", "small.log"], { cwd: folder });
+  expect(readFileSync(join(folder, "small.parquet"), "latin1")).toMatch(/^PAR1[^]*PAR1$/);
+});
 
 testUnless(noNpm, "the API is there, and says how to start a program that uses it", async () => {
   const program = write(

@@ -1,8 +1,8 @@
 // The package as a stranger gets it: packed, and installed into an empty folder, without a network.
-// Its dependencies come from this checkout: cac as a copy, and in Bun's place the Bun that runs the
-// tests, under the same name.
+// Its dependencies come from this checkout: those from npm as copies, and in Bun's place the Bun that
+// runs the tests, under the same name.
 
-import { chmodSync, cpSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ROOT } from "../lib/kqtime.ts";
 import type { Scope } from "../lib/process.ts";
@@ -44,12 +44,39 @@ export async function pack(scope: Scope): Promise<Packed> {
   };
 }
 
+/** A copy of an installed package that npm takes as it is: from a folder it would build it anew. */
+function copyDependency(name: string, folder: string): string {
+  const copy = join(folder, name);
+  cpSync(join(ROOT, "node_modules", name), copy, { recursive: true });
+  const path = join(copy, "package.json");
+  const manifest = JSON.parse(readFileSync(path, "utf8")) as Record<string, unknown>;
+  delete manifest.scripts;
+  delete manifest.devDependencies;
+  writeFileSync(path, JSON.stringify(manifest));
+  return copy;
+}
+
 /** Installs it into a new folder. Returns the folder; the package is in its node_modules. */
 export async function install(scope: Scope, { tarball }: Packed): Promise<string> {
   const folder = scope.path("project");
   const local = scope.path("local");
   mkdirSync(folder);
-  cpSync(join(ROOT, "node_modules", "cac"), join(local, "cac"), { recursive: true });
+  // npm links to them: they find each other where Node looks for packages.
+  const copies: Record<string, string> = {};
+  for (const name of ["cac", "hyparquet", "hyparquet-writer"]) {
+    copies[name] = `file:${copyDependency(name, join(local, "node_modules"))}`;
+  }
+  // Pictures are not drawn here: what only they need is there by its name alone, without the packages
+  // that it needs in turn.
+  const { dependencies } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as {
+    dependencies: Record<string, string>;
+  };
+  for (const [name, version] of Object.entries(dependencies)) {
+    if (name === "bun" || name in copies) continue;
+    mkdirSync(join(local, name), { recursive: true });
+    writeFileSync(join(local, name, "package.json"), JSON.stringify({ name, version }));
+    copies[name] = `file:${join(local, name)}`;
+  }
   const bun = join(local, "bun");
   mkdirSync(bun, { recursive: true });
   symlinkSync(process.execPath, join(bun, "bun"));
@@ -60,7 +87,7 @@ export async function install(scope: Scope, { tarball }: Packed): Promise<string
     private: true,
     type: "module",
     dependencies: { kqtime: `file:${tarball}` },
-    overrides: { bun: `file:${bun}`, cac: `file:${join(local, "cac")}` },
+    overrides: { bun: `file:${bun}`, ...copies },
   };
   writeFileSync(join(folder, "package.json"), JSON.stringify(project));
   await scope.run(["npm", "install", "--silent"], { cwd: folder, env: npmEnvironment(scope) });

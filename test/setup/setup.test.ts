@@ -159,7 +159,7 @@ describe("setup.mjs", () => {
     const start = `Object.defineProperty(process, "platform", { value: "darwin" });
       process.argv = ["node", "${script}", "--run", "demo"]; import("${script}");`;
     const { code, stdout, stderr } = runProgram(["node", "-e", start], { env: it.env });
-    expect(stderr).toContain("installing into node_modules with npm: @oven/bun-darwin-");
+    expect(stderr).toMatch(/installing into node_modules with npm: .*@oven\/bun-darwin-/);
     expect(stderr).toContain("Measuring needs Linux");
     expect(stderr).not.toContain("building");
     expect(stdout).toBe("");

@@ -2,7 +2,7 @@
 //
 //     bun tools/bench/main.ts [--quick] [--pairs N] [--seed N] [--congestion NAME] [--json FILE] [bench…]
 //
-// Benches: hook, idle, throughput, memory, service; all of them without a name. What is compared takes
+// Benches: hook, idle, throughput, memory, parse, service; all without a name. What is compared takes
 // turns in an order that the seed decides, and a ratio is of neighbours, so that what else the
 // machine does falls on both. Figures are medians with quartiles. Exits 1 if a target is missed.
 
@@ -12,6 +12,7 @@ import type { Bench } from "./bench.ts";
 import { benchHook } from "./hook.ts";
 import { benchIdle } from "./idle.ts";
 import { benchMemory } from "./memory.ts";
+import { benchParse } from "./parse.ts";
 import { Report } from "./report.ts";
 import { benchService } from "./service.ts";
 import { seeded } from "./stats.ts";
@@ -22,6 +23,7 @@ const BENCHES: Record<string, (bench: Bench) => Promise<void>> = {
   idle: benchIdle,
   throughput: benchThroughput,
   memory: benchMemory,
+  parse: benchParse,
   service: benchService,
 };
 const PROGRAMS = ["ip", "nsenter", "iperf3", "tcpdump", "wrk", "curl", ...(process.env.CC ? [] : ["cc"])];

@@ -1,0 +1,52 @@
+// Characters of a log's lines, and what is asked of them in more than one place. A line ends in a
+// newline, which nothing here reads beyond.
+
+export const NEWLINE = 10;
+export const RETURN = 13;
+export const SPACE = 32;
+export const PLUS = 43;
+export const COMMA = 44;
+export const MINUS = 45;
+export const DOT = 46;
+export const ZERO = 48;
+export const NINE = 57;
+export const SEMICOLON = 59;
+export const EQUALS = 61;
+export const LETTER_K = 75;
+export const LETTER_E = 101;
+
+/** Four bytes as one word. */
+export function four(bytes: Uint8Array, at: number): number {
+  return (bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!;
+}
+
+/** Whether `text` stands at `at`; it may reach behind the buffer's end. */
+export function starts(bytes: Uint8Array, at: number, text: string): boolean {
+  for (let i = 0; i < text.length; i++) if (bytes[at + i] !== text.charCodeAt(i)) return false;
+  return true;
+}
+
+/** `KQTIME-WORD;start=`, which stands in no name. */
+export function startsLine(bytes: Uint8Array, at: number): boolean {
+  if (!starts(bytes, at, "KQTIME-")) return false;
+  let to = at + 7;
+  while (bytes[to]! >= 65 && bytes[to]! <= 90) to++;
+  return starts(bytes, to, ";start=");
+}
+
+/** Where the next line begins, if this one ends at `at` (`\n`, `\r\n`); else -1. */
+export function endOfLine(bytes: Uint8Array, at: number): number {
+  if (bytes[at] === NEWLINE) return at + 1;
+  return bytes[at] === RETURN && bytes[at + 1] === NEWLINE ? at + 2 : -1;
+}
+
+/** `-05` behind the `e` of a number. */
+export function exponentAt(bytes: Uint8Array, from: number): { exponent: number; end: number } {
+  const negative = bytes[from] === MINUS;
+  let end = negative || bytes[from] === PLUS ? from + 1 : from;
+  let exponent = 0;
+  for (; bytes[end]! >= ZERO && bytes[end]! <= NINE; end++) {
+    exponent = Math.min(exponent * 10 + bytes[end]! - ZERO, 999);
+  }
+  return { exponent: negative ? -exponent : exponent, end };
+}

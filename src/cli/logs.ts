@@ -1,0 +1,43 @@
+// What the commands that read logs have in common: files or standard input, a bar on a terminal,
+// and a word about what could not be read.
+
+import { statSync } from "node:fs";
+import type { LogVisitor } from "../analysis/log-line.ts";
+import { type ReadOptions, type ReadResult, readLogs } from "../analysis/log-reader.ts";
+import { Progress } from "../analysis/progress.ts";
+import { usage } from "./options.ts";
+import { warn } from "./stderr.ts";
+
+/** Reads the logs that a command was given; without any, standard input. @throws KQTimeError */
+export function readGiven(
+  command: string,
+  paths: readonly string[],
+  visitor: LogVisitor,
+  options: Omit<ReadOptions, "progress"> = {},
+): ReadResult {
+  if (paths.length === 0 && process.stdin.isTTY === true) {
+    throw usage(`${command} reads logs: name one, or pipe one in (kqtime ${command} --help)`);
+  }
+  if (paths.filter((path) => path === "-").length > 1) {
+    throw usage("standard input (-) can be read once");
+  }
+  const progress = new Progress(sizeOf(paths));
+  try {
+    const result = readLogs(paths, visitor, { ...options, progress });
+    for (const problem of result.problems) warn(problem);
+    return result;
+  } finally {
+    progress.end();
+  }
+}
+
+/** Bytes of all files together, 0 if one of them is not a file. */
+function sizeOf(paths: readonly string[]): number {
+  let bytes = 0;
+  for (const path of paths) {
+    const stat = path === "-" ? undefined : statSync(path, { throwIfNoEntry: false });
+    if (stat?.isFile() !== true) return 0;
+    bytes += stat.size;
+  }
+  return bytes;
+}

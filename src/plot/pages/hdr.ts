@@ -1,0 +1,112 @@
+// Percentile plot as HdrHistogram draws it: each step to the right is ten times as rare, so that the
+// slowest call in a million has as much room as the median.
+
+import type { Histogram } from "../../output/histogram.ts";
+import { bucketEdges, extentOf, formatExpression, ValueAxis } from "../axes.ts";
+import {
+  canZoom,
+  figures,
+  frame,
+  tooltip,
+  zoomable,
+  type Drawing,
+  type Quantity,
+} from "../page.ts";
+import { IN, OUT } from "../model.ts";
+import type { Page, Spec } from "../spec.ts";
+import { directionLegend, directionScales, LOOKS, PAGE_HEIGHT, PANEL_WIDTH } from "../theme.ts";
+
+/** Beyond this the labels on the left would touch. */
+const MANY_DECADES = 1e5;
+
+/** The percentile at 1 / (1 - q) on the axis: 50 %, 90 %, 99 %, … */
+const PERCENTILE_LABEL =
+  "datum.value == 1 ? '0 %' : format(100 - 100 / datum.value, '.9~r') + ' %'";
+
+export function hdr(drawing: Drawing, quantity: Quantity, id: string): Page {
+  const { series, unit, name } = quantity;
+  const { directions } = series;
+  const axis = new ValueAxis(unit, extentOf(series.all));
+  const most = Math.max(10, ...series.all.map((histogram) => histogram.count));
+  const values = directions.flatMap((direction) =>
+    steps(series.all[direction], LOOKS[direction].name),
+  );
+  const scales = directionScales(directions);
+  const legend: Spec = {
+    title: null,
+    labelExpr: directionLegend([figures(quantity, OUT), figures(quantity, IN)]),
+  };
+  const ticks = most > MANY_DECADES ? [2] : [1, 2, 4];
+  for (let tick = 10; tick <= most; tick *= 10) ticks.push(tick);
+  const tips = tooltip(drawing, [
+    { title: "direction", expression: "datum.dir" },
+    { title: "percentile", expression: "format(100 - 100 / datum.x, '.7~r') + ' %'" },
+    { title: name, expression: formatExpression(unit, "datum.v", 4) },
+  ]);
+  const panel: Spec = {
+    width: PANEL_WIDTH,
+    height: PAGE_HEIGHT,
+    data: { values },
+    transform: tips.transform,
+    encoding: {
+      x: {
+        field: "x",
+        type: "quantitative",
+        scale: { type: "log", domain: [1, most * 1.2], nice: false },
+        axis: {
+          title: "percentile (log scale of the rest)",
+          values: ticks,
+          labelExpr: PERCENTILE_LABEL,
+        },
+      },
+      y: {
+        field: "v",
+        type: "quantitative",
+        scale: axis.scale,
+        axis: axis.axis(name, drawing.use),
+      },
+    },
+    layer: [
+      {
+        name: "lines",
+        mark: { type: "line", strokeWidth: 2, clip: true },
+        encoding: {
+          color: { field: "dir", type: "nominal", scale: scales.color!, legend },
+          strokeDash: { field: "dir", type: "nominal", scale: scales.strokeDash!, legend },
+        },
+      },
+      ...directions.map((direction): Spec => {
+        const { shape, colour } = LOOKS[direction];
+        const { count, max } = series.all[direction];
+        return {
+          data: { values: [{ x: count, v: max! }] },
+          mark: { type: "point", size: 40, shape, color: colour, filled: true, opacity: 1 },
+        };
+      }),
+      ...tips.points,
+    ],
+  };
+  const title = `Percentiles of ${name}`;
+  const what =
+    "The value that a share of the calls does not exceed; " +
+    "each decade to the right is ten times as rare.";
+  const notes = [
+    "Each line ends at its greatest value; values are put together in steps of at most 1.6 %.",
+  ];
+  const spec = frame(drawing, title, what, [panel], notes);
+  return { id, title, spec: canZoom(axis) ? zoomable(drawing, spec, "y", ["lines"]) : spec };
+}
+
+function steps(histogram: Histogram, dir: string): Spec[] {
+  const { count } = histogram;
+  const steps: Spec[] = [];
+  let passed = 0;
+  histogram.forEachBucket((bucket, weight) => {
+    const { low, high } = bucketEdges(histogram, bucket);
+    steps.push({ x: count / (count - passed), v: low, dir });
+    passed += weight;
+    // Behind the last bucket the rest is nothing: the line ends where one sample is left.
+    steps.push({ x: passed < count ? count / (count - passed) : count, v: high, dir });
+  });
+  return steps;
+}

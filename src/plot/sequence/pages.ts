@@ -1,0 +1,146 @@
+// Time–sequence graphs of one socket, as tcptrace draws them: time to the right, stream offset
+// upwards, packets as bars, ACKs as a line. With them, what the application has written, or read:
+// the horizontal distance between that line and the packets is the queue time.
+
+import { TimeAxis, ValueAxis } from "../axes.ts";
+import { displayName } from "../names.ts";
+import { counted, frame, tooltip, zoomable, type Paper } from "../page.ts";
+import type { Json, Page, Spec } from "../spec.ts";
+import { PAGE_HEIGHT, PANEL_WIDTH } from "../theme.ts";
+import type { Marks } from "./marks.ts";
+import type { SocketTrace, WireMarks } from "./trace.ts";
+
+/** Columns into which the run is cut where there are more marks than can be told apart. */
+const COLUMNS = 1400;
+/** Fewer marks are all drawn one by one. */
+const MOST_MARKS = 4000;
+
+interface Curve {
+  readonly name: string;
+  readonly marks: Marks;
+}
+
+const COLOURS = { application: "#000000", packets: "#0072b2", again: "#d55e00", acks: "#009e73" };
+
+export function sequencePages(paper: Paper, trace: SocketTrace): Page[] {
+  const { written, read } = trace;
+  const pages: Page[] = [];
+  if (written.count > 0) {
+    const curve = { name: "written by the application", marks: written };
+    const words = { packets: "packets, as the device sent them", acks: "acknowledged by the peer" };
+    pages.push(page(paper, trace, "outbound", curve, trace.out, words));
+  }
+  if (read.count > 0) {
+    const curve = { name: "read by the application", marks: read };
+    const words = { packets: "packets, as they arrived", acks: "acknowledged to the peer" };
+    pages.push(page(paper, trace, "inbound", curve, trace.in, words));
+  }
+  return pages;
+}
+
+function page(
+  paper: Paper,
+  trace: SocketTrace,
+  direction: "outbound" | "inbound",
+  application: Curve,
+  { packets, again, acks }: WireMarks,
+  { packets: packetsName, acks: acksName }: { packets: string; acks: string },
+): Page {
+  const all = [application.marks, packets, again, acks].filter(({ count }) => count > 0);
+  const firstSec = Math.min(...all.map((marks) => marks.atSec[0]!));
+  const lastSec = Math.max(...all.map((marks) => marks.atSec[marks.count - 1]!));
+  const most = Math.max(...all.map((marks) => marks.highest));
+  const total = all.reduce((sum, { count }) => sum + count, 0);
+  const time = new TimeAxis(trace.originSec, firstSec, lastSec);
+  const least = Math.min(...all.map((marks) => marks.lowest));
+  // Always linear: a byte is a byte.
+  const axis = new ValueAxis("bytes", { least, leastPositive: Math.max(most, 1), greatest: most });
+  const widthSec = total > MOST_MARKS ? (lastSec - firstSec) / COLUMNS : 0;
+  const names = [application.name, packetsName, "sent again", acksName];
+  const colours = [COLOURS.application, COLOURS.packets, COLOURS.again, COLOURS.acks];
+  const isShown = (name: string): boolean => again.count > 0 || name !== "sent again";
+  const domain = names.filter(isShown);
+  const by = (range: Json[]): Spec => ({
+    field: "what",
+    type: "nominal",
+    scale: { domain, range: range.filter((_, i) => isShown(names[i]!)) },
+    legend: {
+      title: null,
+      columns: 2,
+      direction: "horizontal",
+      columnPadding: 24,
+      symbolType: "stroke",
+    },
+  });
+  const look: Spec = { color: by(colours), strokeDash: by([[], [], [2, 1], [5, 2]]) };
+  const x: Spec = { field: "t", ...time.encoding(true, paper.use) };
+  const y: Spec = {
+    field: "to",
+    type: "quantitative",
+    scale: axis.scale,
+    axis: axis.axis("stream offset", paper.use),
+  };
+  const tips = tooltip(paper, [
+    { title: "", expression: "datum.what" },
+    { title: "time", expression: time.expression("datum.t") },
+    { title: "from byte", expression: "format(datum.from, ',')" },
+    { title: "to byte", expression: "format(datum.to, ',')" },
+  ]);
+  let isReduced = false;
+  const rows = (marks: Marks, what: string): Spec[] => {
+    const drawn = widthSec > 0 ? marks.reduced(widthSec) : { marks, isReduced: false };
+    isReduced ||= drawn.isReduced;
+    return Array.from({ length: drawn.marks.count }, (_, i): Spec => ({
+      t: time.at(drawn.marks.atSec[i]!),
+      from: drawn.marks.from[i]!,
+      to: drawn.marks.to[i]!,
+      what,
+    }));
+  };
+  const clip = paper.use === "interactive";
+  const bars = (marks: Marks, what: string, width: number): Spec => ({
+    data: { values: rows(marks, what) },
+    transform: tips.transform,
+    mark: { type: "rule", strokeWidth: width, clip },
+    encoding: { x, y: { ...y, field: "from" }, y2: { field: "to" }, ...look, ...tips.encoding },
+  });
+  const line = ({ name, marks }: Curve): Spec => ({
+    data: { values: stairs(rows(marks, name), time.at(firstSec), time.at(lastSec)) },
+    transform: tips.transform,
+    mark: { type: "line", interpolate: "step-after", strokeWidth: 1.3, clip },
+    encoding: { x, y, ...look },
+  });
+  const panel: Spec = {
+    width: PANEL_WIDTH,
+    height: PAGE_HEIGHT,
+    layer: [
+      { ...line({ name: acksName, marks: acks }), name: "lines" },
+      line(application),
+      bars(packets, packetsName, 1.6),
+      ...(again.count > 0 ? [bars(again, "sent again", 2.4)] : []),
+    ],
+  };
+  const name = displayName(trace.name, paper.font, 17, PANEL_WIDTH / 2);
+  const title = `Time–sequence graph of socket ${trace.sock} (${name}), ${direction}`;
+  const what =
+    direction === "outbound"
+      ? "The horizontal distance from the black line to the packets is the queue time: " +
+        "from the call to the device."
+      : "The horizontal distance from the packets to the black line is the queue time: " +
+        "from the device to the application.";
+  const notes = [
+    `${counted(application.marks.count, "call")}, ${counted(packets.count, "packet")}, ` +
+      `${counted(again.count, "packet")} sent again, ` +
+      `${counted(acks.count, "acknowledgement")} of new bytes.` +
+      (isReduced ? " Marks that touch and are closer than half a pixel are drawn as one." : ""),
+  ];
+  const spec = frame(paper, title, what, [panel], notes);
+  return { id: `sequence-${direction}`, title, spec: zoomable(paper, spec, "xy", ["lines"]) };
+}
+
+/** A curve over the whole width: level before its first step and after its last one. */
+function stairs(rows: Spec[], start: number, end: number): Spec[] {
+  const [first] = rows;
+  if (first === undefined) return [];
+  return [{ ...first, t: start, to: first.from! }, ...rows, { ...rows[rows.length - 1], t: end }];
+}

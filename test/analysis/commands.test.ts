@@ -1,0 +1,171 @@
+// The commands that read logs, as they are called: outputs, errors, pipes, memory.
+
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
+import { LineBuffer } from "../../src/output/line.ts";
+import { BUN, kqtime, ROOT } from "../lib/kqtime.ts";
+import { peakOf } from "../lib/peak.ts";
+import { isLinux, lacks, reason, testUnless } from "../lib/requires.ts";
+import { withScope } from "../lib/process.ts";
+import { SyntheticLog } from "../lib/synthetic-log.ts";
+
+const LOG = [
+  "KQTIME-OUT;start=1400000000.000000000,end=1400000000.001500000,fd=3,bytes=10;a;",
+  "KQTIME-IN;start=1400000000.999999600,end=1400000001.000000000,fd=3;b;",
+  "damaged",
+  "KQTIME-OUT;start=1400000002.500000000,end=1400000002.400000000,fd=3;NULL;",
+  "KQTIME-MISS;start=1400000002.5,end=1400000002.5,fd=3,bytes=1,off=0,pid=1,sock=1,lport=1,rport=1,dir=0,reason=0;a;",
+  "KQTIME-STATS;start=1400000003.1,end=1400000003.2,num_fds=2;fd=3,snd_len=2,rcv_len=40;fd=4,snd_len=3,rcv_len=50;",
+  "KQTIME-BOOKS;start=1,end=2,dir=0;a;",
+  "",
+].join("\n");
+const PARSED = [
+  "1400000000.000000 KQTIME-OUT 1.5",
+  "1400000001.000000 KQTIME-IN 0.0004",
+  "1400000002.500000 KQTIME-OUT -100.0",
+  "1400000003.100000 KQLEN-OUT 5.0",
+  "1400000003.100000 KQLEN-IN 90.0",
+  "",
+].join("\n");
+
+let folder: string;
+let log: string;
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "kqtime-commands-"));
+  log = join(folder, "kqtime.log");
+  writeFileSync(log, LOG);
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+test("parse prints a line a sample, as the ancestor's parser did", async () => {
+  await withScope(async (scope) => {
+    const exit = await kqtime(scope, ["parse", log]).success();
+    expect(exit.stdout).toBe(PARSED);
+    expect(exit.stderr).toBe(`kqtime: ${log}: 1 line damaged and skipped, 6 read\n`);
+  });
+});
+
+test("tools/parse-kqtime.ts is that parser: standard input, compressed or not, and what it made itself", async () => {
+  await withScope(async (scope) => {
+    const words = [BUN, join(ROOT, "tools", "parse-kqtime.ts")];
+    const exit = await scope.start(words, { stdin: LOG }).success();
+    expect(exit.stdout).toBe(PARSED);
+    const again = await scope.start(words, { stdin: PARSED }).success();
+    expect([again.stdout, again.stderr]).toEqual([PARSED, ""]);
+    const packed = Bun.spawn(words, { stdin: gzipSync(LOG), stdout: "pipe", stderr: "ignore" });
+    expect(await new Response(packed.stdout).text()).toBe(PARSED);
+    expect(await packed.exited).toBe(0);
+  });
+});
+
+test("several logs, and standard input among them, are read in their order", async () => {
+  await withScope(async (scope) => {
+    const other = join(folder, "other.log");
+    writeFileSync(other, "1400000009.000000 KQTIME-IN 7.0\n");
+    const exit = await kqtime(scope, ["parse", other, "-", other], { stdin: PARSED }).success();
+    const line = "1400000009.000000 KQTIME-IN 7.0\n";
+    expect(exit.stdout).toBe(line + PARSED + line);
+  });
+});
+
+test("a reader that leaves ends the work, quietly", async () => {
+  const big = join(folder, "big.log");
+  const text = new LineBuffer(1 << 23, 1700000000);
+  new SyntheticLog(1).fill(text);
+  writeFileSync(big, text.bytes.subarray(0, text.length));
+  const script = `"$0" run kqtime parse "$1" | head -n 2; echo "\${PIPESTATUS[0]}"`;
+  const child = Bun.spawnSync(["bash", "-c", script, BUN, big], { cwd: ROOT });
+  expect(child.stderr.toString()).toBe("");
+  expect(child.stdout.toString()).toMatch(/^(1700000000\.\d{6} KQTIME-(OUT|IN) \d+\.\d+\n){2}0\n$/);
+});
+
+test("a full disk is told", async () => {
+  const script = `"$0" run kqtime parse "$1" > /dev/full`;
+  const child = Bun.spawnSync(["bash", "-c", script, BUN, log], { cwd: ROOT });
+  expect(child.exitCode).toBe(125);
+  expect(child.stderr.toString()).toMatch(/^kqtime: standard output cannot be written: .*ENOSPC/m);
+});
+
+test("a command line that is not understood is 2, what cannot be done 125, in one line", async () => {
+  const parquet = join(folder, "x.parquet");
+  const cases: [string[], number, RegExp][] = [
+    [["parse", join(folder, "none")], 125, /none cannot be read: no such/],
+    [["parse", "-", "-"], 2, /standard input \(-\) can be read once/],
+    [["parse", "--fast", log], 2, /unknown option --fast/],
+    [["report", "--by", "colour", log], 2, /--by takes label, name, socket, not "colour"/],
+    [["report", "--since", "yesterday", log], 2, /--since takes a time as .* not "yesterday"/],
+    [["report", "--json", "--csv", log], 2, /--json or --csv/],
+    [["report", "--since", "+1h", log], 125, /holds no call in this window/],
+    [["compare", log], 2, /needs a value for <b>/],
+    [["compare", "-", "-"], 2, /can be read once/],
+    [["compare", "--block", "0", log, log], 2, /--block takes a length of time/],
+    [["compare", log, log, log], 2, /unexpected/],
+    [["export", log], 2, /export needs --parquet/],
+    [["export", "--parquet", log], 125, /exists and is no Parquet file: it is not overwritten/],
+    [["export", "--parquet", parquet, join(folder, "none")], 125, /none cannot be read/],
+  ];
+  await withScope(async (scope) => {
+    for (const [words, code, pattern] of cases) {
+      const exit = await kqtime(scope, words).exit();
+      expect([words, exit.code]).toEqual([words, code]);
+      expect(exit.stderr).toMatch(pattern);
+      expect(exit.stderr).not.toMatch(/^\s+at /m);
+      expect(exit.stdout).toBe("");
+    }
+    expect(readFileSync(log, "utf8")).toBe(LOG);
+    expect(await Bun.file(parquet).exists()).toBe(false);
+  });
+});
+
+test("help tells each command's options", async () => {
+  await withScope(async (scope) => {
+    for (const [command, option] of [
+      ["parse", "kqtime parse [log…]"], ["report", "--since <time>"], ["compare", "--block <time>"],
+      ["export", "--parquet <file>"],
+    ]) {
+      const exit = await kqtime(scope, [command!, "--help"]).success();
+      expect(exit.stdout).toContain(option!);
+      expect(exit.stdout).toContain("Exit codes:");
+    }
+  });
+});
+
+const MEMORY_MIB = 200;
+
+/** The peak of a command that is given a made-up log of `mib` MiB, in MiB. */
+async function peakMib(words: readonly string[], mib: number): Promise<number> {
+  const text = new LineBuffer(1 << 20, 1700000000);
+  const synthetic = new SyntheticLog(3);
+  const peak = await peakOf([BUN, "run", "kqtime", ...words], ROOT, async (stdin) => {
+    for (let i = 0; i < mib; i++) {
+      text.length = 0;
+      synthetic.fill(text);
+      stdin.write(text.bytes.subarray(0, text.length));
+      await stdin.flush();
+    }
+  });
+  expect(peak.code).toBe(0);
+  return peak.mib;
+}
+
+testUnless(reason(!isLinux && "needs Linux"), "300 MB of log take no more memory than 30 MB", async () => {
+  for (const words of [["parse"], ["report", "--json"], ["report", "--json", "--by", "socket"]]) {
+    const small = await peakMib(words, 30);
+    const large = await peakMib(words, 300);
+    expect(small).toBeLessThan(MEMORY_MIB);
+    expect([words, large < small + 32]).toEqual([words, true]);
+  }
+}, 60_000);
+
+testUnless(reason(!isLinux && "needs Linux", lacks("xz")), "a decompression bomb costs time, not memory", async () => {
+  const bomb = join(folder, "bomb.xz");
+  const script = `head -c 600000000 /dev/zero | xz -0 > "$0"`;
+  expect(Bun.spawnSync(["bash", "-c", script, bomb]).exitCode).toBe(0);
+  const peak = await peakOf([BUN, "run", "kqtime", "parse", log, bomb], ROOT);
+  expect(peak.stderr).toMatch(/bomb.xz holds no line of a kqtime log/);
+  expect(peak.mib).toBeLessThan(MEMORY_MIB);
+}, 60_000);

@@ -1,0 +1,249 @@
+// Reports from logs: equal to the summary where the log has its books, from the calls where not.
+
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { writeFileSync } from "node:fs";
+import { Grouper, type Grouping, GROUPS_MOST } from "../../src/analysis/groups.ts";
+import { readLogs } from "../../src/analysis/log-reader.ts";
+import { formatMoment, parseDurationNs, parseMoment } from "../../src/analysis/moments.ts";
+import { type Report, ReportBuilder } from "../../src/analysis/report.ts";
+import { csvField, reportCsv } from "../../src/analysis/report-csv.ts";
+import { Window } from "../../src/analysis/window.ts";
+import { Log } from "../../src/output/log.ts";
+import { encodeName } from "../../src/output/name.ts";
+import { Reason } from "../../src/output/reasons.ts";
+import { DirectionStats } from "../../src/output/stats.ts";
+import { buildSummary, type Summary } from "../../src/output/summary.ts";
+import { summaryInput } from "../output/summary-input.ts";
+import { Scope } from "../lib/process.ts";
+import { random } from "../lib/synthetic-log.ts";
+
+const BASE = 1700000000;
+let scope: Scope;
+beforeAll(() => {
+  scope = new Scope();
+});
+afterAll(() => scope.end());
+
+function moment(text: string) {
+  const found = parseMoment(text);
+  if (found === null) throw new Error(text);
+  return found;
+}
+
+function report(path: string, by: Grouping = "label", since?: string, until?: string): Report {
+  const window = new Window(since ? moment(since) : null, until ? moment(until) : null);
+  const builder = new ReportBuilder({ by, window });
+  readLogs([path], builder);
+  return builder.finish();
+}
+
+interface Run {
+  startNs: number;
+  seconds: number;
+  seed: number;
+  /** Ended as it should: with books. */
+  books: boolean;
+}
+
+const NAMES = ["out:443", "relay-1", ""];
+
+/** A log of runs, one after another; returns the summaries that they printed. */
+function writeRuns(path: string, runs: readonly Run[]): Summary[] {
+  return runs.map(({ startNs, seconds, seed, books }) => {
+    const log = Log.open(path, { baseSec: BASE, onError: (message) => expect(message).toBe("") });
+    const next = random(seed);
+    const labels = NAMES.map((label) => ({ label, out: new DirectionStats(), in: new DirectionStats() }));
+    const seen = new Set<string>();
+    for (let i = 0; i < seconds * 100; i++) {
+      const at = startNs + i * 1e7;
+      const which = next() % 3;
+      const name = encodeName(NAMES[which]!);
+      const direction = (next() % 2) as 0 | 1;
+      const stats = direction === 0 ? labels[which]!.out : labels[which]!.in;
+      const waitNs = 1000 + (next() % 1e8);
+      const bytes = 1 + (next() % 5000);
+      const sock = which + 1;
+      if (!seen.has(`${sock} ${direction}`)) stats.sockets++;
+      seen.add(`${sock} ${direction}`);
+      stats.calls++;
+      stats.bytesCalled += bytes;
+      const endNs = at + waitNs;
+      const callNs = direction === 0 ? at : endNs;
+      if (next() % 10 === 0) {
+        log.miss(direction, callNs, callNs, bytes, 0, 77, 5, sock, 4000 + sock, 443, Reason.nat, name);
+        stats.unmatched[Reason.nat]! += bytes;
+        if (next() % 2 === 0) continue;
+        stats.bytesCalled += bytes;
+      }
+      stats.bytesMatched += bytes;
+      stats.callNs.record(waitNs, 1);
+      stats.byteNs.record(waitNs, bytes);
+      const firstNs = direction === 0 ? endNs : at;
+      log.call(direction, at, endNs, firstNs, at, bytes, 0, 77, 5, sock, 4000 + sock, 443, name);
+    }
+    // What no line of a call tells.
+    labels[0]!.out.bytesInFlight = 5;
+    labels[0]!.out.bytesCalled += 5;
+    labels[0]!.in.bytesUnread = 6;
+    labels[0]!.out.bytesRetransmitted = 7;
+    labels[0]!.in.reassemblyNs.record(5000, 3);
+    const endNs = startNs + seconds * 1e9;
+    for (const { label, out, in: inbound } of books ? labels : []) {
+      log.books(0, startNs, endNs, out, encodeName(label));
+      log.books(1, startNs, endNs, inbound, encodeName(label));
+    }
+    log.close();
+    return buildSummary(summaryInput({ labels, baseSec: BASE, startNs, endNs, pids: [77] }));
+  });
+}
+
+test("with the run's books the report is the run's summary", () => {
+  const path = scope.path("run.log.gz");
+  const [run] = writeRuns(path, [{ startNs: 5e8, seconds: 5, seed: 1, books: true }]);
+  const { summary, source, notes } = report(path);
+  expect(summary.directions).toEqual(run!.directions);
+  expect(summary.labels).toEqual(run!.labels);
+  expect(summary.target.pids).toEqual(run!.target.pids);
+  expect([summary.startUnixNs, summary.durationNs]).toEqual([run!.startUnixNs, run!.durationNs]);
+  expect(source).toBe("run");
+  expect(notes.join()).not.toContain("made from the lines");
+});
+
+test("without them it is made from the calls: the same calls, bytes and times by call", () => {
+  const path = scope.path("killed.log");
+  const [run] = writeRuns(path, [{ startNs: 0, seconds: 5, seed: 2, books: false }]);
+  const { summary, source, notes } = report(path);
+  expect(source).toBe("calls");
+  expect(notes.join()).toMatch(/made from the lines of calls.*a run that wrote no books/);
+  expect(summary.booksBalance).toBe(true);
+  for (const direction of ["out", "in"] as const) {
+    const [made, printed] = [summary.directions[direction], run!.directions[direction]];
+    for (const key of ["sockets", "calls", "bytesMatched", "bytesUnmatched", "callNs", "byteNs"] as const) {
+      expect([direction, key, made[key]]).toEqual([direction, key, printed[key]]);
+    }
+  }
+});
+
+test("runs in one log are summed, also where one was killed in between", () => {
+  const path = scope.path("runs.log");
+  const runs = writeRuns(path, [
+    { startNs: 0, seconds: 2, seed: 3, books: true },
+    { startNs: 10e9, seconds: 2, seed: 4, books: false },
+    { startNs: 20e9, seconds: 2, seed: 5, books: true },
+    { startNs: 30e9, seconds: 2, seed: 6, books: false },
+  ]);
+  const { summary, source } = report(path);
+  expect(source).toBe("both");
+  for (const direction of ["out", "in"] as const) {
+    const sum = (of: (summary: Summary) => number) => runs.reduce((total, run) => total + of(run), 0);
+    const made = summary.directions[direction];
+    expect(made.calls).toBe(sum((run) => run.directions[direction].calls));
+    expect(made.bytesMatched).toBe(sum((run) => run.directions[direction].bytesMatched));
+  }
+});
+
+test("a window holds the calls that were made in it, relative or absolute", () => {
+  const path = scope.path("window.log");
+  writeRuns(path, [{ startNs: 0, seconds: 10, seed: 7, books: true }]);
+  const all = report(path).summary.directions.out.calls;
+  const parts = [
+    report(path, "label", undefined, "+4s"),
+    report(path, "label", "+4s", "+6s"),
+    report(path, "label", new Date((BASE + 6) * 1000).toISOString(), undefined),
+  ];
+  const calls = parts.map(({ summary }) => summary.directions.out.calls);
+  // The log's first line need not be the first call, but is one of the first.
+  expect(Math.abs(calls.reduce((sum, count) => sum + count, 0) - all)).toBeLessThan(12);
+  for (const count of calls) expect(count).toBeGreaterThan(50);
+  expect(parts.map(({ source }) => source)).toEqual(["calls", "calls", "calls"]);
+  expect(report(path, "label", "+1h").empty).toBe(true);
+});
+
+test("by name only names that the program gave count; by socket each socket", () => {
+  const path = scope.path("groups.log");
+  writeRuns(path, [
+    { startNs: 0, seconds: 2, seed: 8, books: true },
+    { startNs: 10e9, seconds: 2, seed: 9, books: true },
+  ]);
+  const names = (by: Grouping) => report(path, by).summary.labels.map(({ label }) => label).sort();
+  expect(names("label")).toEqual(["NULL", "out:443", "relay-1"]);
+  expect(names("name")).toEqual(["NULL", "relay-1"]);
+  expect(names("socket")).toEqual([
+    "#1 4001-443 out:443", "#2 4002-443 relay-1", "#2/1 4001-443 out:443", "#2/2 4002-443 relay-1",
+    "#2/3 4003-443 NULL", "#3 4003-443 NULL",
+  ]);
+  const total = report(path, "name").summary.directions;
+  expect(total).toEqual(report(path, "label").summary.directions);
+});
+
+test("queue lengths and losses of a log are in its report", () => {
+  const path = scope.path("queues.log");
+  const stats = (sec: number, bytes: number) =>
+    `KQTIME-STATS;start=${sec}.0,end=${sec}.1,num_fds=2;fd=3,snd_len=${bytes},rcv_len=1;fd=4,snd_len=0,rcv_len=1;\n`;
+  writeFileSync(path, [1, 2, 3].map((n) => stats(BASE + n, n * 10)).join("") +
+    `KQTIME-OUT;start=${BASE}.5,end=${BASE}.6,fd=3,bytes=9;x;\n` +
+    `KQTIME-LOSS;start=${BASE}.5,end=${BASE}.6,ringRecords=3,capturePackets=4,later=5;;\n`);
+  const { queues, summary, lossesKnown } = report(path);
+  expect(queues.out).toMatchObject({ samples: 3, p50: 20, max: 30 });
+  expect(queues.in).toMatchObject({ samples: 3, max: 2 });
+  expect([lossesKnown, summary.losses.ringRecords, summary.losses.capturePackets]).toEqual([true, 3, 4]);
+});
+
+test("parsed data is no run that was killed", () => {
+  const path = scope.path("parsed.dat");
+  writeFileSync(path, `${BASE}.5 KQTIME-OUT 7.0\n${BASE}.6 KQTIME-IN 8.0\n`);
+  const { summary, notes } = report(path);
+  expect(summary.directions.out.callNs).toMatchObject({ count: 1, max: 7e6 });
+  expect(notes.join()).toContain("only the calls and their times are known");
+  expect(notes.join()).not.toContain("killed");
+});
+
+test("times below zero, as the ancestor has them, are not hidden", () => {
+  const path = scope.path("negative.log");
+  writeFileSync(path, `KQTIME-OUT;start=${BASE}.5,end=${BASE}.4,fd=3;x;\n`);
+  expect(report(path).summary.warnings.join()).toMatch(/times below zero were measured/);
+});
+
+test("groups without end become one", () => {
+  const path = scope.path("many.log");
+  let text = "";
+  for (let i = 0; i < GROUPS_MOST + 50; i++) text += `KQTIME-OUT;start=1.0,end=1.5,fd=3,bytes=1;n${i};\n`;
+  writeFileSync(path, text);
+  const { summary, notes } = report(path);
+  expect(summary.labels.length).toBe(GROUPS_MOST + 1);
+  expect(summary.labels[0]!.label).toBe("(others)");
+  expect(summary.directions.out.calls).toBe(GROUPS_MOST + 50);
+  expect(notes.join()).toContain("the later ones are summed");
+  expect(new Grouper("label").names).toEqual([]);
+});
+
+test("CSV has a row for each group and direction, quoted where it must be", () => {
+  const path = scope.path("csv.log");
+  writeFileSync(path, `KQTIME-OUT;start=${BASE}.5,end=${BASE}.6,fd=3,bytes=9;a,"b";\n`);
+  const [head, out, inbound, end] = reportCsv(report(path).summary).split("\r\n");
+  expect(head).toMatch(/^group,direction,sockets,calls,.*,call_p999_ns,call_max_ns,byte_count,/);
+  expect(out).toMatch(/^"a,""b""",out,1,1,9,9,1,1,100000000,100000000,100000000,/);
+  expect(inbound).toMatch(/^"a,""b""",in,0,0,0,0,,0,,,/);
+  expect([end, csvField("=1+1"), csvField("a")]).toEqual(["", "'=1+1", "a"]);
+});
+
+test("moments: ISO 8601 with a zone, without one in that of this machine, and +30s", () => {
+  const sec = Date.parse("2026-11-23T12:00:00Z") / 1000;
+  for (const text of [
+    "2026-11-23T12:00:00Z", "2026-11-23T13:00:00+01:00", "2026-11-23 13:00+0100", "2026-11-23T12:00z",
+    "2026-11-23T14+02".replace("14", "14:00"),
+  ]) {
+    expect([text, parseMoment(text)]).toEqual([text, { kind: "unix", sec, ns: 0 }]);
+  }
+  const local = new Date(2026, 10, 23).getTime() / 1000;
+  expect(parseMoment("2026-11-23")).toEqual({ kind: "unix", sec: local, ns: 0 });
+  expect(parseMoment("2026-11-23T12:00:00.123456789Z")).toEqual({ kind: "unix", sec, ns: 123456789 });
+  expect(parseMoment("+1.5m")).toEqual({ kind: "after", ns: 90e9 });
+  for (const text of ["", "12:00", "+", "+3y", "2026-13-01", "2026-11-23T12:00:00+1", "now"]) {
+    expect([text, parseMoment(text)]).toEqual([text, null]);
+  }
+  expect([parseDurationNs("30"), parseDurationNs("250ms"), parseDurationNs("-1s")]).toEqual([30e9, 25e7, null]);
+  const shown = formatMoment(sec, 1.5e9);
+  expect(shown).toMatch(/^2026-11-2\dT\d\d:\d\d:01\.500[+-]\d\d:\d\d$/);
+  expect(parseMoment(shown)).toEqual({ kind: "unix", sec: sec + 1, ns: 5e8 });
+});

@@ -1,0 +1,73 @@
+// Axes: whatever the data, it lies within, ticks too, and rows cut no bucket in two.
+
+import { expect, test } from "bun:test";
+import fc from "fast-check";
+import { bucketLow, BUCKETS, Histogram } from "../../src/output/histogram.ts";
+import { extentOf, TimeAxis, ValueAxis } from "../../src/plot/axes.ts";
+
+const values = fc.array(fc.oneof(fc.nat(1000), fc.nat(2 ** 31 - 1), fc.constant(0), fc.nat(1e15)), {
+  minLength: 1,
+  maxLength: 20,
+});
+const lows = new Set(Array.from({ length: BUCKETS }, (_, bucket) => bucketLow(bucket)));
+
+function axisOf(samples: readonly number[]): ValueAxis {
+  const histogram = new Histogram();
+  for (const value of samples) histogram.record(value, 1);
+  return new ValueAxis("time", extentOf([histogram, new Histogram()]));
+}
+
+test("an axis of values holds them all, with 2 to 20 ticks on it", () => {
+  fc.assert(
+    fc.property(values, (samples) => {
+      const axis = axisOf(samples);
+      expect(axis.low).toBeLessThanOrEqual(Math.min(...samples));
+      expect(axis.high).toBeGreaterThanOrEqual(Math.max(...samples));
+      expect(axis.high).toBeGreaterThan(axis.low);
+      if (axis.kind === "log") expect(axis.low).toBeGreaterThan(0);
+      const ticks = axis.ticks();
+      expect(ticks.length).toBeGreaterThanOrEqual(2);
+      expect(ticks.length).toBeLessThanOrEqual(20);
+      expect(ticks).toEqual([...new Set(ticks)].sort((a, b) => a - b));
+      expect(ticks[0]!).toBeGreaterThanOrEqual(axis.low * 0.999);
+      expect(ticks[ticks.length - 1]!).toBeLessThanOrEqual(axis.high * 1.001);
+    }),
+    { numRuns: 2000 },
+  );
+});
+
+test("rows rise, cover the axis, and begin where buckets begin", () => {
+  fc.assert(
+    fc.property(values, fc.integer({ min: 1, max: 60 }), (samples, count) => {
+      const axis = axisOf(samples);
+      const edges = axis.rows(count);
+      expect(edges.length).toBeLessThanOrEqual(count + 2);
+      expect(edges[0]!).toBeLessThanOrEqual(Math.min(...samples));
+      expect(edges[edges.length - 1]).toBe(axis.high);
+      edges.forEach((edge, i) => {
+        if (i > 0) expect(edge).toBeGreaterThan(edges[i - 1]!);
+        if (i < edges.length - 1) expect(lows.has(edge)).toBe(true);
+      });
+    }),
+    { numRuns: 2000 },
+  );
+});
+
+test("logarithmic where the data asks for it, with a place for zeros", () => {
+  expect(axisOf([100, 200]).kind).toBe("linear");
+  expect(axisOf([0, 100, 200]).kind).toBe("linear");
+  expect(axisOf([100, 20000]).kind).toBe("log");
+  expect(axisOf([0, 100, 20000]).kind).toBe("symlog");
+  expect(axisOf([5]).low).toBe(0);
+  expect([axisOf([0]).low, axisOf([0]).high]).toEqual([0, 1000]);
+});
+
+test("short runs count from their start, long ones show the clock; both name the zone", () => {
+  const title = (spanSec: number): unknown =>
+    (new TimeAxis(1795435635.5, 0, spanSec).encoding(true, "still").axis as { title: string })
+      .title;
+  expect(title(0)).toBe("time since 2026-11-23 12:07:15.500 UTC, in µs");
+  expect(title(1)).toBe("time since 2026-11-23 12:07:15.500 UTC, in ms");
+  expect(title(60)).toBe("time since 2026-11-23 12:07:15.500 UTC, in s");
+  expect(title(3 * 86400)).toBe("time of the day, UTC (from 2026-11-23)");
+});

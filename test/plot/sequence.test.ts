@@ -1,0 +1,171 @@
+// The time–sequence graph: bytes on the wire are counted once each, in whatever order they pass,
+// and of a real recording the distances in the picture are the times in the log.
+
+import { beforeAll, expect, test } from "bun:test";
+import fc from "fast-check";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { parseMoment } from "../../src/analysis/moments.ts";
+import { Window } from "../../src/analysis/window.ts";
+import { Font } from "../../src/plot/fonts.ts";
+import { Marks } from "../../src/plot/sequence/marks.ts";
+import { sequencePages } from "../../src/plot/sequence/pages.ts";
+import { type SocketTrace, traceSocket } from "../../src/plot/sequence/trace.ts";
+import { Stream } from "../../src/plot/sequence/wire.ts";
+import { OUT } from "../lib/calllog.ts";
+import { e2e } from "../lib/e2e.ts";
+import { fixture } from "../lib/fixtures.ts";
+import { BASE_SEC, kqtime, Measurement } from "../lib/kqtime.ts";
+import { withLoopback } from "../lib/network.ts";
+import { lookAt } from "./looks.ts";
+
+let font: Font;
+
+beforeAll(async () => {
+  font = await Font.load();
+});
+
+const START = 0xffffff00;
+const number = (offset: number): number => (START + offset) >>> 0;
+
+function ranges(marks: Marks): [number, number, number][] {
+  return Array.from({ length: marks.count }, (_, i) => [
+    marks.atSec[i]!,
+    marks.from[i]!,
+    marks.to[i]!,
+  ]);
+}
+
+test("packets in any order: each byte is seen first once, the rest again; numbers wrap", () => {
+  const packets = fc.array(fc.tuple(fc.nat(1500), fc.integer({ min: 1, max: 300 })), {
+    maxLength: 40,
+  });
+  fc.assert(
+    fc.property(packets, (list) => {
+      const stream = new Stream();
+      stream.anchor(START);
+      const seen = new Uint32Array(2000);
+      list.forEach(([offset, bytes], i) => {
+        stream.packet(i, number(offset), bytes);
+        for (let at = offset; at < offset + bytes; at++) seen[at]!++;
+      });
+      const first = new Uint32Array(2000);
+      const again = new Uint32Array(2000);
+      for (const [, from, to] of ranges(stream.packets))
+        for (let at = from; at < to; at++) first[at]!++;
+      for (const [, from, to] of ranges(stream.again))
+        for (let at = from; at < to; at++) again[at]!++;
+      expect([...first]).toEqual([...seen].map((times) => Math.min(times, 1)));
+      expect([...again]).toEqual([...seen].map((times) => Math.max(0, times - 1)));
+    }),
+    { numRuns: 300 },
+  );
+});
+
+test("acknowledgements rise, and not beyond what was sent: a FIN has a number and no byte", () => {
+  const stream = new Stream();
+  stream.anchor(START);
+  stream.packet(1, number(0), 1000);
+  stream.ack(2, number(400));
+  stream.ack(3, number(300));
+  stream.ack(4, number(1001));
+  expect(ranges(stream.acks)).toEqual([
+    [2, 0, 400],
+    [4, 400, 1000],
+  ]);
+});
+
+test("marks that are put together cover what they covered before, and no gap", () => {
+  const packets = fc.array(fc.tuple(fc.nat(1000), fc.nat(500), fc.integer({ min: 1, max: 100 })), {
+    minLength: 1,
+  });
+  fc.assert(
+    fc.property(packets, (list) => {
+      const marks = new Marks();
+      for (const [at, from, bytes] of list) marks.add(at / 1000, from, from + bytes);
+      const covered = (some: Marks): number[] => {
+        const bytes = new Set<number>();
+        for (const [, from, to] of ranges(some)) for (let at = from; at < to; at++) bytes.add(at);
+        return [...bytes].sort((a, b) => a - b);
+      };
+      const reduced = marks.sorted().reduced(0.1).marks;
+      expect(covered(reduced)).toEqual(covered(marks));
+      expect(reduced.count).toBeLessThanOrEqual(marks.count);
+    }),
+  );
+});
+
+function warned(message: string): void {
+  throw new Error(message);
+}
+
+/** When the packet with this byte was seen first, ns after the log's base. */
+function seenNs(trace: SocketTrace, marks: Marks, byte: number): number {
+  const hit = ranges(marks).find(([, from, to]) => from <= byte && byte < to);
+  return hit === undefined ? Number.NaN : (trace.originSec - BASE_SEC + hit[0]) * 1e9;
+}
+
+e2e("of a recording, the distance between calls and packets is the time in the log", () =>
+  withLoopback(async (node, scope) => {
+    const folder = scope.path("record");
+    const measurement = new Measurement(
+      scope,
+      [
+        await fixture("flow"),
+        "pair",
+        "--address",
+        node.v4,
+        "--port",
+        "7020",
+        "--conns",
+        "3",
+        "--total",
+        "300000",
+        "--size",
+        "3000",
+        "--both",
+      ],
+      { prefix: node.prefix, options: ["--record", folder] },
+    );
+    await measurement.running.success();
+    const { calls } = measurement.log();
+    const socks = new Set(calls.map(({ sock }) => sock));
+    expect(socks.size).toBe(6);
+    let checked = 0;
+    for (const sock of socks) {
+      const trace = traceSocket(folder, sock, new Window(null, null), warned);
+      for (const call of calls.filter((one) => one.sock === sock)) {
+        const isOut = call.direction === OUT;
+        const last = call.offset + call.bytes - 1;
+        const seen = seenNs(trace, isOut ? trace.out.packets : trace.in.packets, last);
+        const called = isOut ? trace.written : trace.read;
+        expect(Math.abs(seen - (isOut ? call.endNs : call.startNs))).toBeLessThan(1000);
+        expect(
+          Math.abs(seenNs(trace, called, last) - (isOut ? call.startNs : call.endNs)),
+        ).toBeLessThan(1000);
+        checked++;
+      }
+      const pages = sequencePages({ font, use: "still", remarks: [] }, trace);
+      expect(pages.map(({ id }) => id)).toEqual(["sequence-outbound", "sequence-inbound"]);
+      for (const { spec } of pages) expect((await lookAt(spec, font)).faults).toEqual([]);
+    }
+    expect(checked).toBe(calls.length);
+
+    const [sock] = socks;
+    const path = scope.path("socket.svg");
+    await kqtime(scope, ["plot", "--socket", `${sock}`, "-o", path, folder]).success();
+    const window = new Window(null, parseMoment("+1ms"));
+    const early = traceSocket(folder, sock!, window, warned);
+    const whole = traceSocket(folder, sock!, new Window(null, null), warned);
+    expect(early.written.count).toBeLessThan(whole.written.count);
+
+    const none = await kqtime(scope, ["plot", "--socket", "99", "-o", path, folder]).exited;
+    expect(none.code).toBe(125);
+    expect(none.stderr).toMatch(
+      /has no socket 99 with bytes; those with most bytes: \d+ \((out|in):7020\), /,
+    );
+    writeFileSync(join(folder, "headers.pcap"), "");
+    const damaged = await kqtime(scope, ["plot", "--socket", `${sock}`, "-o", path, folder]).exited;
+    expect(damaged.code).toBe(125);
+  }),
+);
