@@ -11,13 +11,13 @@ import { Constant, EntryFlag, EntryWord, Kind, SlotFlag, SlotWord, State, Type }
 import { Anchors, takeAt } from "./anchors.ts";
 import { Connection } from "./connection.ts";
 import { Instances } from "./instances.ts";
-import { boundCalls, isOver, isStale } from "./look-after.ts";
+import { boundCalls, isOver, isStale, isUnsent } from "./look-after.ts";
 import { Handles } from "./handles.ts";
 import type { Measurement } from "./measurement.ts";
 import type { Side } from "./merge.ts";
 import { QueueSamples } from "./queue-samples.ts";
 import { readCount, readDirection, readIdentity, readInode, relativeNs } from "./entry.ts";
-import { inherit, isContested, isSameSocket } from "./heirs.ts";
+import { inherit, isContested, isSameSocket, leave } from "./heirs.ts";
 import { type Books, settle } from "./settle.ts";
 import { SocketTable } from "./socket-table.ts";
 import { WaitingCalls } from "./waiting-calls.ts";
@@ -95,6 +95,11 @@ export class Engine implements Books {
     const sockets = this.#tables.get(table);
     if (sockets === undefined) return;
     for (const port of sockets.end()) this.instances.connecting(port, -1);
+    for (const heir of sockets.heirs()) {
+      leave(heir);
+      this.anchors.end(heir);
+      sockets.settle(heir);
+    }
     if (sockets.isEmpty) this.#tables.delete(table);
   }
 
@@ -250,13 +255,7 @@ export class Engine implements Books {
 
   /** Sockets with bytes that were called and not sighted, the processes' end notwithstanding. */
   pending(into: Connection[]): void {
-    for (const connection of this.live) {
-      const { out, instance } = connection;
-      const isFound = instance !== null || connection.anchor !== null;
-      if (isFound && !out.lost && out.calls.known > out.position) {
-        into.push(connection);
-      }
-    }
+    for (const connection of this.live) if (isUnsent(connection)) into.push(connection);
   }
 
   /** Sockets whose queues somebody wants to know: collects them into `into`. */

@@ -55,6 +55,11 @@ export class SocketTable {
     return ports;
   }
 
+  /** Its sockets that are others' as well: they were inherited, or handed over. */
+  heirs(): Connection[] {
+    return this.#connections.filter((connection) => connection?.continues != null) as Connection[];
+  }
+
   /** Returns true if it is a new one. */
   addDatagram(entry: number, generation: number): boolean {
     if (this.#datagrams.get(entry) === generation) return false;

@@ -61,6 +61,9 @@ export interface TargetEnd {
   readonly signal: string | null;
 }
 
+/** Processes that the summary lists, the first ones; a long run may have any number. */
+const PIDS_MOST = 1000;
+
 export class Session {
   readonly collector: Collector;
   readonly requests: Requests;
@@ -298,7 +301,7 @@ export class Session {
   }
 
   #attached(ring: Ring): void {
-    this.#pids.add(ring.pid);
+    if (this.#pids.size < PIDS_MOST) this.#pids.add(ring.pid);
     if (this.#netns !== 0n && ring.namespaceInode !== 0n && ring.namespaceInode !== this.#netns) {
       this.#foreignRings++;
     }
