@@ -14,6 +14,7 @@ import { TupleMap } from "../match/tuple-map.ts";
 import { type RecordFeed, Rings } from "../ring/rings.ts";
 import type { MessageListener } from "../ffi/libc.ts";
 import { Observer } from "./observer.ts";
+import { Orphans } from "./orphans.ts";
 import { QueueWatch } from "./queue-watch.ts";
 import { Frame, type TapeWriter } from "./tape.ts";
 
@@ -74,6 +75,7 @@ export class Collector implements RecordFeed {
   readonly #work: Connection[] = [];
   readonly #observer: Observer;
   readonly #queueWatch: QueueWatch;
+  readonly #orphans: Orphans;
   #tickAtMs = 0;
   #syncAtMs = 0;
   #devicesAtMs = -Infinity;
@@ -117,6 +119,18 @@ export class Collector implements RecordFeed {
       onSample: (numbers) => this.#tape?.numbers(Frame.Queues, numbers),
       onFailure: (error) => this.#warnOnce(error),
     });
+    this.#orphans = new Orphans({
+      live: parts.engine.live,
+      isUsed: (table) => this.rings.isUsed(table),
+      onGone: (connection) => this.#gone(connection),
+      onFailure: (error) => this.#warnOnce(error),
+    });
+  }
+
+  /** A socket that the kernel does not know any more. */
+  #gone(connection: Connection): void {
+    this.#tape?.pair(Frame.Gone, connection.sock, 0);
+    this.#engine.settle(connection, -1);
   }
 
   // The rings' contents, on their way to the join: everything passes the tape.
@@ -256,6 +270,7 @@ export class Collector implements RecordFeed {
     rings.reap(nowMs, idle ? IDLE_ALIVE_EVERY_MS : ALIVE_EVERY_MS);
     this.#observer.round(nowMs);
     this.#queueWatch.round(nowMs);
+    this.#orphans.round(nowMs, this.#capturedNs);
     if (nowMs - this.#tickAtMs >= (idle ? IDLE_TICK_EVERY_MS : TICK_EVERY_MS)) this.#tick();
     if (nowMs - this.#syncAtMs >= SYNC_EVERY_MS) {
       this.#syncAtMs = nowMs;

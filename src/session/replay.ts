@@ -138,6 +138,12 @@ class Player {
         this.#numberWords.set(words.subarray(0, 4));
         engine.queued(numbers[0]!, numbers[1]!);
         break;
+      case Frame.Gone: {
+        this.#numberWords.set(words.subarray(0, 4));
+        const gone = [...engine.live].find(({ sock }) => sock === numbers[0]!);
+        if (gone !== undefined) engine.settle(gone, -1);
+        break;
+      }
       case Frame.Inner:
         engine.innerDevices.clear();
         for (const index of words) engine.innerDevices.add(index);
