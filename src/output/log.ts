@@ -93,7 +93,8 @@ export class Log {
     this.#encoder = encoder;
     this.#rotation = rotation;
     this.#follows = follow;
-    this.#chunkBytes = Math.min(CHUNK_BYTES, rotation?.sizeBytes ?? CHUNK_BYTES);
+    // Small enough to fill a file well.
+    this.#chunkBytes = Math.min(CHUNK_BYTES, (rotation?.sizeBytes ?? Infinity) / 4);
     this.#text = new LineBuffer(QUEUE_BYTES, baseSec);
   }
 
