@@ -182,6 +182,11 @@ export class Collector implements RecordFeed {
     this.#engine.record(table, words);
   }
 
+  /** Sockets whose books are not closed. */
+  get liveSockets(): number {
+    return this.#engine.live.size;
+  }
+
   /** Nanoseconds since the base, now. */
   nowNs(): number {
     return Date.now() * 1e6 - this.#parts.baseSec * 1e9;
