@@ -134,7 +134,7 @@ e2e("calls that waited for less have no line", () =>
 e2e("a log in several files has every line", () =>
   withLoopback(async (node, scope) => {
     const path = scope.path("files.log.gz");
-    const measurement = new Measurement(scope, await pair(node, "7033", "9000000"), {
+    const measurement = new Measurement(scope, await pair(node, "7033", "40000000"), {
       prefix: node.prefix,
       options: ["--log", path, "--log-size", "64k", "--log-count", "100"],
     });
