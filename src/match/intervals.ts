@@ -105,9 +105,7 @@ export class Intervals {
         if (isActive(naming[direction])) naming[direction].sockets = 1;
       }
     }
-    const sum = this.#sumOf(label);
-    sum.out.merge(naming.out);
-    sum.in.merge(naming.in);
+    addBoth(this.#sumOf(this.#labels, label), naming);
     // These books are not written to any more.
     this.#sockets.add(this.#describe(connection, label, naming));
   }
@@ -116,7 +114,22 @@ export class Intervals {
     const parts: Part[] = [];
     for (const connection of live) this.#collect(connection, parts);
     parts.sort((a, b) => b.bytes - a.bytes || a.connection.sock - b.connection.sock);
-    for (const [i, part] of parts.entries()) this.#take(part, i < SOCKETS_LISTED);
+    for (const part of parts.slice(0, SOCKETS_LISTED)) {
+      const books = bothStats();
+      this.#take(part, books);
+      addBoth(this.#sumOf(this.#labels, part.label), books);
+      this.#sockets.add(this.#describe(part.connection, part.label, books));
+    }
+    // There may be any number of the others: they are summed by their labels first.
+    const others = new Map<Label, BothStats>();
+    for (const part of parts.slice(SOCKETS_LISTED)) {
+      this.#take(part, this.#sumOf(others, part.label));
+      this.#sockets.rest.count++;
+    }
+    for (const [label, books] of others) {
+      addBoth(this.#sumOf(this.#labels, label), books);
+      addBoth(this.#sockets.rest, books);
+    }
     const labels = this.#labels;
     const sockets = this.#sockets;
     const startNs = this.#startNs;
@@ -154,31 +167,20 @@ export class Intervals {
     }
   }
 
-  /** Empties the books of a stretch into those of its earlier life, by way of the interval's. */
-  #take({ connection, label, naming, unsentNs, unreadNs }: Part, isListed: boolean): void {
-    const part = { out: new DirectionStats(), in: new DirectionStats() };
-    naming.earlier ??= { out: new DirectionStats(), in: new DirectionStats() };
-    const sum = this.#sumOf(label);
+  /** Empties the books of a stretch into those of its earlier life, and into the interval's. */
+  #take({ naming, unsentNs, unreadNs }: Part, into: BothStats): void {
+    naming.earlier ??= bothStats();
     for (const direction of ["out", "in"] as const) {
-      const mine = part[direction];
+      const sum = into[direction];
       const earlier = naming.earlier[direction];
-      mine.bytesCarried = earlier.bytesOpen();
-      naming[direction].moveCounts(mine);
-      earlier.merge(mine);
-      earlier.bytesCarried = 0;
-      mine.bytesInFlight = mine.bytesOpen();
-      mine.waitingSinceNs = direction === "out" ? unsentNs : unreadNs;
-      const waits = mine.bytesInFlight > 0 || mine.waitingSinceNs < Infinity;
-      mine.sockets = isActive(mine) || waits ? 1 : 0;
-      sum[direction].merge(mine);
-    }
-    const { rest } = this.#sockets;
-    if (isListed) {
-      this.#sockets.add(this.#describe(connection, label, part));
-    } else {
-      rest.count++;
-      rest.out.merge(part.out);
-      rest.in.merge(part.in);
+      const sinceNs = direction === "out" ? unsentNs : unreadNs;
+      const active = isActive(naming[direction]);
+      sum.bytesCarried += earlier.bytesOpen();
+      naming[direction].moveCounts(sum, earlier);
+      const open = earlier.bytesOpen();
+      sum.bytesInFlight += open;
+      sum.waitingSinceNs = Math.min(sum.waitingSinceNs, sinceNs);
+      if (active || open > 0 || sinceNs < Infinity) sum.sockets++;
     }
   }
 
@@ -186,18 +188,24 @@ export class Intervals {
     return recipients.find(({ measurement }) => measurement === this.#measurement)?.label ?? null;
   }
 
-  #sumOf({ books }: Label): BothStats {
-    let sum = this.#labels.get(books);
-    if (sum === undefined) {
-      sum = { out: new DirectionStats(), in: new DirectionStats() };
-      this.#labels.set(books, sum);
-    }
+  #sumOf(sums: Map<Label, BothStats>, { books }: Label): BothStats {
+    let sum = sums.get(books);
+    if (sum === undefined) sums.set(books, (sum = bothStats()));
     return sum;
   }
 
   #describe(connection: Connection, label: Label, { out, in: inbound }: BothStats) {
     return connection.describe(label, this.#measurement.peers, out, inbound);
   }
+}
+
+function bothStats(): BothStats {
+  return { out: new DirectionStats(), in: new DirectionStats() };
+}
+
+function addBoth(sum: BothStats, books: BothStats): void {
+  sum.out.merge(books.out);
+  sum.in.merge(books.in);
 }
 
 /** Something was counted. */

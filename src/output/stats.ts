@@ -83,8 +83,9 @@ export class DirectionStats {
     this.waitingSinceNs = Math.min(this.waitingSinceNs, other.waitingSinceNs);
   }
 
-  /** Moves what is counted to `other`; what only stands for a while (unread, …) stays. */
-  moveCounts(other: DirectionStats): void {
+  /** Moves what is counted to each of two others; what only stands for a while (unread, …) stays. */
+  moveCounts(one: DirectionStats, other: DirectionStats): void {
+    one.#mergeCounts(this);
     other.#mergeCounts(this);
     this.#resetCounts();
   }

@@ -3,9 +3,11 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Distribution, Summary } from "../../src/output/summary.ts";
-import { MS } from "../match/bench.ts";
+import { PacketBatch, TcpFlag } from "../../src/capture/packets.ts";
+import { type Distribution, SOCKETS_LISTED, type Summary } from "../../src/output/summary.ts";
+import { CLIENT, MS } from "../match/bench.ts";
 import { Random } from "../match/random.ts";
+import { ipv4, putRow } from "../match/words.ts";
 import { type Schema, schemaErrors } from "../output/schema-check.ts";
 import { FedJoin } from "./fed-join.ts";
 
@@ -200,6 +202,62 @@ describe("intervals", () => {
         }
       }
     }
+  });
+
+  test("sockets that are not listed are summed", () => {
+    const fed = new FedJoin({ intervalNs: 1000 * MS });
+    const { bench } = fed;
+    const batch = new PacketBatch(1);
+    const count = SOCKETS_LISTED * 2 + 50;
+    const packet = (n: number, timeNs: number, out: boolean, off: number, bytes: number, flags: number) => {
+      batch.count = 0;
+      const [lport, remote] = [20_000 + n, ipv4(10, 1, 0, n)];
+      putRow(batch, {
+        timeNs,
+        source: out ? CLIENT : remote,
+        sourcePort: out ? lport : 443,
+        destination: out ? remote : CLIENT,
+        destinationPort: out ? 443 : lport,
+        sequence: 1000 + off,
+        acknowledgment: 1000,
+        bytes,
+        flags,
+      });
+      bench.engine.packets(batch);
+    };
+    for (let n = 0; n < count; n++) {
+      bench.show(n, { birthNs: 100, lport: 20_000 + n, rport: 443, remote: ipv4(10, 1, 0, n) });
+      packet(n, 200, true, 0, 0, TcpFlag.SYN);
+      packet(n, 300, false, 0, 0, TcpFlag.SYN | TcpFlag.ACK);
+    }
+    for (let second = 0; second < 4; second++) {
+      for (let n = 0; n < count; n++) {
+        const atNs = second * 1000 * MS + n * MS;
+        bench.send(n, atNs, second * 1000, 1000);
+        // The last bytes of each second leave in the next one.
+        if (second > 0) packet(n, atNs + 1, true, second * 1000 - 1, 1, TcpFlag.ACK);
+        packet(n, atNs + 1000 + n, true, second * 1000, 999, TcpFlag.ACK);
+      }
+      bench.engine.tick((second + 1) * 1000 * MS);
+    }
+    const { intervals } = fed;
+    for (const [second, each] of intervals.entries()) {
+      expect([each.sockets.length, each.socketsRest.count]).toEqual([SOCKETS_LISTED, count - SOCKETS_LISTED]);
+      const out = [...each.sockets.map((socket) => socket.out), each.socketsRest.out];
+      for (const key of ["sockets", "calls", "bytesCalled", "bytesMatched", "bytesInFlight"] as const) {
+        expect(out.reduce((total, one) => total + one[key], 0)).toBe(each.directions.out[key]);
+      }
+      expect(each.directions.out).toMatchObject({
+        sockets: count,
+        calls: count,
+        bytesCalled: count * 1000,
+        bytesMatched: count * (second > 0 ? 1000 : 999),
+        bytesInFlight: count,
+        coverage: 1,
+        oldestUnsentNs: 1000 * MS,
+      });
+    }
+    expectWhole(intervals, fed.finish(4000 * MS));
   });
 
   test("without intervals the summary is the same", () => {
