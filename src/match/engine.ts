@@ -17,7 +17,7 @@ import type { Measurement } from "./measurement.ts";
 import type { Side } from "./merge.ts";
 import { QueueSamples } from "./queue-samples.ts";
 import { readCount, readDirection, readIdentity, readInode, relativeNs } from "./entry.ts";
-import { inherit, isContested, isSameSocket, leave } from "./heirs.ts";
+import { inherit, isContested, isSameSocket } from "./heirs.ts";
 import { type Books, settle } from "./settle.ts";
 import { SocketTable } from "./socket-table.ts";
 import { WaitingCalls } from "./waiting-calls.ts";
@@ -52,6 +52,8 @@ export class Engine implements Books {
   ringRecords = 0;
   /** Sockets whose process died inside a call. */
   interrupted = 0;
+  /** The measurement ends while processes live on. */
+  isDetached = false;
   /** Calls of sockets without an anchor. */
   readonly waiting: WaitingCalls;
   /** Told when a socket is settled. */
@@ -95,11 +97,7 @@ export class Engine implements Books {
     const sockets = this.#tables.get(table);
     if (sockets === undefined) return;
     for (const port of sockets.end()) this.instances.connecting(port, -1);
-    for (const heir of sockets.heirs()) {
-      leave(heir);
-      this.anchors.end(heir);
-      sockets.settle(heir);
-    }
+    for (const heir of sockets.endHeirs()) this.anchors.end(heir);
     if (sockets.isEmpty) this.#tables.delete(table);
   }
 

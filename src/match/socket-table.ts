@@ -1,6 +1,7 @@
 // What the engine knows of one socket table of the target: who lives in which entry.
 
 import type { Connection } from "./connection.ts";
+import { leave } from "./heirs.ts";
 
 export class SocketTable {
   /** All processes that can write to it have ended, and their rings are empty. */
@@ -55,9 +56,15 @@ export class SocketTable {
     return ports;
   }
 
-  /** Its sockets that are others' as well: they were inherited, or handed over. */
-  heirs(): Connection[] {
-    return this.#connections.filter((connection) => connection?.continues != null) as Connection[];
+  /** Lets go of sockets that others have as well: they were inherited, or handed over. */
+  endHeirs(): Connection[] {
+    const heirs: Connection[] = [];
+    for (const connection of this.#connections) if (connection?.continues) heirs.push(connection);
+    for (const heir of heirs) {
+      leave(heir);
+      this.settle(heir);
+    }
+    return heirs;
   }
 
   /** Returns true if it is a new one. */

@@ -68,7 +68,7 @@ export async function collect(options: CollectOptions): Promise<void> {
     });
     if (requests.handles > 0) {
       collector.hurry();
-      await collector.drain(DRAIN_MS);
+      await (rings.open > 0 ? collector.detach() : collector.drain(DRAIN_MS));
     }
     session.finish({ code: null, signal: null });
   } finally {

@@ -35,6 +35,8 @@ const ALIVE_EVERY_MS = 50;
 const IDLE_ALIVE_EVERY_MS = 1000;
 const SYNC_EVERY_MS = 500;
 const QUEUES_EVERY_MS = 20;
+/** A thread that is just writing a record gets its processor back within this. */
+const COMMIT_MS = 200;
 const DEVICES_EVERY_MS = 2000;
 /** Grows this slowly, so that only long silence is met with long sleep, … */
 const IDLE_STEP_MS = 0.5;
@@ -92,6 +94,8 @@ export class Collector implements RecordFeed {
   #netlinkFailed = false;
   #hurry = false;
   #wake: () => void = () => {};
+  /** See `detach`. */
+  isDetached = false;
   /** Told after each round how far the capture is joined. */
   onJoined: (capturedNs: number, captureFailed: boolean) => void = () => {};
   /** Whether somebody waits for an answer. */
@@ -231,6 +235,25 @@ export class Collector implements RecordFeed {
     this.#tick();
   }
 
+  /**
+   * Instead of `drain`, where processes live on: the measurement ends between two of their calls.
+   * What they call from now on is not of it; the packets of what they have called are waited for.
+   */
+  async detach(): Promise<void> {
+    const deadline = performance.now() + COMMIT_MS;
+    // A record that is just being written belongs to it.
+    do {
+      this.round();
+      await this.#rest();
+    } while (this.#held && performance.now() < deadline);
+    this.isDetached = true;
+    this.#held = false;
+    const endNs = this.nowNs();
+    await this.run(() => this.#capturedNs >= endNs || this.#captureFailed);
+    this.#askQueues();
+    this.#tick();
+  }
+
   /** One bounded round over all sources. */
   round(): void {
     const engine = this.#engine;
@@ -253,8 +276,8 @@ export class Collector implements RecordFeed {
     const logs = this.#parts.logs();
     for (const log of logs) log.shedding = this.#pressed >= SHED_AFTER_ROUNDS;
     // Every record that was written before one of these packets left is read before it is judged.
-    const records = rings.drain();
-    this.#held = !rings.complete;
+    const records = this.isDetached ? 0 : rings.drain();
+    this.#held = !this.isDetached && !rings.complete;
     if (this.#held) {
       this.#busy = true;
       return;
@@ -272,10 +295,12 @@ export class Collector implements RecordFeed {
       this.#capturedNs = this.#readNs - CAPTURE_LAG_NS;
     }
     const idle = this.#idleMs >= IDLE_MOST_MS && !this.#hurry;
-    rings.reap(nowMs, idle ? IDLE_ALIVE_EVERY_MS : ALIVE_EVERY_MS);
-    this.#observer.round(nowMs);
-    this.#queueWatch.round(nowMs);
-    this.#orphans.round(nowMs, this.#capturedNs);
+    if (!this.isDetached) {
+      rings.reap(nowMs, idle ? IDLE_ALIVE_EVERY_MS : ALIVE_EVERY_MS);
+      this.#observer.round(nowMs);
+      this.#queueWatch.round(nowMs);
+      this.#orphans.round(nowMs, this.#capturedNs);
+    }
     if (nowMs - this.#tickAtMs >= (idle ? IDLE_TICK_EVERY_MS : TICK_EVERY_MS)) this.#tick();
     if (nowMs - this.#syncAtMs >= SYNC_EVERY_MS) {
       this.#syncAtMs = nowMs;
@@ -295,7 +320,9 @@ export class Collector implements RecordFeed {
     this.#tickAtMs = performance.now();
     const work = this.#work;
     work.length = 0;
-    if (this.#parts.isIntervalDue(this.#capturedNs)) {
+    if (this.isDetached) {
+      // What the tables say now is of later.
+    } else if (this.#parts.isIntervalDue(this.#capturedNs)) {
       for (const connection of engine.live) work.push(connection);
     } else {
       engine.stale(this.#capturedNs, work);

@@ -54,6 +54,8 @@ export interface JoinEnd {
   pids: number[];
   losses: Omit<Losses, "badRecords" | "logLines">;
   badRecords: number;
+  /** Processes lived on: see `Collector.detach`. */
+  isDetached: boolean;
   warnings: string[];
 }
 
@@ -174,6 +176,7 @@ export class Join {
 
   /** Settles every socket, writes the books to the logs, and builds the summary of everything. */
   finish(end: JoinEnd): Summary {
+    this.engine.isDetached = end.isDetached;
     this.engine.finish();
     this.#ended = end;
     this.#intervals?.finish(end.endNs);

@@ -216,6 +216,7 @@ class Player {
         fragments: this.#source.fragments,
       },
       badRecords: 0,
+      isDetached: false,
       warnings: [
         "the recording is cut off, for kqtime was killed or the disk was full: these figures are " +
           "those up to the cut, and losses are known only in part",

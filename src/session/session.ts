@@ -272,6 +272,7 @@ export class Session {
       pids: [...this.#pids],
       losses,
       badRecords: rings.badRecords,
+      isDetached: this.collector.isDetached,
       warnings: this.#warnings.list(),
     };
   }

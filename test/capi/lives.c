@@ -84,6 +84,8 @@ static void *register_others(void *argument) {
     kqtime_deregister(shared, fd);
     kqtime_register(shared, fd, NULL);
     kqtime_deregister(shared, fd);
+    /* So that a ring holds what a collector that has to wait for a processor finds. */
+    usleep(20);
   }
   return NULL;
 }

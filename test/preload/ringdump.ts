@@ -158,6 +158,11 @@ export function transfers(run: Run): SlotRecord[] {
   return ofKind(run, "IN", "OUT");
 }
 
+/** Records of several rings in one order: each ring is printed when its records are found. */
+export function inTime(records: SlotRecord[]): SlotRecord[] {
+  return records.toSorted((a, b) => (BigInt(a.time) < BigInt(b.time) ? -1 : 1));
+}
+
 /** The tag that these bytes must have. */
 export function tagOf(text: string): string {
   return Buffer.from(text.slice(0, 16)).toString("hex").padEnd(32, "0");

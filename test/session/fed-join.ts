@@ -33,7 +33,7 @@ export class FedJoin {
   end(endNs: number): JoinEnd {
     const { losses, warnings } = this;
     return {
-      endNs, exitCode: null, signal: null, pids: [], losses: { ...losses }, badRecords: 0,
+      endNs, exitCode: null, signal: null, pids: [], losses: { ...losses }, badRecords: 0, isDetached: false,
       warnings: [...warnings],
     };
   }
