@@ -70,8 +70,10 @@ export class Connection implements SocketIdentity {
   inode = 0;
   /** The same socket under another table: its calls are booked there, at these offsets. */
   continues: Continued | null = null;
-  /** Programs that went on with this socket. */
+  /** Programs that went on with this socket, and may still. */
   readonly heirs: Connection[] = [];
+  /** Of those that have ended: the first offsets that they moved, and the last. */
+  readonly left = { outFrom: Infinity, inFrom: Infinity, outTo: 0, inTo: 0 };
   outProgress: Progress = { active: 0, off: 0, callNs: 0 };
   inProgress: Progress = { active: 0, off: 0, callNs: 0 };
 

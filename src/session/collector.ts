@@ -14,6 +14,7 @@ import { TupleMap } from "../match/tuple-map.ts";
 import { type RecordFeed, Rings } from "../ring/rings.ts";
 import type { MessageListener } from "../ffi/libc.ts";
 import { Observer } from "./observer.ts";
+import { Orphans } from "./orphans.ts";
 import { QueueWatch } from "./queue-watch.ts";
 import { Frame, type TapeWriter } from "./tape.ts";
 
@@ -55,6 +56,8 @@ export interface CollectorParts {
   readonly baseSec: number;
   /** Those that are open now. */
   readonly logs: () => readonly Log[];
+  /** Whether a tick up to then asks what all sockets do at the moment. */
+  readonly isIntervalDue: (capturedNs: number) => boolean;
   readonly tape: TapeWriter | null;
   /** How often queue lengths are read; 0: never. */
   readonly statsEveryMs: number;
@@ -74,6 +77,7 @@ export class Collector implements RecordFeed {
   readonly #work: Connection[] = [];
   readonly #observer: Observer;
   readonly #queueWatch: QueueWatch;
+  readonly #orphans: Orphans;
   #tickAtMs = 0;
   #syncAtMs = 0;
   #devicesAtMs = -Infinity;
@@ -119,6 +123,18 @@ export class Collector implements RecordFeed {
       onSample: (numbers) => this.#tape?.numbers(Frame.Queues, numbers),
       onWarning: parts.onWarning,
     });
+    this.#orphans = new Orphans({
+      live: parts.engine.live,
+      isUsed: (table) => this.rings.isUsed(table),
+      onGone: (connection) => this.#gone(connection),
+      onFailure: (error) => this.#warnOnce(error),
+    });
+  }
+
+  /** A socket that the kernel does not know any more. */
+  #gone(connection: Connection): void {
+    this.#tape?.pair(Frame.Gone, connection.sock, 0);
+    this.#engine.settle(connection, -1);
   }
 
   close(): void {
@@ -178,6 +194,11 @@ export class Collector implements RecordFeed {
   /** Processes live on, and what they do is not read any more. */
   get isDetached(): boolean {
     return this.#endNs !== Infinity;
+  }
+
+  /** Sockets whose books are not closed. */
+  get liveSockets(): number {
+    return this.#engine.live.size;
   }
 
   /** Nanoseconds since the base, now. */
@@ -290,6 +311,7 @@ export class Collector implements RecordFeed {
       rings.reap(nowMs, idle ? IDLE_ALIVE_EVERY_MS : ALIVE_EVERY_MS);
       this.#observer.round(nowMs);
       this.#queueWatch.round(nowMs);
+      this.#orphans.round(nowMs, this.#capturedNs);
     }
     const tickEveryMs = idle && !engine.queues.isPending ? IDLE_TICK_EVERY_MS : TICK_EVERY_MS;
     if (nowMs - this.#tickAtMs >= tickEveryMs) this.#tick();
@@ -322,7 +344,13 @@ export class Collector implements RecordFeed {
     this.#tickAtMs = performance.now();
     const work = this.#work;
     work.length = 0;
-    if (!this.isDetached) engine.stale(this.#capturedNs, work);
+    if (this.isDetached) {
+      // What the tables say now is of later.
+    } else if (this.#parts.isIntervalDue(this.#capturedNs)) {
+      for (const connection of engine.live) work.push(connection);
+    } else {
+      engine.stale(this.#capturedNs, work);
+    }
     for (let i = 0; i < work.length; i++) this.rings.refresh(work[i]!.table, work[i]!.entry);
     engine.ringRecords = this.rings.lostRecords();
     this.#tape?.pair(Frame.Tick, this.#capturedNs, engine.ringRecords);
