@@ -121,11 +121,11 @@ export function standing(measurement: Measurement, live: Iterable<Connection>): 
     sum.in.merge(label.in);
   }
   for (const connection of live) {
-    connection.out.bookWaiting();
-    for (const naming of connection.namings) {
+    for (const [index, naming] of connection.namings.entries()) {
       for (const { measurement: whose, label } of naming.recipients) {
         if (whose !== measurement) continue;
         const out = asOfNow(naming, "out");
+        out.waitingSinceNs = connection.out.callWaitingSinceNs(index);
         const inbound = asOfNow(naming, "in");
         const sum = of(label);
         sum.out.merge(out);

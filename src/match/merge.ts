@@ -188,13 +188,11 @@ export class Side {
     return seen.length > 0 ? seen.values[seen.first() + Seen.timeNs]! : Infinity;
   }
 
-  /** Outbound: notes in the books since when the first byte waits. */
-  bookWaiting(): void {
-    for (const account of this.calls.accounts) account.waitingSinceNs = Infinity;
-    const sinceNs = this.waitingSinceNs();
-    if (sinceNs === Infinity) return;
-    const calls = this.calls.queue;
-    this.calls.accounts[calls.values[calls.first() + Call.naming]!]!.waitingSinceNs = sinceNs;
+  /** As `waitingSinceNs`, if that byte is of a call that this naming measures. */
+  callWaitingSinceNs(naming: number): number {
+    const { queue } = this.calls;
+    if (queue.length === 0 || queue.values[queue.first() + Call.naming] !== naming) return Infinity;
+    return this.waitingSinceNs();
   }
 
   /** Merges what both lists hold. */

@@ -5,6 +5,8 @@ import { describe, expect, test } from "bun:test";
 import { Reason } from "../../src/output/reasons.ts";
 import { SocketField } from "../../src/output/socket-fields.ts";
 import type { Connection } from "../../src/match/connection.ts";
+import { standing } from "../../src/match/measurement.ts";
+import { bookWire } from "../../src/match/settle.ts";
 import { Kind } from "../../src/ring/layout.ts";
 import { Bench, MS } from "./bench.ts";
 import { Random } from "./random.ts";
@@ -101,6 +103,41 @@ describe("the age of what waits", () => {
       looks.push([registered, watched()]);
     }
     expect(looks).toEqual(looks.map(() => [1, 0]));
+  });
+
+  test("what waits at the end, or at a look before, in the books", () => {
+    const { bench, client, server } = open();
+    const { engine } = bench;
+    bench.send(client, 2 * MS, 0, 10);
+    bench.send(client, 2.5 * MS, 10, 10);
+    bench.packet(3 * MS, true, 0, 10);
+    bench.packet(3.5 * MS, true, 10, 5);
+    bench.receive(server, 4 * MS, 0, 4);
+    engine.tick(5 * MS);
+    const [live] = engine.live;
+    const books = () => {
+      const { labels } = standing(live!.naming.recipients[0]!.measurement, engine.live);
+      return [Math.min(...labels.map(({ out }) => out.waitingSinceNs)), Math.min(...labels.map((each) => each.in.waitingSinceNs))];
+    };
+    for (const connection of engine.live) bookWire(engine, connection);
+    // Of the second call five bytes wait; of what arrived first six are unread.
+    expect(books()).toEqual([2.5 * MS, 3 * MS]);
+    for (const { sock } of engine.live) engine.queued(sock, 5);
+    bench.finish();
+    expect(books()).toEqual([2.5 * MS, 3 * MS]);
+  });
+
+  test("a look leaves nothing behind", () => {
+    const { bench, client, server } = open();
+    bench.send(client, 2 * MS, 0, 10);
+    bench.engine.tick(3 * MS);
+    standing([...bench.engine.live][0]!.naming.recipients[0]!.measurement, bench.engine.live);
+    bench.packet(4 * MS, true, 0, 10);
+    bench.receive(server, 5 * MS, 0, 10);
+    bench.engine.tick(6 * MS);
+    bench.finish();
+    expect(bench.of(client).out.stats.waitingSinceNs).toBe(Infinity);
+    expect(bench.of(server).in.stats.waitingSinceNs).toBe(Infinity);
   });
 
   test("the session's end does not wait", () => {
