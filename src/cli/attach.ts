@@ -3,14 +3,14 @@
 import { ExitCode } from "../errors.ts";
 import { attach, type AttachOptions } from "../session/attach.ts";
 import { printSummary } from "./run.ts";
-import { warn } from "./stderr.ts";
+import { tellLine, warn } from "./stderr.ts";
 
 /** Returns the exit code. @throws KQTimeError */
 export async function attachCommand(
-  options: Omit<AttachOptions, "onWarning">,
+  options: Omit<AttachOptions, "onWarning" | "onInterval">,
   quiet: boolean,
 ): Promise<number> {
-  const summary = await attach({ ...options, onWarning: warn });
+  const summary = await attach({ ...options, onWarning: warn, onInterval: tellLine });
   if (!quiet) printSummary(summary);
   return ExitCode.Ok;
 }

@@ -6,6 +6,7 @@ import { LABEL_MODES } from "../match/label-modes.ts";
 import { SOCKETS_LISTED } from "../output/summary.ts";
 import { VERSION } from "../version.ts";
 import { printHelp } from "./help.ts";
+import { declareLongRuns, longRuns } from "./long-runs.ts";
 import { declareLogCommands } from "./log-commands.ts";
 import { Given, usage } from "./options.ts";
 import { warn } from "./stderr.ts";
@@ -95,7 +96,7 @@ function declare(cli: CAC): Map<string, Action> {
   const actions = new Map<string, Action>();
   cli.version(VERSION);
 
-  cli
+  const run = cli
     .command("run", "Measure a command")
     .usage("run [options] -- command [args…]")
     .option("--log <file>", "Write a line for each call; .gz compresses")
@@ -115,7 +116,8 @@ function declare(cli: CAC): Map<string, Action> {
     .option("--user <name>", "Run the command as this user; capture stays privileged")
     .option("--stats-interval <seconds>", "Time between the log's lines of queue lengths; 0: none", {
       default: DEFAULT_STATS_SECONDS,
-    })
+    });
+  declareLongRuns(run)
     .option("--drain <seconds>", "Wait so long, after the end, for bytes in send queues", {
       default: DEFAULT_DRAIN_SECONDS,
     })
@@ -147,6 +149,7 @@ function declare(cli: CAC): Map<string, Action> {
         label: given.choice("label", "port", LABEL_MODES),
         user: given.text("user"),
         statsEveryMs: statsEveryMs(given),
+        ...longRuns(given),
         drainMs: given.number("drain", DEFAULT_DRAIN_SECONDS, 0, 86400) * 1000,
         bufferBytes: given.number("buffer", DEFAULT_BUFFER_MIB, 0.0625, 2047) * MIB,
         slots: powerOfTwo(given.number("ring", DEFAULT_SLOTS, 64, 1 << 24)),
@@ -156,7 +159,7 @@ function declare(cli: CAC): Map<string, Action> {
     );
   });
 
-  cli
+  const attach = cli
     .command("attach <pid>", "Go on with a measurement whose kqtime was killed")
     .usage("attach [options] <pid>")
     .option("--log <file>", "Write a line for each call; .gz compresses")
@@ -175,7 +178,8 @@ function declare(cli: CAC): Map<string, Action> {
     })
     .option("--stats-interval <seconds>", "Time between the log's lines of queue lengths; 0: none", {
       default: DEFAULT_STATS_SECONDS,
-    })
+    });
+  declareLongRuns(attach)
     .option("--drain <seconds>", "Wait so long, after the end, for bytes in send queues", {
       default: DEFAULT_DRAIN_SECONDS,
     })
@@ -200,6 +204,7 @@ function declare(cli: CAC): Map<string, Action> {
         direction: given.choice("direction", "both", ["in", "out", "both"]),
         label: given.choice("label", "port", LABEL_MODES),
         statsEveryMs: statsEveryMs(given),
+        ...longRuns(given),
         drainMs: given.number("drain", DEFAULT_DRAIN_SECONDS, 0, 86400) * 1000,
         bufferBytes: given.number("buffer", DEFAULT_BUFFER_MIB, 0.0625, 2047) * MIB,
       },

@@ -3,16 +3,16 @@
 import { renderSummary } from "../output/table.ts";
 import type { Summary } from "../output/summary.ts";
 import { run, type RunOptions } from "../session/run.ts";
-import { tell, warn } from "./stderr.ts";
+import { tell, tellLine, warn } from "./stderr.ts";
 
 const COLUMNS = 100;
 
 /** Returns the exit code. @throws KQTimeError */
 export async function runCommand(
-  options: Omit<RunOptions, "onWarning">,
+  options: Omit<RunOptions, "onWarning" | "onInterval">,
   quiet: boolean,
 ): Promise<number> {
-  const { exitCode, summary } = await run({ ...options, onWarning: warn });
+  const { exitCode, summary } = await run({ ...options, onWarning: warn, onInterval: tellLine });
   if (summary !== null && !quiet) printSummary(summary);
   return exitCode;
 }

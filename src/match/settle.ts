@@ -5,7 +5,7 @@ import { Reason } from "../output/reasons.ts";
 import { MATCHABLE } from "./calls.ts";
 import type { Connection, Progress } from "./connection.ts";
 import type { Instances } from "./instances.ts";
-import { Naming } from "./measurement.ts";
+import { movedBytes, Naming } from "./measurement.ts";
 import { Direction, type Side } from "./merge.ts";
 import { Seen } from "./sightings.ts";
 import { unfound } from "./unfound.ts";
@@ -86,15 +86,14 @@ function spread(side: Side, unreadFrom: number, isOpen: boolean): void {
 
 /** Adds the books of a stretch of a socket's life to what it was measured for. */
 function bookNaming(measured: Measured, connection: Connection, naming: Naming): void {
-  for (const account of [naming.out, naming.in]) {
-    const wire = account.bytesUnread + account.bytesUnexplained;
-    account.sockets = account.calls + wire > 0 ? 1 : 0;
-  }
+  for (const account of [naming.out, naming.in]) account.sockets = movedBytes(account) ? 1 : 0;
+  const whole = naming.whole();
   for (const { measurement, label } of naming.recipients) {
     if (measurement.ended) continue;
-    if (measured.out) label.out.merge(naming.out);
-    if (measured.in) label.in.merge(naming.in);
-    measurement.sockets.add(connection.describe(label, measurement.peers, naming.out, naming.in));
+    if (measured.out) label.out.merge(whole.out);
+    if (measured.in) label.in.merge(whole.in);
+    measurement.sockets.add(connection.describe(label, measurement.peers, whole.out, whole.in));
+    measurement.intervals?.settled(connection, label, naming);
   }
 }
 

@@ -5,13 +5,10 @@ import { SOCKETS_LISTED, type SocketInput } from "./summary.ts";
 
 export class SocketList {
   #listed: SocketInput[] = [];
-  readonly #most: number;
   readonly rest = { count: 0, out: new DirectionStats(), in: new DirectionStats() };
 
   /** @param most how many are listed */
-  constructor(most = SOCKETS_LISTED) {
-    this.#most = most;
-  }
+  constructor(readonly most = SOCKETS_LISTED) {}
 
   /** Takes a socket that moved bytes, and another stretch of one that was added just before. */
   add(socket: SocketInput): void {
@@ -29,7 +26,7 @@ export class SocketList {
       return;
     }
     // Before it is added: another stretch of it may follow.
-    if (this.#listed.length >= this.#most + SOCKETS_LISTED) this.trim();
+    if (this.#listed.length >= this.most + SOCKETS_LISTED) this.trim();
     this.#listed.push(socket);
   }
 
@@ -39,7 +36,7 @@ export class SocketList {
   }
 
   copy(): SocketList {
-    const copy = new SocketList(this.#most);
+    const copy = new SocketList(this.most);
     copy.#listed = [...this.#listed];
     copy.rest.count = this.rest.count;
     copy.rest.out.merge(this.rest.out);
@@ -50,7 +47,7 @@ export class SocketList {
   trim(): void {
     const size = (socket: SocketInput) => socket.out.bytesCalled + socket.in.bytesCalled;
     this.#listed.sort((a, b) => size(b) - size(a) || a.sock - b.sock);
-    for (const socket of this.#listed.splice(this.#most)) {
+    for (const socket of this.#listed.splice(this.most)) {
       this.rest.count++;
       this.rest.out.merge(socket.out);
       this.rest.in.merge(socket.in);

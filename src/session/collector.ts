@@ -14,6 +14,7 @@ import { TupleMap } from "../match/tuple-map.ts";
 import { type RecordFeed, Rings } from "../ring/rings.ts";
 import type { MessageListener } from "../ffi/libc.ts";
 import { Observer } from "./observer.ts";
+import { Orphans } from "./orphans.ts";
 import { QueueWatch } from "./queue-watch.ts";
 import { Frame, type TapeWriter } from "./tape.ts";
 
@@ -55,6 +56,8 @@ export interface CollectorParts {
   readonly baseSec: number;
   /** Those that are open now. */
   readonly logs: () => readonly Log[];
+  /** Whether a tick up to then asks what all sockets do at the moment. */
+  readonly isIntervalDue: (capturedNs: number) => boolean;
   readonly tape: TapeWriter | null;
   /** How often queue lengths are read; 0: never. */
   readonly statsEveryMs: number;
@@ -74,6 +77,7 @@ export class Collector implements RecordFeed {
   readonly #work: Connection[] = [];
   readonly #observer: Observer;
   readonly #queueWatch: QueueWatch;
+  readonly #orphans: Orphans;
   #tickAtMs = 0;
   #syncAtMs = 0;
   #devicesAtMs = -Infinity;
@@ -89,9 +93,9 @@ export class Collector implements RecordFeed {
   #captureFailed = false;
   #netlinkFailed = false;
   #hurry = false;
+  /** What passes later is not of this measurement: see `detach`. */
+  #endNs = Infinity;
   #wake: () => void = () => {};
-  /** See `detach`. */
-  isDetached = false;
   /** Told after each round how far the capture is joined. */
   onJoined: (capturedNs: number, captureFailed: boolean) => void = () => {};
   /** Whether somebody waits for an answer. */
@@ -117,8 +121,25 @@ export class Collector implements RecordFeed {
       nowNs: () => realtimeNs(parts.baseSec),
       refresh: (connection) => this.rings.refresh(connection.table, connection.entry),
       onSample: (numbers) => this.#tape?.numbers(Frame.Queues, numbers),
+      onWarning: parts.onWarning,
+    });
+    this.#orphans = new Orphans({
+      live: parts.engine.live,
+      isUsed: (table) => this.rings.isUsed(table),
+      onGone: (connection) => this.#gone(connection),
       onFailure: (error) => this.#warnOnce(error),
     });
+  }
+
+  /** A socket that the kernel does not know any more. */
+  #gone(connection: Connection): void {
+    this.#tape?.pair(Frame.Gone, connection.sock, 0);
+    this.#engine.settle(connection, -1);
+  }
+
+  close(): void {
+    this.#observer.close();
+    this.#queueWatch.close();
   }
 
   // The rings' contents, on their way to the join: everything passes the tape.
@@ -170,9 +191,19 @@ export class Collector implements RecordFeed {
     this.#engine.record(table, words);
   }
 
+  /** Processes live on, and what they do is not read any more. */
+  get isDetached(): boolean {
+    return this.#endNs !== Infinity;
+  }
+
+  /** Sockets whose books are not closed. */
+  get liveSockets(): number {
+    return this.#engine.live.size;
+  }
+
   /** Nanoseconds since the base, now. */
   nowNs(): number {
-    return Date.now() * 1e6 - this.#parts.baseSec * 1e9;
+    return (Date.now() - this.#parts.baseSec * 1000) * 1e6;
   }
 
   /** The command has ended: from now on somebody waits for the end of each step. */
@@ -225,9 +256,10 @@ export class Collector implements RecordFeed {
       this.round();
       await this.#rest();
     } while (this.#held && performance.now() < deadline);
-    this.isDetached = true;
+    // No earlier than the last of the records: a millisecond would be too coarse.
+    const endNs = realtimeNs(this.#parts.baseSec);
+    this.#endNs = endNs;
     this.#held = false;
-    const endNs = this.nowNs();
     await this.run(() => this.#capturedNs >= endNs || this.#captureFailed);
     this.#askQueues();
     this.#tick();
@@ -247,6 +279,7 @@ export class Collector implements RecordFeed {
       this.#readNs = this.nowNs();
       source.read(this.#batch, BATCH_PACKETS);
       this.#empty = this.#batch.count < BATCH_PACKETS && source.examined < BATCH_PACKETS;
+      if (this.isDetached) this.#cut();
       if (this.#batch.count > 0) drops.now = this.#parts.capture.stats().droppedKernel;
     }
     const packets = this.#batch.count;
@@ -278,8 +311,10 @@ export class Collector implements RecordFeed {
       rings.reap(nowMs, idle ? IDLE_ALIVE_EVERY_MS : ALIVE_EVERY_MS);
       this.#observer.round(nowMs);
       this.#queueWatch.round(nowMs);
+      this.#orphans.round(nowMs, this.#capturedNs);
     }
-    if (nowMs - this.#tickAtMs >= (idle ? IDLE_TICK_EVERY_MS : TICK_EVERY_MS)) this.#tick();
+    const tickEveryMs = idle && !engine.queues.isPending ? IDLE_TICK_EVERY_MS : TICK_EVERY_MS;
+    if (nowMs - this.#tickAtMs >= tickEveryMs) this.#tick();
     if (nowMs - this.#syncAtMs >= SYNC_EVERY_MS) {
       this.#syncAtMs = nowMs;
       for (const log of logs) log.sync();
@@ -293,12 +328,29 @@ export class Collector implements RecordFeed {
     this.onJoined(this.#capturedNs, this.#captureFailed);
   }
 
+  /** Leaves what was captured after the end out. */
+  #cut(): void {
+    const batch = this.#batch;
+    for (let i = 0; i < batch.count; i++) {
+      if (batch.timeNs[i]! <= this.#endNs) continue;
+      batch.count = i;
+      // What comes behind it would be placed wrongly in a recording.
+      this.#endNs = -Infinity;
+    }
+  }
+
   #tick(): void {
     const engine = this.#engine;
     this.#tickAtMs = performance.now();
     const work = this.#work;
     work.length = 0;
-    if (!this.isDetached) engine.stale(this.#capturedNs, work);
+    if (this.isDetached) {
+      // What the tables say now is of later.
+    } else if (this.#parts.isIntervalDue(this.#capturedNs)) {
+      for (const connection of engine.live) work.push(connection);
+    } else {
+      engine.stale(this.#capturedNs, work);
+    }
     for (let i = 0; i < work.length; i++) this.rings.refresh(work[i]!.table, work[i]!.entry);
     engine.ringRecords = this.rings.lostRecords();
     this.#tape?.pair(Frame.Tick, this.#capturedNs, engine.ringRecords);

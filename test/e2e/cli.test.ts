@@ -336,10 +336,18 @@ loopback("a replayed record gives the same output", async (node, scope) => {
 
 loopback("--sockets tells how many sockets are listed; the others are summed", async (node, scope) => {
   const folder = scope.path("record");
-  const measurement = await pairOf(node, scope, ["--record", folder, "--sockets", "0"]);
+  const intervals = scope.path("intervals");
+  const measurement = await pairOf(node, scope, [
+    "--record", folder, "--sockets", "0", "--interval", "0.25", "--interval-log", intervals,
+  ]);
   const { sockets, socketsRest, directions } = measurement.summary();
   expect([sockets, socketsRest.count]).toEqual([[], 6]);
   expect(socketsRest.out.bytesCalled).toBe(directions.out.bytesCalled);
+  const lines = readFileSync(intervals, "utf8").trim().split("\n").map((line) => JSON.parse(line));
+  expect(lines.map((line) => line.sockets)).toEqual(lines.map(() => []));
+  expect(lines.reduce((sum, line) => sum + line.socketsRest.out.bytesCalled, 0)).toBe(
+    directions.out.bytesCalled,
+  );
   const json = scope.path("again.json");
   for (const [options, listed] of [[[], 0], [["--sockets", "4"], 4]] as const) {
     await kqtime(scope, ["replay", "--quiet", folder, "--json", json, ...options]).success();
