@@ -130,7 +130,7 @@ function declare(cli: CAC): Map<string, Action> {
     .option("--anyway", "Run the command even if it cannot be measured")
     .option("--quiet", "No summary on stderr, only errors")
     .example("  sudo kqtime run --log kqtime.log.gz -- curl -s -o /dev/null http://example.net/")
-    .example("  sudo kqtime run --user debian-tor --log relay.log.gz -- tor -f torrc");
+    .example("  sudo kqtime run --user debian-tor --sockets 0 --json relay.json -- tor -f torrc");
   actions.set("run", async (given) => {
     if (given.command.length === 0) {
       throw usage("run needs a command after `--`: kqtime run [options] -- command [args…]");
@@ -187,7 +187,7 @@ function declare(cli: CAC): Map<string, Action> {
       default: DEFAULT_BUFFER_MIB,
     })
     .option("--quiet", "No summary on stderr, only errors and what was lost")
-    .example("  sudo kqtime attach --log rest.log.gz $(pidof tor)");
+    .example("  sudo kqtime attach --log rest.log.gz 4711");
   actions.set("attach", async (given) => {
     const pid = given.words[0]!;
     if (!/^[1-9]\d{0,9}$/.test(pid)) throw usage(`attach takes a process id, not "${pid}"`);
