@@ -7,6 +7,7 @@
 import { KQTimeError } from "../errors.ts";
 import { formatExact } from "../output/units.ts";
 import { Input } from "./input.ts";
+import type { LineChoice } from "./line-choice.ts";
 import type { LogVisitor } from "./log-line.ts";
 import { LogScanner } from "./log-scanner.ts";
 import type { Progress } from "./progress.ts";
@@ -28,6 +29,8 @@ export interface ReadResult {
   readonly unknown: number;
   /** Bytes of text. */
   readonly textBytes: number;
+  /** Which calls have lines, where not all have. */
+  readonly lineChoices: readonly LineChoice[];
   /** Sentences for the user: what was damaged, cut or skipped. */
   readonly problems: string[];
 }
@@ -53,6 +56,7 @@ export function readLogs(
   const scanner = new LogScanner(visitor);
   const reader = new Reader(scanner, options);
   const problems: string[] = [];
+  const lineChoices: LineChoice[] = [];
   for (const path of paths.length === 0 ? ["-"] : paths) {
     const { lines, damaged, unknown } = scanner;
     const input = new Input(path);
@@ -74,6 +78,11 @@ export function readLogs(
           "kqtime parse made of one",
       );
     }
+    for (const [sentence, choice] of scanner.choices) {
+      problems.push(`${input.name}: ${sentence}`);
+      lineChoices.push(choice);
+    }
+    scanner.choices.clear();
     if (bad > 0) {
       problems.push(`${input.name}: ${lineCount(bad)} damaged and skipped, ${formatExact(found)} read`);
     }
@@ -90,6 +99,7 @@ export function readLogs(
     damaged: scanner.damaged,
     unknown: scanner.unknown,
     textBytes: reader.textBytes,
+    lineChoices,
     problems,
   };
 }

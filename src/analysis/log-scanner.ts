@@ -10,6 +10,7 @@ import {
   COMMA, DOT, endOfLine, EQUALS, exponentAt, four, LETTER_E, LETTER_K, MINUS, NEWLINE, NINE, RETURN,
   SEMICOLON, SPACE, starts, startsLine, ZERO,
 } from "./log-bytes.ts";
+import { choiceText, type LineChoice, parseLineChoice } from "./line-choice.ts";
 import * as Key from "./log-keys.ts";
 import { ABSENT, Direction, LogLine, type LogVisitor } from "./log-line.ts";
 
@@ -18,6 +19,7 @@ const TEXT_BYTES_MOST = 1 << 20;
 
 const BOOKS = "KQTIME-BOOKS;";
 const LOSS = "KQTIME-LOSS;";
+const META = "KQTIME-META;";
 
 const POWERS = [1e9, 1e8, 1e7, 1e6, 1e5, 1e4, 1e3, 1e2, 1e1, 1];
 
@@ -28,6 +30,8 @@ export class LogScanner {
   damaged = 0;
   /** Whole lines of a kind that this version does not know: `KQTIME-…;`. */
   unknown = 0;
+  /** Which calls have lines, where not all have, by what is to be said of it. */
+  readonly choices = new Map<string, LineChoice>();
   readonly line = new LogLine();
   readonly #visitor: LogVisitor;
   #based = false;
@@ -70,7 +74,8 @@ export class LogScanner {
       case Key.ME_IN:
         return starts(bytes, at + 8, "N;") ? this.#callLine(bytes, at, at + 10, Direction.In) : at;
       case Key.ME_MISS:
-        return starts(bytes, at + 8, "ISS;") ? this.#missLine(bytes, at, at + 12) : at;
+        if (starts(bytes, at + 8, "ISS;")) return this.#missLine(bytes, at, at + 12);
+        return starts(bytes, at, META) ? this.#textLine(bytes, at, "meta") : at;
       case Key.ME_STATS:
         return starts(bytes, at + 8, "TATS;") ? this.#statsLine(bytes, at, at + 13) : at;
       case Key.ME_BOOKS:
@@ -167,15 +172,21 @@ export class LogScanner {
     this.#setTimes();
   }
 
-  #textLine(bytes: Uint8Array, at: number, kind: "books" | "loss"): number {
+  #textLine(bytes: Uint8Array, at: number, kind: "books" | "loss" | "meta"): number {
     const newline = bytes.indexOf(NEWLINE, at);
     const to = bytes[newline - 1] === RETURN ? newline - 1 : newline;
     if (to - at > TEXT_BYTES_MOST || bytes[to - 1] !== SEMICOLON) return at;
     this.finish();
     const text = new TextDecoder().decode(bytes.subarray(at, to));
-    if (!this.#visitor.text(kind, text)) return at;
+    if (!(kind === "meta" ? this.#meta(text) : this.#visitor.text(kind, text))) return at;
     this.lines++;
     return newline + 1;
+  }
+
+  #meta(text: string): boolean {
+    const choice = parseLineChoice(text);
+    if (choice !== null && (choice.minWaitNs > 0 || choice.oneIn > 1)) this.choices.set(choiceText(choice), choice);
+    return choice !== null;
   }
 
   /** `KQTIME-WORD;…;`, from a later version: nothing is wrong with it. */

@@ -261,7 +261,7 @@ export class ReportBuilder implements LogVisitor {
       notes.push("of libkqtime's logs and of parsed data only the calls and their times are known");
     }
     if (this.#unended > 0) {
-      const why = "its kqtime was killed, its disk was full, or it goes on";
+      const why = "its kqtime was killed, its disk was full, it goes on, or its log does in another file";
       notes.push(`the log holds calls of a run that wrote no books: ${why}`);
     }
     if (this.#losses.size === 0) {

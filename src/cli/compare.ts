@@ -11,6 +11,7 @@ import {
   type Side,
   SideBuilder,
 } from "../analysis/compare.ts";
+import type { LineChoice } from "../analysis/line-choice.ts";
 import { TextOutput } from "../analysis/text-output.ts";
 import { Window } from "../analysis/window.ts";
 import { ExitCode } from "../errors.ts";
@@ -32,10 +33,11 @@ export interface CompareCommand extends CompareOptions {
 /** Returns the exit code. @throws KQTimeError */
 export function compareCommand(options: CompareCommand): number {
   const { logs, window, json } = options;
+  const choices: (readonly LineChoice[])[] = [];
   const [a, b] = logs.map((log, index) => {
     // A window of its own for each: `+30s` counts from each log's start.
     const builder = new SideBuilder(options, new Window(window.since, window.until), index);
-    readGiven("compare", [log], builder);
+    choices[index] = readGiven("compare", [log], builder).lineChoices;
     const side = builder.finish();
     // Its resamples took the most memory of all: they go before the other log's come.
     Bun.gc(true);
@@ -47,8 +49,9 @@ export function compareCommand(options: CompareCommand): number {
   const output = new TextOutput();
   if (json) {
     const { blockNs, resamples, seed, by } = options;
-    const about = (side: Side, log: string) => ({
-      log,
+    const about = (side: Side, index: 0 | 1) => ({
+      log: logs[index],
+      lineChoices: choices[index],
       from: side.from,
       to: side.to,
       calls: side.calls,
@@ -56,7 +59,7 @@ export function compareCommand(options: CompareCommand): number {
       callsBelowZero: side.negative,
     });
     const method = { blockNs, resamples, seed, by, confidence: CONFIDENCE };
-    const sides = { a: about(a, logs[0]), b: about(b, logs[1]) };
+    const sides = { a: about(a, 0), b: about(b, 1) };
     output.put(`${JSON.stringify({ ...sides, ...method, differences }, null, 2)}\n`);
   } else {
     output.put(compareText(options, a, b, differences));

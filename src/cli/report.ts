@@ -28,9 +28,9 @@ export function reportCommand(options: ReportCommand): number {
     output.put(reportCsv(report.summary));
   } else if (options.format === "json") {
     const { summary, empty, ...covered } = report;
-    const { lines, damaged, unknown } = result;
+    const { lines, damaged, unknown, lineChoices } = result;
     const counts = { lines, damagedLines: damaged, unknownLines: unknown };
-    const more = { ...covered, logs: options.logs, ...counts };
+    const more = { ...covered, logs: options.logs, lineChoices, ...counts };
     output.put(`${JSON.stringify({ ...summary, report: more }, null, 2)}\n`);
   } else {
     const name = options.logs.length === 0 ? "standard input" : options.logs.join(", ");

@@ -146,6 +146,25 @@ test("a log without a call is 125 of every command that tells of calls, and repl
   });
 });
 
+test("a log that has lines for some calls only is told for such", async () => {
+  const chosen = join(folder, "chosen.log");
+  const meta = (more: string) => `KQTIME-META;start=1.5,end=1.5,${more},log_seed=7;NULL;\n`;
+  const call = LOG.slice(0, LOG.indexOf("\n") + 1);
+  await withScope(async (scope) => {
+    const told = async (text: string) => {
+      writeFileSync(chosen, text + call);
+      const exit = await kqtime(scope, ["report", "--json", chosen]).success();
+      const { lineChoices, damagedLines } = JSON.parse(exit.stdout).report;
+      return [exit.stderr.replaceAll(chosen, "LOG"), lineChoices, damagedLines];
+    };
+    const both = await told(meta("log_min_ns=5000000,log_sample=10"));
+    expect(both[0]).toStartWith("kqtime: LOG: it has lines only for one call in 10 of those that waited 5.00 ms or more: ");
+    expect(both.slice(1)).toEqual([[{ minWaitNs: 5e6, oneIn: 10 }], 0]);
+    expect(await told(meta("log_min_ns=0,log_sample=1"))).toEqual(["", [], 0]);
+    expect((await told(meta("log_min_ns=x,log_sample=1")))[2]).toBe(1);
+  });
+});
+
 test("help tells each command's options", async () => {
   await withScope(async (scope) => {
     for (const [command, option] of [
