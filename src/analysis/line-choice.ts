@@ -10,20 +10,40 @@ export interface LineChoice {
   readonly oneIn: number;
 }
 
-/** `KQTIME-META;…,log_min_ns=N,log_sample=N,…;NULL;`. Null if it is damaged. */
-export function parseLineChoice(text: string): LineChoice | null {
-  const pairs = new Map(text.split(";")[1]?.split(",").map((pair) => pair.split("=") as [string, string]));
-  const minWaitNs = Number(pairs.get("log_min_ns") ?? 0);
-  const oneIn = Number(pairs.get("log_sample") ?? 1);
-  return minWaitNs >= 0 && oneIn >= 1 ? { minWaitNs, oneIn } : null;
+/** What a damaged log can make of it stays within bounds. */
+const CHOICES_MOST = 16;
+
+/** Those of an input, as its KQTIME-META lines tell them. */
+export class LineChoices {
+  /** Each part of an appended log has one, mostly the same. */
+  readonly #found = new Map<string, LineChoice>();
+
+  /** @param text `KQTIME-META;…,log_min_ns=N,log_sample=N,…;NULL;`. False: damaged */
+  add(text: string): boolean {
+    const words = text.split(";")[1]?.split(",").map((pair) => pair.split("=") as [string, string]);
+    const pairs = new Map(words);
+    const minWaitNs = Number(pairs.get("log_min_ns") ?? 0);
+    const oneIn = Number(pairs.get("log_sample") ?? 1);
+    if (!(minWaitNs >= 0 && oneIn >= 1)) return false;
+    if ((minWaitNs > 0 || oneIn > 1) && this.#found.size < CHOICES_MOST) {
+      this.#found.set(`${minWaitNs} ${oneIn}`, { minWaitNs, oneIn });
+    }
+    return true;
+  }
+
+  /** Those since the last time. */
+  take(): LineChoice[] {
+    const found = [...this.#found.values()];
+    this.#found.clear();
+    return found;
+  }
 }
 
 export function choiceText({ minWaitNs, oneIn }: LineChoice): string {
-  const parts: string[] = [];
-  if (oneIn > 1) parts.push(`one call in ${formatExact(oneIn)}`);
-  if (minWaitNs > 0) parts.push(`${oneIn > 1 ? "of those" : "calls"} that waited ${formatTime(minWaitNs)} or more`);
+  const share = oneIn > 1 ? `one in ${formatExact(oneIn)} of the ` : "";
+  const waited = minWaitNs > 0 ? ` that waited ${formatTime(minWaitNs)} or more` : "";
   return (
-    `it has lines only for ${parts.join(" ")}: what is made from lines is of these; the run's own books, ` +
-    "at the end of its last log, are of all calls"
+    `it has lines only for ${share}calls${waited}: what is made from lines is of these; the run's ` +
+    "own books, at the end of its last log, are of all calls"
   );
 }

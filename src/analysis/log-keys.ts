@@ -72,3 +72,7 @@ export const ME_MISS = word("ME-M");
 export const ME_STATS = word("ME-S");
 export const ME_BOOKS = word("ME-B");
 export const ME_LOSS = word("ME-L");
+/** Whole beginnings of those that are read as text. */
+export const BOOKS = "KQTIME-BOOKS;";
+export const LOSS = "KQTIME-LOSS;";
+export const META = "KQTIME-META;";

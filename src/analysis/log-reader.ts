@@ -7,7 +7,7 @@
 import { KQTimeError } from "../errors.ts";
 import { formatExact } from "../output/units.ts";
 import { Input } from "./input.ts";
-import type { LineChoice } from "./line-choice.ts";
+import { choiceText, type LineChoice } from "./line-choice.ts";
 import type { LogVisitor } from "./log-line.ts";
 import { LogScanner } from "./log-scanner.ts";
 import type { Progress } from "./progress.ts";
@@ -78,11 +78,10 @@ export function readLogs(
           "kqtime parse made of one",
       );
     }
-    for (const [sentence, choice] of scanner.choices) {
-      problems.push(`${input.name}: ${sentence}`);
+    for (const choice of scanner.choices.take()) {
+      problems.push(`${input.name}: ${choiceText(choice)}`);
       lineChoices.push(choice);
     }
-    scanner.choices.clear();
     if (bad > 0) {
       problems.push(`${input.name}: ${lineCount(bad)} damaged and skipped, ${formatExact(found)} read`);
     }

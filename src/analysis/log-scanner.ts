@@ -10,16 +10,12 @@ import {
   COMMA, DOT, endOfLine, EQUALS, exponentAt, four, LETTER_E, LETTER_K, MINUS, NEWLINE, NINE, RETURN,
   SEMICOLON, SPACE, starts, startsLine, ZERO,
 } from "./log-bytes.ts";
-import { choiceText, type LineChoice, parseLineChoice } from "./line-choice.ts";
+import { LineChoices } from "./line-choice.ts";
 import * as Key from "./log-keys.ts";
 import { ABSENT, Direction, LogLine, type LogVisitor } from "./log-line.ts";
 
 /** Histograms of a KQTIME-BOOKS line take 250 kB at the very most. */
 const TEXT_BYTES_MOST = 1 << 20;
-
-const BOOKS = "KQTIME-BOOKS;";
-const LOSS = "KQTIME-LOSS;";
-const META = "KQTIME-META;";
 
 const POWERS = [1e9, 1e8, 1e7, 1e6, 1e5, 1e4, 1e3, 1e2, 1e1, 1];
 
@@ -30,8 +26,7 @@ export class LogScanner {
   damaged = 0;
   /** Whole lines of a kind that this version does not know: `KQTIME-…;`. */
   unknown = 0;
-  /** Which calls have lines, where not all have, by what is to be said of it. */
-  readonly choices = new Map<string, LineChoice>();
+  readonly choices = new LineChoices();
   readonly line = new LogLine();
   readonly #visitor: LogVisitor;
   #based = false;
@@ -75,13 +70,13 @@ export class LogScanner {
         return starts(bytes, at + 8, "N;") ? this.#callLine(bytes, at, at + 10, Direction.In) : at;
       case Key.ME_MISS:
         if (starts(bytes, at + 8, "ISS;")) return this.#missLine(bytes, at, at + 12);
-        return starts(bytes, at, META) ? this.#textLine(bytes, at, "meta") : at;
+        return starts(bytes, at, Key.META) ? this.#textLine(bytes, at, "meta") : at;
       case Key.ME_STATS:
         return starts(bytes, at + 8, "TATS;") ? this.#statsLine(bytes, at, at + 13) : at;
       case Key.ME_BOOKS:
-        return starts(bytes, at, BOOKS) ? this.#textLine(bytes, at, "books") : at;
+        return starts(bytes, at, Key.BOOKS) ? this.#textLine(bytes, at, "books") : at;
       case Key.ME_LOSS:
-        return starts(bytes, at, LOSS) ? this.#textLine(bytes, at, "loss") : at;
+        return starts(bytes, at, Key.LOSS) ? this.#textLine(bytes, at, "loss") : at;
       default:
         return this.#unknownLine(bytes, at);
     }
@@ -178,15 +173,9 @@ export class LogScanner {
     if (to - at > TEXT_BYTES_MOST || bytes[to - 1] !== SEMICOLON) return at;
     this.finish();
     const text = new TextDecoder().decode(bytes.subarray(at, to));
-    if (!(kind === "meta" ? this.#meta(text) : this.#visitor.text(kind, text))) return at;
+    if (!(kind === "meta" ? this.choices.add(text) : this.#visitor.text(kind, text))) return at;
     this.lines++;
     return newline + 1;
-  }
-
-  #meta(text: string): boolean {
-    const choice = parseLineChoice(text);
-    if (choice !== null && (choice.minWaitNs > 0 || choice.oneIn > 1)) this.choices.set(choiceText(choice), choice);
-    return choice !== null;
   }
 
   /** `KQTIME-WORD;…;`, from a later version: nothing is wrong with it. */

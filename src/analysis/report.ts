@@ -52,8 +52,8 @@ export interface Report {
 const MADE_FROM_CALLS =
   "made from the lines of calls: of the bytes of a call those between the first and the last are " +
   "taken to lie evenly between them, so that figures by byte are wrong where a connection stalled " +
-  "within a call (a lost packet inbound, a closed window outbound); what was in flight, unread, unexplained or retransmitted, and " +
-  "the wait for missing bytes, are not in them";
+  "within a call (a lost packet inbound, a closed window outbound); what was in flight, unread, " +
+  "unexplained or retransmitted, and the wait for missing bytes, are not in them";
 
 export class ReportBuilder implements LogVisitor {
   readonly #options: ReportOptions;
@@ -261,8 +261,10 @@ export class ReportBuilder implements LogVisitor {
       notes.push("of libkqtime's logs and of parsed data only the calls and their times are known");
     }
     if (this.#unended > 0) {
-      const why = "its kqtime was killed, its disk was full, it goes on, or its log does in another file";
-      notes.push(`the log holds calls of a run that wrote no books: ${why}`);
+      notes.push(
+        "the log holds calls of a run that wrote no books: its kqtime was killed, its disk was full, " +
+          "it goes on, or its log does in another file",
+      );
     }
     if (this.#losses.size === 0) {
       notes.push("the log does not tell what was lost on the way: the summary of the run does");

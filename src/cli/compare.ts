@@ -73,14 +73,15 @@ export function compareCommand(options: CompareCommand): number {
 function tooFewBlocks(rows: readonly Difference[], blockNs: number): string | null {
   const named = new Map<string, number>();
   for (const { group, direction, aBlocks, bBlocks, note } of rows) {
-    if (note === "too few blocks") named.set(`${groupText(group)} ${direction}bound`, Math.min(aBlocks, bBlocks));
+    if (note !== "too few blocks") continue;
+    named.set(`${groupText(group)} ${direction}bound`, Math.min(aBlocks, bBlocks));
   }
   if (named.size === 0) return null;
   const first = [...named].slice(0, GROUPS_NAMED).map(([name, blocks]) => `${name}: ${blocks}`);
   const more = named.size > GROUPS_NAMED ? `, … (${named.size} in all)` : "";
   return (
-    `fewer than ${BLOCKS_NEEDED} blocks of ${formatTime(blockNs)} have calls of ${first.join(", ")}${more}: ` +
-    "such intervals are too narrow; measure longer, or try a shorter --block"
+    `fewer than ${BLOCKS_NEEDED} blocks of ${formatTime(blockNs)} have calls of ` +
+    `${first.join(", ")}${more}: such intervals are too narrow; measure longer, or try a shorter --block`
   );
 }
 

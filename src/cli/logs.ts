@@ -34,8 +34,14 @@ export function readGiven(
 }
 
 /** Of logs that have nothing of what a command tells of, within the window. */
-export function holdsNo(what: string, command: string, paths: readonly string[], window: Window): KQTimeError {
-  const name = paths.map((path) => (path === "-" ? "standard input" : path)).join(", ") || "standard input";
+export function holdsNo(
+  what: string,
+  command: string,
+  paths: readonly string[],
+  window: Window,
+): KQTimeError {
+  const inputs = paths.length === 0 ? ["-"] : paths;
+  const name = inputs.map((path) => (path === "-" ? "standard input" : path)).join(", ");
   const where = window.whole ? "" : " in this window (times without a zone are local)";
   return new KQTimeError("E_EMPTY", command, `${name} holds no ${what}${where}`);
 }
