@@ -117,7 +117,7 @@ function declare(cli: CAC): Map<string, Action> {
       default: DEFAULT_SLOTS,
     })
     .option("--anyway", "Run the command even if it cannot be measured")
-    .option("--quiet", "No summary on stderr, only errors")
+    .option("--quiet", "No summary on stderr, only errors and what was lost")
     .example("  sudo kqtime run --log kqtime.log.gz -- curl -s -o /dev/null http://example.net/")
     .example("  sudo kqtime run --user debian-tor --log relay.log.gz -- tor -f torrc");
   actions.set("run", async (given) => {
@@ -201,7 +201,7 @@ function declare(cli: CAC): Map<string, Action> {
     .usage("replay [options] <dir>")
     .option("--log <file>", "Write a line for each call; .gz compresses")
     .option("--json <file>", "Write the summary as JSON")
-    .option("--quiet", "No summary on stderr, only errors");
+    .option("--quiet", "No summary on stderr, only errors and what was lost");
   actions.set("replay", async (given) => {
     const { replayCommand } = await import("./replay.ts");
     return replayCommand({
