@@ -2,7 +2,7 @@
 
 import { ExitCode } from "../errors.ts";
 import { attach, type AttachOptions } from "../session/attach.ts";
-import { printSummary } from "./run.ts";
+import { report } from "./run.ts";
 import { tellLine, warn } from "./stderr.ts";
 
 /** Returns the exit code. @throws KQTimeError */
@@ -11,6 +11,6 @@ export async function attachCommand(
   quiet: boolean,
 ): Promise<number> {
   const summary = await attach({ ...options, onWarning: warn, onInterval: tellLine });
-  if (!quiet) printSummary(summary);
+  report(summary, quiet);
   return ExitCode.Ok;
 }

@@ -1,5 +1,6 @@
 // `kqtime run` on a terminal: warnings as they come, the summary at the end, all on stderr.
 
+import { lossSentences } from "../output/losses.ts";
 import { renderSummary } from "../output/table.ts";
 import type { Summary } from "../output/summary.ts";
 import { run, type RunOptions } from "../session/run.ts";
@@ -13,8 +14,14 @@ export async function runCommand(
   quiet: boolean,
 ): Promise<number> {
   const { exitCode, summary } = await run({ ...options, onWarning: warn, onInterval: tellLine });
-  if (summary !== null && !quiet) printSummary(summary);
+  if (summary !== null) report(summary, quiet);
   return exitCode;
+}
+
+/** At the end; what was lost is said in any case. */
+export function report(summary: Summary, quiet: boolean): void {
+  if (quiet) for (const sentence of lossSentences(summary.losses)) warn(sentence);
+  else printSummary(summary);
 }
 
 export function printSummary(summary: Summary): void {

@@ -90,6 +90,11 @@ export class Session {
     const baseSec = Math.floor(Date.now() / 1000);
     const undo: (() => void)[] = [];
     const warn = (message: string) => this.warn(message);
+    // An output that fails: somebody may be there to mend it.
+    const failed = (message: string) => {
+      warn(message);
+      options.onWarning(message);
+    };
     try {
       // The capture first: what passes while the rest is made is seen.
       const capture = Capture.live({
@@ -111,12 +116,12 @@ export class Session {
       if (options.log !== null) {
         const { rotation } = options;
         const head = lines === null ? null : writeMeta(lines, startNs, baseSec);
-        const opened = Log.open(options.log, { baseSec, onError: warn, rotation, head, follow: true });
+        const opened = Log.open(options.log, { baseSec, onError: failed, rotation, head, follow: true });
         log = opened;
         undo.push(() => opened.close());
       }
       if (options.intervalLog !== null) {
-        const opened = new IntervalLog(options.intervalLog, warn);
+        const opened = new IntervalLog(options.intervalLog, failed);
         this.#intervalLog = opened;
         undo.push(() => opened.close());
       }
