@@ -182,7 +182,7 @@ export class Join {
           "end of its process; what the wire shows of it is booked to it",
       );
     }
-    warnings.push(...whatIsOlder(engine));
+    warnings.push(...engine.handles.notes(), ...whatIsOlder(engine));
     const total = { out: new DirectionStats(), in: new DirectionStats() };
     for (const label of labels) {
       total.out.merge(label.out);

@@ -3,6 +3,7 @@
 // what a program hands over is looked at before it is used. A handle belongs to the processes that
 // share the memory of who opened it: when the last of them is gone, it is freed.
 
+import { randomInt } from "node:crypto";
 import { closeForeign, type MessageListener, type Received } from "../ffi/libc.ts";
 import type { Rule } from "../match/rules.ts";
 import { Log } from "../output/log.ts";
@@ -23,6 +24,8 @@ import type { Rings } from "../ring/rings.ts";
 import { Frame, type TapeWriter } from "./tape.ts";
 
 const HANDLES_MOST = 1024;
+/** A reply has them as an `int32_t` above 0. */
+const NUMBERS = 2 ** 31 - 1;
 /** Each holds a connection, and perhaps a descriptor. */
 const WAITING_MOST = 8192;
 /** Of a log's path, in messages: its end tells more. */
@@ -77,12 +80,15 @@ interface Opened {
 }
 
 export class Requests {
-  /** Handles that were opened since the start. */
-  opened = 0;
   /** Handles that were asked for, refused ones too. */
   asked = 0;
   readonly #parts: RequestParts;
   readonly #open = new Map<number, Opened>();
+  /**
+   * The number given last. A program may still have handles of an earlier collector, whose session
+   * was taken over: they are to be nobody's here.
+   */
+  #number = randomInt(NUMBERS);
   #waiting: Waiting[] = [];
 
   constructor(parts: RequestParts) {
@@ -224,7 +230,8 @@ export class Requests {
         return;
       }
     }
-    const handle = ++this.opened;
+    this.#number = (this.#number % NUMBERS) + 1;
+    const handle = this.#number;
     const setup: HandleSetup = {
       handle,
       in: (flags & OpenFlag.In) !== 0,
