@@ -214,7 +214,7 @@ export class Requests {
     }
     let log: Log | null = null;
     if (fd >= 0) {
-      const why = whyNoLog(fd);
+      const why = whyNoLog(fd, pid);
       if (why !== null) {
         refuse(`log "${path}": ${why}`);
         return;
