@@ -9,7 +9,7 @@ import { Measurement, Naming, type Registration, type Standing, standing } from 
 import type { CallSink } from "./merge.ts";
 import type { QueueSink } from "./queue-samples.ts";
 import { NameParts } from "./name-parts.ts";
-import { type Rule, sameAddresses } from "./rules.ts";
+import { matches, type Rule, sameAddresses } from "./rules.ts";
 import { bookWire, boundNamings, type Measured } from "./settle.ts";
 
 /** Registrations kept of sockets that are still connecting; those of datagram sockets stay. */
@@ -56,16 +56,19 @@ export class Handles {
 
   /**
    * Measures the sockets with these addresses for a handle from `atNs` on, also those that come. A
-   * rule for the same addresses is replaced.
+   * rule for the same addresses is replaced; a more particular one takes sockets over.
    */
   addRule(handle: number, rule: Rule, atNs: number): void {
     const measurement = this.#byNumber.get(handle);
     if (measurement === undefined) return;
-    measurement.rules.add(rule);
+    const { rules } = measurement;
+    rules.add(rule);
     for (const connection of this.#live) {
+      if (!matches(rule, connection)) continue;
       const mine = connection.registrations.find((one) => one.measurement === measurement);
-      if (mine === undefined) this.#applyRules(connection, measurement, atNs);
-      else if (mine.rule !== null && sameAddresses(mine.rule, rule)) {
+      // One that the program has registered itself keeps its name.
+      if (mine !== undefined && mine.rule === null) continue;
+      if (rules.find(connection) === rule) {
         this.#rename(connection, measurement, rule.name, rule, atNs);
       }
     }
@@ -77,6 +80,7 @@ export class Handles {
     if (measurement === undefined) return;
     measurement.rules.remove(like);
     for (const connection of this.#live) {
+      if (!matches(like, connection)) continue;
       const mine = connection.registrations.find((one) => one.measurement === measurement);
       if (mine === undefined || mine.rule === null || !sameAddresses(mine.rule, like)) continue;
       this.#rename(connection, measurement, null, null, atNs);

@@ -30,6 +30,8 @@ const NUMBERS = 2 ** 31 - 1;
 const WAITING_MOST = 8192;
 /** Of a log's path, in messages: its end tells more. */
 const PATH_SHOWN = 200;
+/** How long requests are finished between two rounds of reading records. */
+const FINISH_MS = 5;
 /** How long the end of a handle waits for bytes in send queues. */
 const DRAIN_MS = 1000;
 
@@ -132,7 +134,10 @@ export class Requests {
     }
   }
 
-  /** Answers what can be answered now that everything captured before `capturedNs` is joined. */
+  /**
+   * Answers what can be answered now that everything captured before `capturedNs` is joined; of
+   * many, some now and the others when it is called again.
+   */
   answer(capturedNs: number, captureFailed: boolean): void {
     for (const [handle, opened] of this.#open) {
       if (opened.isOrphan || this.#parts.rings.isUsed(opened.table)) continue;
@@ -143,11 +148,14 @@ export class Requests {
     if (this.#waiting.length === 0) return;
     const waiting = this.#waiting;
     this.#waiting = [];
+    const startMs = performance.now();
     for (const request of waiting) {
       const { askedNs, deadlineMs } = request;
-      const late = performance.now() >= deadlineMs;
+      const nowMs = performance.now();
+      const late = nowMs >= deadlineMs;
       const complete = capturedNs >= askedNs || captureFailed || late;
-      if (!complete || (!late && this.#mustDrain(request))) this.#waiting.push(request);
+      const isFull = nowMs - startMs >= FINISH_MS;
+      if (isFull || !complete || (!late && this.#mustDrain(request))) this.#waiting.push(request);
       else this.#finish(request);
     }
   }

@@ -282,6 +282,26 @@ test("what cannot be is refused in one line", () => {
   expect(refused(rules[0]!)).toMatch(/^not the address of sockets/);
 });
 
+test("of many requests some are answered, then records are read, and so on, in order", () => {
+  const session = new Session();
+  const handle = session.open("/dev/null");
+  const asked = Array.from({ length: 2000 }, () => {
+    return session.ask(MessageType.Snapshot, handle, { fd: makeMemory("kqtime-test") });
+  });
+  let rounds = 0;
+  for (; session.requests.pending; rounds++) {
+    const before = session.answers.size;
+    session.joined();
+    expect(session.answers.size).toBeGreaterThan(before);
+    const isAnswered = asked.map((connection) => session.answers.has(connection));
+    const count = isAnswered.filter(Boolean).length;
+    expect(isAnswered.lastIndexOf(true)).toBe(count - 1);
+    if (rounds === 0) expect(session.requests.pending).toBe(true);
+    if (rounds > 2000) throw new Error("no end");
+  }
+  expect(session.answers.size).toBe(2001);
+});
+
 test("warnings are kept once each, and so many at the most", () => {
   const warnings = new Warnings();
   for (let i = 0; i < WARNINGS_MOST + 5; i++) {
