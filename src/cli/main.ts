@@ -5,6 +5,7 @@ import { ExitCode, KQTimeError } from "../errors.ts";
 import { LABEL_MODES } from "../match/label-modes.ts";
 import { VERSION } from "../version.ts";
 import { printHelp } from "./help.ts";
+import { declareLongRuns, longRuns } from "./long-runs.ts";
 import { declareLogCommands } from "./log-commands.ts";
 import { Given, usage } from "./options.ts";
 import { warn } from "./stderr.ts";
@@ -87,7 +88,7 @@ function declare(cli: CAC): Map<string, Action> {
   const actions = new Map<string, Action>();
   cli.version(VERSION);
 
-  cli
+  const run = cli
     .command("run", "Measure a command")
     .usage("run [options] -- command [args…]")
     .option("--log <file>", "Write a line for each call; .gz compresses")
@@ -104,7 +105,8 @@ function declare(cli: CAC): Map<string, Action> {
     .option("--user <name>", "Run the command as this user; capture stays privileged")
     .option("--stats-interval <seconds>", "Time between the log's lines of queue lengths; 0: none", {
       default: DEFAULT_STATS_SECONDS,
-    })
+    });
+  declareLongRuns(run)
     .option("--drain <seconds>", "Wait so long, after the end, for bytes in send queues", {
       default: DEFAULT_DRAIN_SECONDS,
     })
@@ -115,7 +117,7 @@ function declare(cli: CAC): Map<string, Action> {
       default: DEFAULT_SLOTS,
     })
     .option("--anyway", "Run the command even if it cannot be measured")
-    .option("--quiet", "No summary on stderr, only errors")
+    .option("--quiet", "No summary on stderr, only errors and what was lost")
     .example("  sudo kqtime run --log kqtime.log.gz -- curl -s -o /dev/null http://example.net/")
     .example("  sudo kqtime run --user debian-tor --log relay.log.gz -- tor -f torrc");
   actions.set("run", async (given) => {
@@ -135,6 +137,7 @@ function declare(cli: CAC): Map<string, Action> {
         label: given.choice("label", "port", LABEL_MODES),
         user: given.text("user"),
         statsEveryMs: statsEveryMs(given),
+        ...longRuns(given),
         drainMs: given.number("drain", DEFAULT_DRAIN_SECONDS, 0, 86400) * 1000,
         bufferBytes: given.number("buffer", DEFAULT_BUFFER_MIB, 0.0625, 2047) * MIB,
         slots: powerOfTwo(given.number("ring", DEFAULT_SLOTS, 64, 1 << 24)),
@@ -144,7 +147,7 @@ function declare(cli: CAC): Map<string, Action> {
     );
   });
 
-  cli
+  const attach = cli
     .command("attach <pid>", "Go on with a measurement whose kqtime was killed")
     .usage("attach [options] <pid>")
     .option("--log <file>", "Write a line for each call; .gz compresses")
@@ -160,7 +163,8 @@ function declare(cli: CAC): Map<string, Action> {
     })
     .option("--stats-interval <seconds>", "Time between the log's lines of queue lengths; 0: none", {
       default: DEFAULT_STATS_SECONDS,
-    })
+    });
+  declareLongRuns(attach)
     .option("--drain <seconds>", "Wait so long, after the end, for bytes in send queues", {
       default: DEFAULT_DRAIN_SECONDS,
     })
@@ -184,6 +188,7 @@ function declare(cli: CAC): Map<string, Action> {
         direction: given.choice("direction", "both", ["in", "out", "both"]),
         label: given.choice("label", "port", LABEL_MODES),
         statsEveryMs: statsEveryMs(given),
+        ...longRuns(given),
         drainMs: given.number("drain", DEFAULT_DRAIN_SECONDS, 0, 86400) * 1000,
         bufferBytes: given.number("buffer", DEFAULT_BUFFER_MIB, 0.0625, 2047) * MIB,
       },
@@ -196,7 +201,7 @@ function declare(cli: CAC): Map<string, Action> {
     .usage("replay [options] <dir>")
     .option("--log <file>", "Write a line for each call; .gz compresses")
     .option("--json <file>", "Write the summary as JSON")
-    .option("--quiet", "No summary on stderr, only errors");
+    .option("--quiet", "No summary on stderr, only errors and what was lost");
   actions.set("replay", async (given) => {
     const { replayCommand } = await import("./replay.ts");
     return replayCommand({

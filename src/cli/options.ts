@@ -3,6 +3,10 @@
 
 import { ExitCode, KQTimeError } from "../errors.ts";
 
+const NS_OF: Record<string, number> = { ns: 1, us: 1e3, µs: 1e3, ms: 1e6, s: 1e9, m: 60e9 };
+const MOST_NS = 86400e9;
+const BYTES_OF: Record<string, number> = { "": 1, k: 2 ** 10, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
+
 /** What an option's declaration says of it: `--log <file>` requires a value. */
 export interface Declared {
   readonly name: string;
@@ -90,6 +94,35 @@ export class Given {
     const found = /^[\d.]+(e\d+)?$/i.test(value) ? Number(value) : Number.NaN;
     if (found >= least && found <= most) return found;
     throw usage(`--${name} takes a number from ${least} to ${most}, not "${value}"`);
+  }
+
+  /** A time such as 250us, in ns; 0 if the option is not there. */
+  durationNs(name: string): number {
+    const value = this.text(name);
+    if (value === null) return 0;
+    const [, digits, unit] = /^(\d+(?:\.\d+)?|\.\d+)(ns|us|µs|ms|s|m)$/.exec(value) ?? [];
+    const found = Math.round(Number(digits) * (NS_OF[unit ?? ""] ?? Number.NaN));
+    if (found >= 0 && found <= MOST_NS) return found;
+    throw usage(`--${name} takes a time with its unit (5ms, 250us, 1.5s), not "${value}"`);
+  }
+
+  /** A size such as 100M, in bytes; null if the option is not there. */
+  bytes(name: string, least: number): number | null {
+    const value = this.text(name);
+    if (value === null) return null;
+    const [, digits, unit = ""] = /^(\d+(?:\.\d+)?)([kKMGT]?)$/.exec(value) ?? [];
+    const found = Math.round(Number(digits) * BYTES_OF[unit]!);
+    if (found >= least && found <= Number.MAX_SAFE_INTEGER) return found;
+    throw usage(`--${name} takes a size of at least ${least} bytes (64k, 100M, 2G), not "${value}"`);
+  }
+
+  /** A whole number within [least, most]; null if the option is not there. */
+  whole(name: string, least: number, most: number): number | null {
+    const value = this.text(name);
+    if (value === null) return null;
+    const found = /^\d{1,10}$/.test(value) ? Number(value) : Number.NaN;
+    if (found >= least && found <= most) return found;
+    throw usage(`--${name} takes a whole number from ${least} to ${most}, not "${value}"`);
   }
 
   /** One of a few words. */

@@ -1,20 +1,27 @@
 // `kqtime run` on a terminal: warnings as they come, the summary at the end, all on stderr.
 
+import { lossSentences } from "../output/losses.ts";
 import { renderSummary } from "../output/table.ts";
 import type { Summary } from "../output/summary.ts";
 import { run, type RunOptions } from "../session/run.ts";
-import { tell, warn } from "./stderr.ts";
+import { tell, tellLine, warn } from "./stderr.ts";
 
 const COLUMNS = 100;
 
 /** Returns the exit code. @throws KQTimeError */
 export async function runCommand(
-  options: Omit<RunOptions, "onWarning">,
+  options: Omit<RunOptions, "onWarning" | "onInterval">,
   quiet: boolean,
 ): Promise<number> {
-  const { exitCode, summary } = await run({ ...options, onWarning: warn });
-  if (summary !== null && !quiet) printSummary(summary);
+  const { exitCode, summary } = await run({ ...options, onWarning: warn, onInterval: tellLine });
+  if (summary !== null) report(summary, quiet);
   return exitCode;
+}
+
+/** At the end; what was lost is said in any case. */
+export function report(summary: Summary, quiet: boolean): void {
+  if (quiet) for (const sentence of lossSentences(summary.losses)) warn(sentence);
+  else printSummary(summary);
 }
 
 export function printSummary(summary: Summary): void {

@@ -22,6 +22,10 @@ export function tell(text: string): void {
   }
 }
 
+export function tellLine(line: string): void {
+  tell(`${line}\n`);
+}
+
 /** One line for the user. */
 export function warn(message: string): void {
   tell(`kqtime: ${message.replaceAll("\n", " ")}\n`);

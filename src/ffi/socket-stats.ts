@@ -30,6 +30,7 @@ const INFO_DELIVERY_RATE = 160;
 const INFO_BUSY = 168;
 const INFO_RWND_LIMITED = 176;
 const INFO_SNDBUF_LIMITED = 184;
+const FIN_RECEIVED: readonly number[] = [TcpState.CloseWait, TcpState.Closing, TcpState.LastAck];
 const TWO_TO_32 = 2 ** 32;
 const STRIDE = SocketField.count;
 
@@ -61,6 +62,8 @@ export class SocketStats {
     for (const family of [AF_INET, AF_INET6]) {
       const first = this.count;
       const begin = (): void => {
+        // What an attempt that is repeated had found may be gone.
+        for (const [inode, row] of this.#rows) if (row >= first) this.#rows.delete(inode);
         this.count = first;
       };
       this.#request[16] = family;
@@ -89,7 +92,10 @@ export class SocketStats {
     const { values } = this;
     values.fill(-1, at, at + STRIDE);
     this.#rows.set(inode, row);
-    values[at + SocketField.receiveQueueBytes] = view.getUint32(offset + 56, true);
+    const queued = view.getUint32(offset + 56, true);
+    // A FIN counts as one until the end was read.
+    const fin = FIN_RECEIVED.includes(view.getUint8(offset + 1)) && queued > 0 ? 1 : 0;
+    values[at + SocketField.receiveQueueBytes] = queued - fin;
     values[at + SocketField.sendQueueBytes] = view.getUint32(offset + 60, true);
     for (let attribute = offset + MESSAGE_BYTES; attribute + 4 <= end; ) {
       const bytes = view.getUint16(attribute, true);

@@ -311,8 +311,8 @@ function countsAtBirth(words: Uint32Array, isCounted: boolean): { acked: number;
 }
 
 /** Somebody measures it, and what the kernel says can still change something. */
-function isWorthIt({ namings, inode, instance, out, in: inbound }: Connection): boolean {
-  if (inode === 0 || namings.at(-1)!.recipients.length === 0) return false;
+function isWorthIt({ naming, inode, instance, out, in: inbound }: Connection): boolean {
+  if (inode === 0 || naming.recipients.length === 0) return false;
   if (instance?.ended === true) return false;
   return !out.lost || !inbound.lost;
 }

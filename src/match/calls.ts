@@ -15,6 +15,12 @@ export const Call = { end: 0, timeNs: 1, fd: 2, pid: 3, reason: 4, naming: 5, st
 /** `Call.reason` and `Seen.reason` of what can be matched. */
 export const MATCHABLE = -1;
 
+/**
+ * Records of one direction that wait for one before them, which is lost if it does not come soon: a
+ * process was killed while it wrote it.
+ */
+const AHEAD_MOST = 4096;
+
 interface Waiting {
   off: number;
   bytes: number;
@@ -120,6 +126,7 @@ export class Calls {
       if (i > 0 && ahead[i - 1]!.off + ahead[i - 1]!.bytes > off) return false;
       if (i < ahead.length && off + bytes > ahead[i]!.off) return false;
       ahead.splice(i, 0, waiting);
+      if (ahead.length > AHEAD_MOST) this.skipGap(Reason.overflow);
       return true;
     }
     // Reaching into a record that waits, it would leave that one waiting for ever.

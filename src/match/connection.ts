@@ -28,7 +28,7 @@ export interface Continued {
 }
 
 export class Connection implements SocketIdentity {
-  /** What its calls were measured for, in no order; `Calls.naming` tells which one holds. */
+  /** What its calls were measured for, in no order; `naming` is the one that holds. */
   readonly namings: Naming[] = [];
   /** Of them, those whose books are closed. */
   readonly vacant: number[] = [];
@@ -70,8 +70,10 @@ export class Connection implements SocketIdentity {
   inode = 0;
   /** The same socket under another table: its calls are booked there, at these offsets. */
   continues: Continued | null = null;
-  /** Programs that went on with this socket. */
+  /** Programs that went on with this socket, and may still. */
   readonly heirs: Connection[] = [];
+  /** Of those that have ended: the first offsets that they moved, and the last. */
+  readonly left = { outFrom: Infinity, inFrom: Infinity, outTo: 0, inTo: 0 };
   outProgress: Progress = { active: 0, off: 0, callNs: 0 };
   inProgress: Progress = { active: 0, off: 0, callNs: 0 };
 
@@ -87,6 +89,11 @@ export class Connection implements SocketIdentity {
     this.namings.push(naming);
     this.out = new Side(Direction.Out, this.namings);
     this.in = new Side(Direction.In, this.namings);
+  }
+
+  /** What is called now is measured for this. */
+  get naming(): Naming {
+    return this.namings[this.out.calls.naming]!;
   }
 
   /** Calls recorded from now on, and what passes the wire after `atNs`, are measured for `naming`. */

@@ -11,7 +11,7 @@ import { Constant, EntryFlag, EntryWord, Kind, SlotFlag, SlotWord, State, Type }
 import { Anchors, takeAt } from "./anchors.ts";
 import { Connection } from "./connection.ts";
 import { Instances } from "./instances.ts";
-import { boundCalls, isOver, isStale } from "./look-after.ts";
+import { boundCalls, isOver, isStale, isUnsent } from "./look-after.ts";
 import { Handles } from "./handles.ts";
 import type { Measurement } from "./measurement.ts";
 import type { Side } from "./merge.ts";
@@ -52,12 +52,16 @@ export class Engine implements Books {
   ringRecords = 0;
   /** Sockets whose process died inside a call. */
   interrupted = 0;
+  /** The measurement ends while processes live on. */
+  isDetached = false;
   /** Calls of sockets without an anchor. */
   readonly waiting: WaitingCalls;
   /** Told when a socket is settled. */
   onSettled: (connection: Connection) => void = () => {};
   /** Told when nothing refers to an entry of a socket table any more. */
   onFree: (table: number, entry: number, generation: number) => void = () => {};
+  /** Told after each tick up to when the capture is joined. */
+  onTick: (capturedNs: number) => void = () => {};
   /** Interface indices whose packets are passed over. */
   readonly innerDevices = new Set<number>();
 
@@ -93,6 +97,7 @@ export class Engine implements Books {
     const sockets = this.#tables.get(table);
     if (sockets === undefined) return;
     for (const port of sockets.end()) this.instances.connecting(port, -1);
+    for (const heir of sockets.endHeirs()) this.anchors.end(heir);
     if (sockets.isEmpty) this.#tables.delete(table);
   }
 
@@ -248,19 +253,13 @@ export class Engine implements Books {
 
   /** Sockets with bytes that were called and not sighted, the processes' end notwithstanding. */
   pending(into: Connection[]): void {
-    for (const connection of this.live) {
-      const { out, instance } = connection;
-      const isFound = instance !== null || connection.anchor !== null;
-      if (isFound && !out.lost && out.calls.known > out.position) {
-        into.push(connection);
-      }
-    }
+    for (const connection of this.live) if (isUnsent(connection)) into.push(connection);
   }
 
   /** Sockets whose queues somebody wants to know: collects them into `into`. */
   watched(into: Connection[]): void {
     for (const connection of this.live) {
-      const { recipients } = connection.namings.at(-1)!;
+      const { recipients } = connection.naming;
       if (recipients.some(({ measurement }) => measurement.queues !== null)) into.push(connection);
     }
   }
@@ -319,6 +318,7 @@ export class Engine implements Books {
     }
     this.flush();
     this.queues.end(capturedNs);
+    this.onTick(capturedNs);
   }
 
   /**

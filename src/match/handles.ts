@@ -100,11 +100,10 @@ export class Handles {
     for (const connection of this.#live) {
       if (measurement === undefined || !isOf(connection.namings, measurement)) continue;
       if (connection.out.calls.waiting + connection.in.calls.waiting > 0) return true;
-      for (const { recipients, out, in: inbound } of connection.namings) {
+      for (const naming of connection.namings) {
+        const { recipients } = naming;
         if (!recipients.some((recipient) => recipient.measurement === measurement)) continue;
-        if (out.bytesCalled > out.bytesMatched + out.bytesUnmatched() + out.bytesInFlight) return true;
-        const booked = inbound.bytesMatched + inbound.bytesUnmatched() + inbound.bytesInFlight;
-        if (inbound.bytesCalled > booked) return true;
+        if (naming.bytesOpen("out") > 0 || naming.bytesOpen("in") > 0) return true;
       }
     }
     return false;

@@ -24,8 +24,25 @@ export function inherit(connection: Connection, earlier: Connection, counts: Cou
   owner.heirs.push(connection);
 }
 
+/** The processes of an heir have ended: a socket may outlive any number of them. */
+export function leave(heir: Connection): void {
+  const { connection: owner, outBase, inBase } = heir.continues!;
+  const { left, heirs } = owner;
+  heir.settled = true;
+  heirs.splice(heirs.indexOf(heir), 1);
+  if (heir.outProgress.off > 0) {
+    left.outFrom = Math.min(left.outFrom, outBase);
+    left.outTo = Math.max(left.outTo, outBase + heir.outProgress.off);
+  }
+  if (heir.inProgress.off > 0) {
+    left.inFrom = Math.min(left.inFrom, inBase);
+    left.inTo = Math.max(left.inTo, inBase + heir.inProgress.off);
+  }
+}
+
 /** The first owner moves bytes that an heir has counted as its own: neither order is proven. */
 export function isContested(connection: Connection, off: number, out: boolean): boolean {
+  if (off >= (out ? connection.left.outFrom : connection.left.inFrom)) return true;
   for (const heir of connection.heirs) {
     const { outBase, inBase } = heir.continues!;
     const moved = (out ? heir.outProgress : heir.inProgress).off > 0;
@@ -48,7 +65,8 @@ export function isSameSocket(a: Connection, b: Connection): boolean {
  * its owner has gone on since the records that were read.)
  */
 function knownOffset(owner: Connection, out: boolean): number {
-  let off = (out ? owner.out : owner.in).calls.known;
+  const { known } = (out ? owner.out : owner.in).calls;
+  let off = Math.max(known, out ? owner.left.outTo : owner.left.inTo);
   for (const heir of owner.heirs) {
     const { outBase, inBase } = heir.continues!;
     const moved = (out ? heir.outProgress : heir.inProgress).off;
@@ -60,7 +78,8 @@ function knownOffset(owner: Connection, out: boolean): number {
 /** Bytes that all programs with a socket have moved so far. */
 export function streamOffset(owner: Connection, out: boolean): number {
   const { calls } = out ? owner.out : owner.in;
-  let off = Math.max(calls.known, (out ? owner.outProgress : owner.inProgress).off);
+  const left = out ? owner.left.outTo : owner.left.inTo;
+  let off = Math.max(calls.known, (out ? owner.outProgress : owner.inProgress).off, left);
   for (const heir of owner.heirs) {
     const { outBase, inBase } = heir.continues!;
     const moved = (out ? heir.outProgress : heir.inProgress).off;

@@ -102,3 +102,8 @@ export function boundCalls(connection: Connection, side: Side): void {
   if (side.sightings !== null) side.merge(connection);
   else side.book(end, Reason.overflow, connection);
 }
+
+/** Whether bytes of a socket were called and not sighted, its processes' end notwithstanding. */
+export function isUnsent({ out, instance, anchor }: Connection): boolean {
+  return (instance !== null || anchor !== null) && !out.lost && out.calls.known > out.position;
+}

@@ -11,6 +11,7 @@ import { formatExact } from "../output/units.ts";
 import { DirectionStats } from "../output/stats.ts";
 import { SocketList } from "../output/socket-list.ts";
 import type { Connection } from "./connection.ts";
+import type { Intervals } from "./intervals.ts";
 import { type Label, type Labels, LABELS_MOST, OTHER_LABEL } from "./labels.ts";
 import type { CallSink } from "./merge.ts";
 import type { QueueSink } from "./queue-samples.ts";
@@ -23,6 +24,8 @@ export class Measurement {
   ended = false;
   /** Where the queue lengths of its sockets go, if they are wanted. */
   queues: QueueSink | null = null;
+  /** Its figures are told interval by interval. */
+  intervals: Intervals | null = null;
 
   constructor(
     readonly labels: Labels,
@@ -38,12 +41,47 @@ export interface Recipient {
   readonly label: Label;
 }
 
+export interface BothStats {
+  readonly out: DirectionStats;
+  readonly in: DirectionStats;
+}
+
 /** What the calls of a stretch of a socket's life are measured for, and their books. */
-export class Naming {
+export class Naming implements BothStats {
   readonly out = new DirectionStats();
   readonly in = new DirectionStats();
+  /** What was counted before the present interval; null if there was none. */
+  earlier: BothStats | null = null;
 
   constructor(readonly recipients: readonly Recipient[]) {}
+
+  /** Bytes called of a direction that are booked nowhere yet. */
+  bytesOpen(direction: "out" | "in"): number {
+    return this[direction].bytesOpen() + (this.earlier?.[direction].bytesOpen() ?? 0);
+  }
+
+  /** Adds the books of one direction, all intervals, to others. */
+  mergeInto(other: DirectionStats, direction: "out" | "in"): void {
+    other.merge(this[direction]);
+    if (this.earlier !== null) other.merge(this.earlier[direction]);
+  }
+
+  /** The books of all intervals, which are closed. */
+  whole(): BothStats {
+    const { earlier } = this;
+    if (earlier === null) return this;
+    const whole = { out: new DirectionStats(), in: new DirectionStats() };
+    for (const direction of ["out", "in"] as const) {
+      this.mergeInto(whole[direction], direction);
+      whole[direction].sockets = movedBytes(whole[direction]) ? 1 : 0;
+    }
+    return whole;
+  }
+}
+
+/** Whether a socket counts as one that moved bytes. */
+export function movedBytes(stats: DirectionStats): boolean {
+  return stats.calls + stats.bytesUnread + stats.bytesUnexplained > 0;
 }
 
 /** A socket's place in a measurement. */
@@ -83,12 +121,12 @@ export function standing(measurement: Measurement, live: Iterable<Connection>): 
     sum.in.merge(label.in);
   }
   for (const connection of live) {
-    connection.out.bookWaiting();
-    for (const naming of connection.namings) {
+    for (const [index, naming] of connection.namings.entries()) {
       for (const { measurement: whose, label } of naming.recipients) {
         if (whose !== measurement) continue;
-        const out = asOfNow(naming.out);
-        const inbound = asOfNow(naming.in);
+        const out = asOfNow(naming, "out");
+        out.waitingSinceNs = connection.out.callWaitingSinceNs(index);
+        const inbound = asOfNow(naming, "in");
         const sum = of(label);
         sum.out.merge(out);
         sum.in.merge(inbound);
@@ -121,10 +159,10 @@ function notesOn({ labels, rules }: Measurement): string[] {
   return notes;
 }
 
-function asOfNow(stats: DirectionStats): DirectionStats {
+function asOfNow(naming: Naming, direction: "out" | "in"): DirectionStats {
   const now = new DirectionStats();
-  now.merge(stats);
-  now.bytesInFlight += now.bytesCalled - now.bytesMatched - now.bytesInFlight - now.bytesUnmatched();
-  if (now.calls + now.bytesUnread + now.bytesUnexplained > 0) now.sockets = 1;
+  naming.mergeInto(now, direction);
+  now.bytesInFlight += now.bytesOpen();
+  if (movedBytes(now)) now.sockets = 1;
   return now;
 }

@@ -4,6 +4,7 @@
 import { Reason } from "../output/reasons.ts";
 import type { DirectionStats } from "../output/stats.ts";
 import { Call, Calls, MATCHABLE } from "./calls.ts";
+import { momentOf, type Moment } from "./intervals.ts";
 import type { Naming } from "./measurement.ts";
 import { Seen, type Sightings } from "./sightings.ts";
 
@@ -67,6 +68,9 @@ export class Side {
   #probeNs = Infinity;
   /** Of the bytes that waited at that moment and have been merged since, the oldest's beginning. */
   #probedNs = Infinity;
+  /** The end of the present interval, and the same of it as of that moment. */
+  readonly #interval: Moment;
+  #intervalSinceNs = Infinity;
   /** Its sequence numbers are concluded, not seen in a handshake … */
   isAnchored = false;
   /** … and wrong: a byte arrived after it was read, or left before it was written. */
@@ -92,6 +96,7 @@ export class Side {
   constructor(direction: Direction, namings: readonly Naming[]) {
     this.direction = direction;
     this.namings = namings;
+    this.#interval = momentOf(namings[0]);
     const out = direction === Direction.Out;
     this.calls = new Calls(namings.map((naming) => (out ? naming.out : naming.in)));
   }
@@ -165,6 +170,13 @@ export class Side {
     return sinceNs <= atNs ? sinceNs : Infinity;
   }
 
+  /** As `probed`, of the end of the interval, which every `Side` waits for without being asked. */
+  waitedAtIntervalEnd(): number {
+    const sinceNs = Math.min(this.#intervalSinceNs, this.waitingSinceNs());
+    this.#intervalSinceNs = Infinity;
+    return sinceNs <= this.#interval.ns ? sinceNs : Infinity;
+  }
+
   /** Since when the first byte waits that is not merged; Infinity if there is none. */
   waitingSinceNs(): number {
     if (this.lost || this.sightings === null) return Infinity;
@@ -176,13 +188,11 @@ export class Side {
     return seen.length > 0 ? seen.values[seen.first() + Seen.timeNs]! : Infinity;
   }
 
-  /** Outbound: notes in the books since when the first byte waits. */
-  bookWaiting(): void {
-    for (const account of this.calls.accounts) account.waitingSinceNs = Infinity;
-    const sinceNs = this.waitingSinceNs();
-    if (sinceNs === Infinity) return;
-    const calls = this.calls.queue;
-    this.calls.accounts[calls.values[calls.first() + Call.naming]!]!.waitingSinceNs = sinceNs;
+  /** As `waitingSinceNs`, if that byte is of a call that this naming measures. */
+  callWaitingSinceNs(naming: number): number {
+    const { queue } = this.calls;
+    if (queue.length === 0 || queue.values[queue.first() + Call.naming] !== naming) return Infinity;
+    return this.waitingSinceNs();
   }
 
   /** Merges what both lists hold. */
@@ -282,6 +292,10 @@ export class Side {
       if (delayNs >= 0) {
         const isAsked = untilNs > this.#probeNs && sinceNs <= this.#probeNs;
         if (isAsked && sinceNs < this.#probedNs) this.#probedNs = sinceNs;
+        const endNs = this.#interval.ns;
+        if (untilNs > endNs && sinceNs <= endNs && sinceNs < this.#intervalSinceNs) {
+          this.#intervalSinceNs = sinceNs;
+        }
         if (this.#missBytes > 0) this.#writeMiss(identity);
         stats.bytesMatched += bytes;
         stats.byteNs.record(delayNs, bytes);

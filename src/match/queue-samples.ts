@@ -72,7 +72,7 @@ export class QueueSamples {
       const isBlocked = active > 0 && callNs <= this.#endNs;
       row.unsentAgeNs = this.#age(connection.out, isBlocked ? callNs : Infinity);
       row.unreadAgeNs = this.#age(connection.in, Infinity);
-      for (const { measurement } of connection.namings.at(-1)!.recipients) {
+      for (const { measurement } of connection.naming.recipients) {
         if (measurement.queues === null) continue;
         const mine = byMeasurement.get(measurement);
         if (mine === undefined) byMeasurement.set(measurement, [row]);

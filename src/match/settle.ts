@@ -5,7 +5,7 @@ import { Reason } from "../output/reasons.ts";
 import { MATCHABLE } from "./calls.ts";
 import type { Connection, Progress } from "./connection.ts";
 import type { Instances } from "./instances.ts";
-import { Naming } from "./measurement.ts";
+import { movedBytes, Naming } from "./measurement.ts";
 import { Direction, type Side } from "./merge.ts";
 import { Seen } from "./sightings.ts";
 import { unfound } from "./unfound.ts";
@@ -21,25 +21,29 @@ export interface Measured {
 
 /** What settling needs of the engine. */
 export interface Books extends Measured {
+  /** The measurement ends while processes live on: sockets that are open are so afterwards, too. */
+  readonly isDetached: boolean;
   readonly instances: Instances;
   interrupted: number;
 }
 
 export function settle(books: Books, connection: Connection, queuedBytes: number): void {
-  if (books.out) settleOut(books, connection, queuedBytes);
+  const isAlive = books.isDetached && connection.unboundNs < 0;
+  if (books.out) settleOut(books, connection, queuedBytes, isAlive);
   if (connection.isContradicted) connection.in.lose(Reason.noAnchor);
-  if (books.in) settleIn(books, connection);
+  if (books.in) settleIn(books, connection, isAlive);
   connection.out.bookRetransmitted();
   connection.in.bookRetransmitted();
-  bookWire(books, connection);
+  bookWire(books, connection, isAlive);
   for (const naming of connection.namings) bookNaming(books, connection, naming);
 }
 
 /**
  * Books what passed the wire and no call accounts for, by the namings of its time (see
  * measurement.ts), in place of what was booked of it before.
+ * @param isAlive Its process goes on: what it moves now is not of this measurement.
  */
-export function bookWire(measured: Measured, connection: Connection): void {
+export function bookWire(measured: Measured, connection: Connection, isAlive = false): void {
   for (const side of [connection.out, connection.in]) {
     for (const account of side.calls.accounts) {
       account.bytesUnread = 0;
@@ -50,8 +54,8 @@ export function bookWire(measured: Measured, connection: Connection): void {
     if (!out) for (const account of calls.accounts) account.waitingSinceNs = Infinity;
     if (!(out ? measured.out : measured.in) || sightings === null || side.lost) continue;
     // Beyond a hole bytes have arrived, but no application can have read them.
-    const rest = sightings.edge - calls.edge;
-    const unread = rest > 0 && !out ? unreadBytes(connection, rest) : 0;
+    const rest = out && isAlive ? 0 : sightings.edge - calls.edge;
+    const unread = rest <= 0 || out ? 0 : isAlive ? rest : unreadBytes(connection, rest);
     if (rest > 0) spread(side, sightings.edge - unread, connection.unboundNs < 0);
     if (!out) sightings.forEachAhead((bytes, ns) => (side.statsAt(ns).bytesUnread += bytes));
   }
@@ -82,15 +86,14 @@ function spread(side: Side, unreadFrom: number, isOpen: boolean): void {
 
 /** Adds the books of a stretch of a socket's life to what it was measured for. */
 function bookNaming(measured: Measured, connection: Connection, naming: Naming): void {
-  for (const account of [naming.out, naming.in]) {
-    const wire = account.bytesUnread + account.bytesUnexplained;
-    account.sockets = account.calls + wire > 0 ? 1 : 0;
-  }
+  for (const account of [naming.out, naming.in]) account.sockets = movedBytes(account) ? 1 : 0;
+  const whole = naming.whole();
   for (const { measurement, label } of naming.recipients) {
     if (measurement.ended) continue;
-    if (measured.out) label.out.merge(naming.out);
-    if (measured.in) label.in.merge(naming.in);
-    measurement.sockets.add(connection.describe(label, measurement.peers, naming.out, naming.in));
+    if (measured.out) label.out.merge(whole.out);
+    if (measured.in) label.in.merge(whole.in);
+    measurement.sockets.add(connection.describe(label, measurement.peers, whole.out, whole.in));
+    measurement.intervals?.settled(connection, label, naming);
   }
 }
 
@@ -115,14 +118,21 @@ export function boundNamings(measured: Measured, connection: Connection): void {
   }
 }
 
-function settleOut(books: Books, connection: Connection, queuedBytes: number): void {
+function settleOut(
+  books: Books, connection: Connection, queuedBytes: number, isAlive: boolean,
+): void {
   const side = connection.out;
   const { calls, sightings } = side;
   const { active, callNs } = connection.outProgress;
-  const alone = completeCalls(side, connection.outProgress) && active === 1;
+  const alone = completeCalls(side, connection.outProgress, isAlive) && active === 1;
   if (sightings === null) side.lose(unfound(connection, books.instances));
   if (sightings === null || side.lost) {
     side.merge(connection);
+    return;
+  }
+  if (isAlive) {
+    side.merge(connection);
+    side.leaveInFlight(connection);
     return;
   }
   if (active > 0 && sightings.high > calls.edge) {
@@ -150,10 +160,10 @@ function settleOut(books: Books, connection: Connection, queuedBytes: number): v
   }
 }
 
-function settleIn(books: Books, connection: Connection): void {
+function settleIn(books: Books, connection: Connection, isAlive: boolean): void {
   const side = connection.in;
   const { calls, sightings } = side;
-  completeCalls(side, connection.inProgress);
+  completeCalls(side, connection.inProgress, isAlive);
   if (sightings === null) side.lose(unfound(connection, books.instances));
   if (sightings === null || side.lost) {
     side.merge(connection);
@@ -170,15 +180,16 @@ function settleIn(books: Books, connection: Connection): void {
  * All records that will ever come are here: gaps are lost records. Returns whether a call that was
  * cut off can have overlapped with no other.
  */
-function completeCalls(side: Side, progress: Progress): boolean {
+function completeCalls(side: Side, progress: Progress, isAlive: boolean): boolean {
   const { calls } = side;
   while (calls.waiting > 0) calls.skipGap(Reason.ringDrop);
-  if (progress.off > calls.known && progress.off <= Number.MAX_SAFE_INTEGER) {
+  // Of who lives on, the table may be ahead of the last record that was taken.
+  if (!isAlive && progress.off > calls.known && progress.off <= Number.MAX_SAFE_INTEGER) {
     calls.skipTo(progress.off, Reason.ringDrop);
   }
   const alone = !calls.open;
   // A read that was cut off gave nothing to anybody, but what was written left.
-  if (progress.active > 0 && side.direction === Direction.Out) calls.doubt();
+  if (!isAlive && progress.active > 0 && side.direction === Direction.Out) calls.doubt();
   calls.release();
   return alone;
 }

@@ -1,6 +1,7 @@
 // What the engine knows of one socket table of the target: who lives in which entry.
 
 import type { Connection } from "./connection.ts";
+import { leave } from "./heirs.ts";
 
 export class SocketTable {
   /** All processes that can write to it have ended, and their rings are empty. */
@@ -53,6 +54,17 @@ export class SocketTable {
     const ports = [...this.#connecting.values()];
     this.#connecting.clear();
     return ports;
+  }
+
+  /** Lets go of sockets that others have as well: they were inherited, or handed over. */
+  endHeirs(): Connection[] {
+    const heirs: Connection[] = [];
+    for (const connection of this.#connections) if (connection?.continues) heirs.push(connection);
+    for (const heir of heirs) {
+      leave(heir);
+      this.settle(heir);
+    }
+    return heirs;
   }
 
   /** Returns true if it is a new one. */

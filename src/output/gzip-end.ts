@@ -21,6 +21,20 @@ export const MEMBER_TEXT_BYTES = 1024 * 1024;
 /** More than that member itself. */
 const LOOK_BACK_BYTES = 2 * 1024 * 1024;
 const NEWLINE = 10;
+/** RFC 1952, section 2.3.1: ID1 and ID2. */
+const GZIP_MAGIC_BYTES = 2;
+
+/** Whether a compressed log may follow: an empty file, a pipe, or one that begins as gzip does. */
+export function startsAsGzip(sink: FileSink): boolean {
+  let start: Uint8Array;
+  try {
+    start = sink.readStart(GZIP_MAGIC_BYTES);
+  } catch {
+    // It may be written but not read.
+    return true;
+  }
+  return start.every((byte, i) => byte === MEMBER_SIGNATURE[i]);
+}
 
 /** Length of the unfinished head of a member at the end of `tail`, 0 if it ends well. */
 export function tornBytes(tail: Uint8Array): number {

@@ -5,14 +5,15 @@
 // of this process, however it comes. A `.gz` log is a row of complete gzip members, one a chunk.
 
 import { KQTimeError } from "../errors.ts";
-import { MEMBER_SIGNATURE, MemberEncoder } from "../ffi/zlib.ts";
+import { MemberEncoder } from "../ffi/zlib.ts";
 import { writeBooks } from "./books.ts";
-import { MEMBER_TEXT_BYTES, repairEnd } from "./gzip-end.ts";
+import { MEMBER_TEXT_BYTES, repairEnd, startsAsGzip } from "./gzip-end.ts";
 import { ascii, LineBuffer } from "./line.ts";
 import { type LossCounters, writeLosses } from "./loss-line.ts";
 import { NAME_MAX_BYTES } from "./name.ts";
 import type { QueueRow } from "../match/queue-samples.ts";
 import { queueLines } from "./queue-line.ts";
+import type { Rotation } from "./rotation.ts";
 import { FileSink } from "./sink.ts";
 import type { DirectionStats } from "./stats.ts";
 
@@ -30,8 +31,6 @@ const LINE_BYTES = 320 + NAME_MAX_BYTES;
  * 36, level 6 3.8 µs and 32, level 9 7 µs and 31.
  */
 const LEVEL = 1;
-/** RFC 1952, section 2.3.1: ID1 and ID2. */
-const GZIP_MAGIC_BYTES = 2;
 
 const OUT = ascii("KQTIME-OUT;start=");
 const IN = ascii("KQTIME-IN;start=");
@@ -52,34 +51,20 @@ const NAME = ascii(";");
 const FINISH = ascii(";\n");
 const NEWLINE = ascii("\n");
 
-/** A text log that was cut inside a line: the next line must not become part of it. */
-function endsInLine(sink: FileSink): boolean {
-  try {
-    const end = sink.readEnd(1);
-    return end.length === 1 && end[0] !== NEWLINE[0];
-  } catch {
-    return false;
-  }
-}
-
-/** Whether a compressed log may follow: an empty file, a pipe, or one that begins as gzip does. */
-function startsAsGzip(sink: FileSink): boolean {
-  let start: Uint8Array;
-  try {
-    start = sink.readStart(GZIP_MAGIC_BYTES);
-  } catch {
-    // It may be written but not read.
-    return true;
-  }
-  return start.every((byte, i) => byte === MEMBER_SIGNATURE[i]);
-}
 
 export interface LogOptions {
   /** Unix seconds that all times given to the log are relative to. */
   baseSec: number;
   /** Told once for each kind of failing write, with a sentence for the user. */
   onError: (message: string) => void;
+  /** A line that every file of the log begins with. */
+  head?: Uint8Array | null;
+  rotation?: Rotation | null;
+  /** Goes on in a new file where another program has moved the old one away. */
+  follow?: boolean;
 }
+
+const NOTHING = new Uint8Array(0);
 
 export class Log {
   /** Lines that could not be kept, or not be written by the end. */
@@ -89,12 +74,27 @@ export class Log {
   readonly #text: LineBuffer;
   readonly #sink: FileSink;
   readonly #encoder: MemberEncoder | null;
+  readonly #rotation: Rotation | null;
+  readonly #follows: boolean;
+  readonly #chunkBytes: number;
+  /** What every file begins with, as it stands there. */
+  #head: Uint8Array = NOTHING;
+  /** What comes in the present file before anything else. */
+  #lead: Uint8Array = NOTHING;
+  /** The length at which the next attempt to rotate is made. */
+  #rotateAtBytes = Infinity;
   #lines = 0;
+  #isEnding = false;
   #closed = false;
 
-  private constructor(sink: FileSink, encoder: MemberEncoder | null, baseSec: number) {
+  private constructor(sink: FileSink, encoder: MemberEncoder | null, options: LogOptions) {
+    const { baseSec, rotation = null, follow = false } = options;
     this.#sink = sink;
     this.#encoder = encoder;
+    this.#rotation = rotation;
+    this.#follows = follow;
+    // Small enough to fill a file well.
+    this.#chunkBytes = Math.min(CHUNK_BYTES, (rotation?.sizeBytes ?? Infinity) / 4);
     this.#text = new LineBuffer(QUEUE_BYTES, baseSec);
   }
 
@@ -143,23 +143,41 @@ export class Log {
     path: string,
     options: LogOptions,
   ): Log {
-    const log = new Log(sink, encoder, options.baseSec);
-    if (encoder !== null) {
-      if (!startsAsGzip(sink)) {
-        log.close();
-        throw new KQTimeError(
-          "E_LOG",
-          "open",
-          `log "${path}" is no gzip file, and a compressed log cannot be appended to it: ` +
-            "name another file, or one without .gz",
-        );
-      }
-      sink.share();
-      repairEnd(sink, encoder);
-    } else if (endsInLine(sink)) {
-      log.#text.put(NEWLINE);
+    const log = new Log(sink, encoder, options);
+    const refuse = (why: string): never => {
+      log.close();
+      throw new KQTimeError("E_LOG", "open", `log "${path}" ${why}`);
+    };
+    if (encoder !== null && !startsAsGzip(sink)) {
+      refuse(
+        "is no gzip file, and a compressed log cannot be appended to it: " +
+          "name another file, or one without .gz",
+      );
     }
+    if (log.#rotation !== null && !sink.isRegular) {
+      refuse("is no regular file, and cannot be rotated");
+    }
+    const head = options.head ?? NOTHING;
+    log.#head = head;
+    if (encoder !== null && head.length > 0) {
+      log.#head = encoder.output.slice(0, encoder.encode(head, head.length));
+    }
+    log.#arrive();
     return log;
+  }
+
+  /** Makes sure that what comes can be read in the file that was opened. */
+  #arrive(): void {
+    const sink = this.#sink;
+    this.#lead = this.#head;
+    if (this.#encoder !== null) {
+      sink.share();
+      repairEnd(sink, this.#encoder);
+    } else if (sink.endsInLine) {
+      this.#lead = new Uint8Array([...NEWLINE, ...this.#head]);
+    }
+    if (sink.putFirst(this.#lead)) this.#lead = NOTHING;
+    if (!this.#isEnding) this.#rotateAtBytes = this.#rotation?.sizeBytes ?? Infinity;
   }
 
   /** Of the file, to tell it from others; null for a device. */
@@ -274,6 +292,9 @@ export class Log {
     stats: DirectionStats,
     name: Uint8Array,
   ): void {
+    // They stand together, at the end of the last file.
+    this.#isEnding = true;
+    this.#rotateAtBytes = Infinity;
     this.#putLine(writeBooks(direction, startNs, endNs, stats, name, this.#text.baseSec));
   }
 
@@ -290,6 +311,9 @@ export class Log {
    */
   sync(): void {
     if (this.#closed) return;
+    if (this.#follows && this.#sink.follow((sink) => this.#encoder === null || startsAsGzip(sink))) {
+      this.#arrive();
+    }
     this.#sink.retry();
     this.#flush();
   }
@@ -335,7 +359,7 @@ export class Log {
 
   /** Makes room for a line; false, and one more lost, if there is none. */
   #begin(): boolean {
-    if (this.#text.length < CHUNK_BYTES && !this.shedding) return true;
+    if (this.#text.length < this.#chunkBytes && !this.shedding) return true;
     return this.#makeRoom();
   }
 
@@ -364,6 +388,7 @@ export class Log {
     const encoder = this.#encoder;
     if (sink.blocked || this.#lines === 0 || this.#closed) return;
     if (encoder === null) {
+      this.#begins(text.length);
       sink.write(text.bytes, text.length, this.#lines);
     } else {
       const member = encoder.encode(text.bytes, text.length);
@@ -371,10 +396,34 @@ export class Log {
         sink.report("libz", "libz failed to compress the log; lines are lost");
         this.linesLost += this.#lines;
       } else {
+        this.#begins(member);
         sink.write(encoder.output, member, this.#lines);
       }
     }
     text.length = 0;
     this.#lines = 0;
+  }
+
+  /** Before a write of `bytes`: rotates if it is time, and begins a file as it should. */
+  #begins(bytes: number): void {
+    const sink = this.#sink;
+    if (this.#rotation === null && this.#head.length + this.#lead.length === 0) return;
+    const { isRegular, fileBytes } = sink;
+    if (this.#rotation !== null && fileBytes > 0 && fileBytes + bytes > this.#rotateAtBytes) {
+      const { sizeBytes, files } = this.#rotation;
+      if (sink.rotate(files)) {
+        this.#rotateAtBytes = sizeBytes;
+        this.#lead = this.#head;
+        if (this.#encoder !== null) sink.share();
+      } else {
+        this.#rotateAtBytes = fileBytes + sizeBytes;
+      }
+    } else if (isRegular && fileBytes === 0) {
+      // New, or another program has copied and emptied it.
+      this.#lead = this.#head;
+    }
+    const lead = this.#lead;
+    this.#lead = NOTHING;
+    if (lead.length > 0) sink.write(lead, lead.length, 0);
   }
 }

@@ -4,11 +4,25 @@
 //
 // Several runs may append to one log. Those that put whole members into it hold a shared lock, so
 // that one who finds its end torn knows whether it is alone (flock(2)).
+//
+// The path may come to name another file (logrotate moves the old one away, or its owner removes
+// it), and a log may move its own: what comes then goes to the new one.
 
-import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  ftruncateSync,
+  lstatSync,
+  openSync,
+  readSync,
+  renameSync,
+  writeSync,
+} from "node:fs";
 import { KQTimeError } from "../errors.ts";
 import { closeForeign, tryLock, unlock } from "../ffi/libc.ts";
-import { errnoOf, identityOf, O_CLOEXEC, openPrivate, reasonOf } from "./open-file.ts";
+import { errnoOf, identityOf, O_CLOEXEC, type OpenedFile, openPrivate, reasonOf } from "./open-file.ts";
+import { moveAside, rotatedPath } from "./rotation.ts";
 
 /** At the end, how long a pipe's slow reader is waited for. */
 const SLOW_READER_MS = 5000;
@@ -16,18 +30,23 @@ const SLOW_READER_STEP_MS = 2;
 /** How long lines wait for another run that mends the log's end; it takes milliseconds. */
 const LOCK_PATIENCE_MS = 1000;
 
+const NEWLINE = 10;
+
 /** Whether the lock is held that this file's writers share. */
 const Share = { notNeeded: 0, wanted: 1, held: 2 } as const;
 
 export class FileSink {
   /** Lines whose bytes the kernel has taken. */
   linesWritten = 0;
-  readonly #fd: number;
+  #fd: number;
+  #identity: string | null;
   readonly #path: string;
   readonly #onError: (message: string) => void;
   readonly #reported = new Set<string>();
-  /** Bytes that a failed write left over; empty as long as all is well. */
+  /** What a failed write left over; empty as long as all is well. */
   #pending = new Uint8Array(0);
+  /** How much of it is in the file. */
+  #pendingDone = 0;
   #pendingLines = 0;
 
   #share: (typeof Share)[keyof typeof Share] = Share.notNeeded;
@@ -44,23 +63,25 @@ export class FileSink {
     private readonly foreign: boolean,
     /** How long a slow reader is waited for at the end, ms. */
     private readonly patienceMs: number,
-    /** Of the file, as in `OpenedFile`. */
-    readonly identity: string | null,
+    identity: string | null,
     path: string,
     onError: (message: string) => void,
+    /** What it is, in messages. */
+    private readonly what = "log",
   ) {
     this.#fd = fd;
+    this.#identity = identity;
     this.#path = path;
     this.#onError = onError;
   }
 
   /** @throws KQTimeError `E_LOG` */
-  static open(path: string, onError: (message: string) => void): FileSink {
+  static open(path: string, onError: (message: string) => void, what = "log"): FileSink {
     try {
       const { fd, identity } = openPrivate(path, { append: true });
-      return new FileSink(fd, false, SLOW_READER_MS, identity, path, onError);
+      return new FileSink(fd, false, SLOW_READER_MS, identity, path, onError, what);
     } catch (error) {
-      const why = `log "${path}" cannot be opened: ${reasonOf(error)}`;
+      const why = `${what} "${path}" cannot be opened: ${reasonOf(error)}`;
       throw new KQTimeError("E_LOG", "open", why, undefined, { cause: error });
     }
   }
@@ -79,6 +100,104 @@ export class FileSink {
       const why = `log "${path}" cannot be written to: ${reasonOf(error)}`;
       throw new KQTimeError("E_LOG", "open", why, undefined, { cause: error });
     }
+  }
+
+  /** Of the file that is open now, as in `OpenedFile`. */
+  get identity(): string | null {
+    return this.#identity;
+  }
+
+  get isRegular(): boolean {
+    return fstatSync(this.#fd).isFile();
+  }
+
+  /**
+   * Goes on in the file that the path names by now, which is made if there is none; true if it is
+   * another one. What keeps it from that is told once: then it stays where it is.
+   * @param accept Whether the new file may be appended to.
+   */
+  follow(accept: (sink: FileSink) => boolean): boolean {
+    if (this.foreign || !this.isRegular) return false;
+    try {
+      if (this.#isNamed()) return false;
+      return this.#enter(openPrivate(this.#path, { append: true }), accept);
+    } catch (error) {
+      const why = `${this.what} "${this.#path}" was moved away, and cannot be opened again`;
+      this.report("follow", `${why}: ${reasonOf(error)}; what comes goes to where it was moved`);
+      return false;
+    }
+  }
+
+  /**
+   * Moves the file aside and begins another one; false if that is not possible, which is told once.
+   * Only when not `blocked`.
+   */
+  rotate(files: number): boolean {
+    let moved = false;
+    try {
+      // Another has moved it already: `follow` will see to it.
+      if (!this.#isNamed()) return false;
+      moveAside(this.#path, files);
+      moved = true;
+      return this.#enter(openPrivate(this.#path, { append: true, exclusive: true }), () => true);
+    } catch (error) {
+      // If there is a file again, it is another run's.
+      if (moved && errnoOf(error) !== "EEXIST") this.#moveBack();
+      const why = `${this.what} "${this.#path}" cannot be rotated: ${reasonOf(error)}`;
+      this.report("rotate", `${why}; it grows beyond its size`);
+      return false;
+    }
+  }
+
+  /** Whether the path names the file that is open. */
+  #isNamed(): boolean {
+    const there = lstatSync(this.#path, { throwIfNoEntry: false });
+    return there !== undefined && `${there.dev}:${there.ino}` === this.#identity;
+  }
+
+  #moveBack(): void {
+    try {
+      renameSync(rotatedPath(this.#path, 1), this.#path);
+    } catch {
+      // It has the lines under that name.
+    }
+  }
+
+  /** Goes on in another file, if it is one to go on in. */
+  #enter({ fd, identity }: OpenedFile, accept: (sink: FileSink) => boolean): boolean {
+    const [oldFd, oldIdentity] = [this.#fd, this.#identity];
+    this.#fd = fd;
+    this.#identity = identity;
+    let isAccepted = false;
+    try {
+      isAccepted = fstatSync(fd).isFile() && accept(this);
+    } finally {
+      if (!isAccepted) {
+        this.#fd = oldFd;
+        this.#identity = oldIdentity;
+        closeSync(fd);
+        const why = "another file has come there, which cannot be appended to";
+        this.report("follow", `${this.what} "${this.#path}" was moved away, and ${why}`);
+      } else {
+        this.#leave(oldFd);
+      }
+    }
+    return isAccepted;
+  }
+
+  /** Lets go of a file; what is only in part in it goes to the next one as a whole. */
+  #leave(fd: number): void {
+    if (this.#share === Share.held) unlock(fd);
+    this.#share = Share.notNeeded;
+    try {
+      if (this.#pendingDone > 0 && tryLock(fd, "exclusive") === true) {
+        ftruncateSync(fd, fstatSync(fd).size - this.#pendingDone);
+      }
+      closeSync(fd);
+    } catch {
+      // Its last lines are in the next file too.
+    }
+    this.#pendingDone = 0;
   }
 
   /** From now on other runs can tell that this one writes here. Lines wait until they can. */
@@ -133,6 +252,16 @@ export class FileSink {
     return this.#read(size - length, length);
   }
 
+  /** A text file that was cut inside a line: the next line must not become part of it. */
+  get endsInLine(): boolean {
+    try {
+      const end = this.readEnd(1);
+      return end.length === 1 && end[0] !== NEWLINE;
+    } catch {
+      return false;
+    }
+  }
+
   /** The file's first `bytes` bytes at the most. @throws as `readEnd` does */
   readStart(bytes: number): Uint8Array {
     return this.#read(0, Math.min(bytes, this.fileBytes));
@@ -158,28 +287,39 @@ export class FileSink {
   }
 
   /**
-   * Hands over whole lines (or a member of them). Only when not `blocked`; what a failure leaves
-   * over is copied, so that the caller's buffer is free again.
+   * Hands over whole lines (or a member of them). Only when not `blocked`, or right after a write
+   * that was not; what a failure leaves over is copied, so that the caller's buffer is free again.
    */
   write(bytes: Uint8Array, length: number, lines: number): void {
-    const done = this.#attempt(bytes, length);
+    const { length: before } = this.#pending;
+    const done = before > 0 ? 0 : this.#attempt(bytes, length);
     if (done === length) {
       this.linesWritten += lines;
-    } else {
-      this.#pending = bytes.slice(done, length);
-      this.#pendingLines = lines;
+      return;
     }
+    const pending = new Uint8Array(before + length);
+    pending.set(this.#pending);
+    pending.set(bytes.subarray(0, length), before);
+    this.#pending = pending;
+    if (before === 0) this.#pendingDone = done;
+    this.#pendingLines += lines;
+  }
+
+  /** Puts bytes before those that are pending; false if there are none. */
+  putFirst(bytes: Uint8Array): boolean {
+    if (this.#pending.length === 0 || this.#pendingDone > 0) return false;
+    this.#pending = new Uint8Array([...bytes, ...this.#pending]);
+    return true;
   }
 
   /** Tries what is pending again. True when nothing is pending any more. */
   retry(): boolean {
     if (this.#pending.length === 0) return true;
-    const done = this.#attempt(this.#pending, this.#pending.length);
-    if (done < this.#pending.length) {
-      if (done > 0) this.#pending = this.#pending.slice(done);
-      return false;
-    }
+    const rest = this.#pending.subarray(this.#pendingDone);
+    this.#pendingDone += this.#attempt(rest, rest.length);
+    if (this.#pendingDone < this.#pending.length) return false;
     this.#pending = new Uint8Array(0);
+    this.#pendingDone = 0;
     this.linesWritten += this.#pendingLines;
     this.#pendingLines = 0;
     return true;
@@ -254,7 +394,7 @@ export class FileSink {
     this.failure = reasonOf(error);
     this.report(
       errnoOf(error),
-      `log "${this.#path}" cannot be written: ${this.failure}; ` +
+      `${this.what} "${this.#path}" cannot be written: ${this.failure}; ` +
         "lines are lost until it can be written again",
     );
   }

@@ -25,6 +25,8 @@ export class DirectionStats {
   bytesRetransmitted = 0;
   /** Outbound: called, but not yet sent when the measurement ended. */
   bytesInFlight = 0;
+  /** Of an interval: what was in flight at its beginning. It was called before. */
+  bytesCarried = 0;
   /** Inbound: arrived, but never called for. */
   bytesUnread = 0;
   /** On the wire of a measured socket, but in no call (C stdio, io_uring, …). */
@@ -48,16 +50,22 @@ export class DirectionStats {
    * nor those that a reset threw away (`closed unsent`).
    */
   coverage(): number | null {
-    const due = this.bytesCalled - this.bytesInFlight - this.unmatched[Reason.closedUnsent]!;
+    const due =
+      this.bytesCarried + this.bytesCalled - this.bytesInFlight - this.unmatched[Reason.closedUnsent]!;
     if (!(due > 0)) return null;
     return Math.min(1, Math.max(0, this.bytesMatched / due));
   }
 
+  /** Bytes called that are booked nowhere yet. */
+  bytesOpen(): number {
+    const booked = this.bytesMatched + this.bytesInFlight + this.bytesUnmatched();
+    return this.bytesCarried + this.bytesCalled - booked;
+  }
+
   /** Every byte called is matched, in flight, or unmatched for a reason; no time was refused. */
   balances(): boolean {
-    const booked = this.bytesMatched + this.bytesInFlight + this.bytesUnmatched();
     return (
-      this.bytesCalled === booked &&
+      this.bytesOpen() === 0 &&
       this.callNs.refused === 0 &&
       this.byteNs.refused === 0 &&
       this.reassemblyNs.refused === 0
@@ -67,6 +75,22 @@ export class DirectionStats {
   /** Adds all of `other`. */
   merge(other: DirectionStats): void {
     this.sockets += other.sockets;
+    this.#mergeCounts(other);
+    this.bytesInFlight += other.bytesInFlight;
+    this.bytesCarried += other.bytesCarried;
+    this.bytesUnread += other.bytesUnread;
+    this.bytesUnexplained += other.bytesUnexplained;
+    this.waitingSinceNs = Math.min(this.waitingSinceNs, other.waitingSinceNs);
+  }
+
+  /** Moves what is counted to each of two others; what only stands for a while (unread, …) stays. */
+  moveCounts(one: DirectionStats, other: DirectionStats): void {
+    one.#mergeCounts(this);
+    other.#mergeCounts(this);
+    this.#resetCounts();
+  }
+
+  #mergeCounts(other: DirectionStats): void {
     this.calls += other.calls;
     this.bytesCalled += other.bytesCalled;
     this.bytesMatched += other.bytesMatched;
@@ -75,15 +99,9 @@ export class DirectionStats {
     this.byteNs.merge(other.byteNs);
     this.reassemblyNs.merge(other.reassemblyNs);
     this.bytesRetransmitted += other.bytesRetransmitted;
-    this.bytesInFlight += other.bytesInFlight;
-    this.bytesUnread += other.bytesUnread;
-    this.bytesUnexplained += other.bytesUnexplained;
-    this.waitingSinceNs = Math.min(this.waitingSinceNs, other.waitingSinceNs);
   }
 
-  /** Back to nothing; the memory is kept. */
-  reset(): void {
-    this.sockets = 0;
+  #resetCounts(): void {
     this.calls = 0;
     this.bytesCalled = 0;
     this.bytesMatched = 0;
@@ -92,7 +110,14 @@ export class DirectionStats {
     this.byteNs.reset();
     this.reassemblyNs.reset();
     this.bytesRetransmitted = 0;
+  }
+
+  /** Back to nothing; the memory is kept. */
+  reset(): void {
+    this.sockets = 0;
+    this.#resetCounts();
     this.bytesInFlight = 0;
+    this.bytesCarried = 0;
     this.bytesUnread = 0;
     this.bytesUnexplained = 0;
     this.waitingSinceNs = Infinity;

@@ -64,7 +64,7 @@ export async function attach(options: AttachOptions): Promise<Summary> {
     }
     await collector.run(() => stop || collector.rings.open === 0);
     // Where the processes live on, there is no end to wait for.
-    await collector.drain(stop ? 0 : options.drainMs);
+    await (stop ? collector.detach() : collector.drain(options.drainMs));
     return session.finish({ code: null, signal: null });
   } finally {
     for (const signal of STOPPING) process.off(signal, stopNow);

@@ -7,11 +7,14 @@ import { readFileSync } from "node:fs";
 /** A process younger than this may not have a ring yet, or may be about to exec. */
 const GRACE_MS = 80;
 const NAMES_SHOWN = 5;
+/** Names that are told apart: a program may give itself any number of them. */
+const NAMES_MOST = 64;
 
 export class Bystanders {
   /** First seen, ms; -1 once it is judged. */
   readonly #seen = new Map<number, number>();
-  readonly #names = new Map<string, number>();
+  readonly #names = new Set<string>();
+  #count = 0;
 
   /** Looks at `root` and all its descendants, at each once when it is old enough. */
   look(root: number, nowMs: number): void {
@@ -30,10 +33,9 @@ export class Bystanders {
 
   /** One sentence about what was found, or null. */
   warning(): string | null {
-    let count = 0;
-    for (const times of this.#names.values()) count += times;
+    const count = this.#count;
     if (count === 0) return null;
-    const names = [...this.#names.keys()];
+    const names = [...this.#names];
     const listed = names.slice(0, NAMES_SHOWN).join(", ") + (names.length > NAMES_SHOWN ? ", …" : "");
     return (
       `${count} process${count === 1 ? "" : "es"} of the command ran without the preload library ` +
@@ -50,7 +52,8 @@ export class Bystanders {
       // not waited for, has no memory.
       if (maps === "" || maps.includes("/memfd:kqtime")) return;
       const name = readFileSync(`/proc/${pid}/comm`, "latin1").trim().replace(/[^\x21-\x7e]/g, "?");
-      this.#names.set(name, (this.#names.get(name) ?? 0) + 1);
+      this.#count++;
+      if (this.#names.size < NAMES_MOST) this.#names.add(name);
     } catch {
       // It ended, or is another user's.
     }

@@ -36,7 +36,13 @@ export async function collect(options: CollectOptions): Promise<void> {
       label: "none",
       everything: false,
       statsEveryMs: STATS_EVERY_MS,
+      intervalMs: 0,
+      intervalLog: null,
+      logMinNs: 0,
+      logSample: 1,
+      rotation: null,
       onWarning: () => {},
+      onInterval: () => {},
     });
   } catch (error) {
     report(`error ${error instanceof Error ? error.message : String(error)}`);
@@ -62,7 +68,7 @@ export async function collect(options: CollectOptions): Promise<void> {
     });
     if (requests.handles > 0) {
       collector.hurry();
-      await collector.drain(DRAIN_MS);
+      await (rings.open > 0 ? collector.detach() : collector.drain(DRAIN_MS));
     }
     session.finish({ code: null, signal: null });
   } finally {

@@ -14,6 +14,7 @@ import { TupleMap } from "../match/tuple-map.ts";
 import { type RecordFeed, Rings } from "../ring/rings.ts";
 import type { MessageListener } from "../ffi/libc.ts";
 import { Observer } from "./observer.ts";
+import { Orphans } from "./orphans.ts";
 import { QueueWatch } from "./queue-watch.ts";
 import { Frame, type TapeWriter } from "./tape.ts";
 
@@ -34,6 +35,8 @@ const ALIVE_EVERY_MS = 50;
 const IDLE_ALIVE_EVERY_MS = 1000;
 const SYNC_EVERY_MS = 500;
 const QUEUES_EVERY_MS = 20;
+/** A thread that is just writing a record gets its processor back within this. */
+const COMMIT_MS = 200;
 const DEVICES_EVERY_MS = 2000;
 /** Grows this slowly, so that only long silence is met with long sleep, … */
 const IDLE_STEP_MS = 0.5;
@@ -53,6 +56,8 @@ export interface CollectorParts {
   readonly baseSec: number;
   /** Those that are open now. */
   readonly logs: () => readonly Log[];
+  /** Whether a tick up to then asks what all sockets do at the moment. */
+  readonly isIntervalDue: (capturedNs: number) => boolean;
   readonly tape: TapeWriter | null;
   /** How often queue lengths are read; 0: never. */
   readonly statsEveryMs: number;
@@ -72,6 +77,7 @@ export class Collector implements RecordFeed {
   readonly #work: Connection[] = [];
   readonly #observer: Observer;
   readonly #queueWatch: QueueWatch;
+  readonly #orphans: Orphans;
   #tickAtMs = 0;
   #syncAtMs = 0;
   #devicesAtMs = -Infinity;
@@ -87,6 +93,8 @@ export class Collector implements RecordFeed {
   #captureFailed = false;
   #netlinkFailed = false;
   #hurry = false;
+  /** What passes later is not of this measurement: see `detach`. */
+  #endNs = Infinity;
   #wake: () => void = () => {};
   /** Told after each round how far the capture is joined. */
   onJoined: (capturedNs: number, captureFailed: boolean) => void = () => {};
@@ -113,8 +121,25 @@ export class Collector implements RecordFeed {
       nowNs: () => realtimeNs(parts.baseSec),
       refresh: (connection) => this.rings.refresh(connection.table, connection.entry),
       onSample: (numbers) => this.#tape?.numbers(Frame.Queues, numbers),
+      onWarning: parts.onWarning,
+    });
+    this.#orphans = new Orphans({
+      live: parts.engine.live,
+      isUsed: (table) => this.rings.isUsed(table),
+      onGone: (connection) => this.#gone(connection),
       onFailure: (error) => this.#warnOnce(error),
     });
+  }
+
+  /** A socket that the kernel does not know any more. */
+  #gone(connection: Connection): void {
+    this.#tape?.pair(Frame.Gone, connection.sock, 0);
+    this.#engine.settle(connection, -1);
+  }
+
+  close(): void {
+    this.#observer.close();
+    this.#queueWatch.close();
   }
 
   // The rings' contents, on their way to the join: everything passes the tape.
@@ -166,9 +191,19 @@ export class Collector implements RecordFeed {
     this.#engine.record(table, words);
   }
 
+  /** Processes live on, and what they do is not read any more. */
+  get isDetached(): boolean {
+    return this.#endNs !== Infinity;
+  }
+
+  /** Sockets whose books are not closed. */
+  get liveSockets(): number {
+    return this.#engine.live.size;
+  }
+
   /** Nanoseconds since the base, now. */
   nowNs(): number {
-    return Date.now() * 1e6 - this.#parts.baseSec * 1e9;
+    return (Date.now() - this.#parts.baseSec * 1000) * 1e6;
   }
 
   /** The command has ended: from now on somebody waits for the end of each step. */
@@ -210,6 +245,26 @@ export class Collector implements RecordFeed {
     this.#tick();
   }
 
+  /**
+   * Instead of `drain`, where processes live on: the measurement ends between two of their calls.
+   * What they call from now on is not of it; the packets of what they have called are waited for.
+   */
+  async detach(): Promise<void> {
+    const deadline = performance.now() + COMMIT_MS;
+    // A record that is just being written belongs to it.
+    do {
+      this.round();
+      await this.#rest();
+    } while (this.#held && performance.now() < deadline);
+    // No earlier than the last of the records: a millisecond would be too coarse.
+    const endNs = realtimeNs(this.#parts.baseSec);
+    this.#endNs = endNs;
+    this.#held = false;
+    await this.run(() => this.#capturedNs >= endNs || this.#captureFailed);
+    this.#askQueues();
+    this.#tick();
+  }
+
   /** One bounded round over all sources. */
   round(): void {
     const engine = this.#engine;
@@ -224,6 +279,7 @@ export class Collector implements RecordFeed {
       this.#readNs = this.nowNs();
       source.read(this.#batch, BATCH_PACKETS);
       this.#empty = this.#batch.count < BATCH_PACKETS && source.examined < BATCH_PACKETS;
+      if (this.isDetached) this.#cut();
       if (this.#batch.count > 0) drops.now = this.#parts.capture.stats().droppedKernel;
     }
     const packets = this.#batch.count;
@@ -232,8 +288,8 @@ export class Collector implements RecordFeed {
     const logs = this.#parts.logs();
     for (const log of logs) log.shedding = this.#pressed >= SHED_AFTER_ROUNDS;
     // Every record that was written before one of these packets left is read before it is judged.
-    const records = rings.drain();
-    this.#held = !rings.complete;
+    const records = this.isDetached ? 0 : rings.drain();
+    this.#held = !this.isDetached && !rings.complete;
     if (this.#held) {
       this.#busy = true;
       return;
@@ -251,10 +307,14 @@ export class Collector implements RecordFeed {
       this.#capturedNs = this.#readNs - CAPTURE_LAG_NS;
     }
     const idle = this.#idleMs >= IDLE_MOST_MS && !this.#hurry;
-    rings.reap(nowMs, idle ? IDLE_ALIVE_EVERY_MS : ALIVE_EVERY_MS);
-    this.#observer.round(nowMs);
-    this.#queueWatch.round(nowMs);
-    if (nowMs - this.#tickAtMs >= (idle ? IDLE_TICK_EVERY_MS : TICK_EVERY_MS)) this.#tick();
+    if (!this.isDetached) {
+      rings.reap(nowMs, idle ? IDLE_ALIVE_EVERY_MS : ALIVE_EVERY_MS);
+      this.#observer.round(nowMs);
+      this.#queueWatch.round(nowMs);
+      this.#orphans.round(nowMs, this.#capturedNs);
+    }
+    const tickEveryMs = idle && !engine.queues.isPending ? IDLE_TICK_EVERY_MS : TICK_EVERY_MS;
+    if (nowMs - this.#tickAtMs >= tickEveryMs) this.#tick();
     if (nowMs - this.#syncAtMs >= SYNC_EVERY_MS) {
       this.#syncAtMs = nowMs;
       for (const log of logs) log.sync();
@@ -268,12 +328,29 @@ export class Collector implements RecordFeed {
     this.onJoined(this.#capturedNs, this.#captureFailed);
   }
 
+  /** Leaves what was captured after the end out. */
+  #cut(): void {
+    const batch = this.#batch;
+    for (let i = 0; i < batch.count; i++) {
+      if (batch.timeNs[i]! <= this.#endNs) continue;
+      batch.count = i;
+      // What comes behind it would be placed wrongly in a recording.
+      this.#endNs = -Infinity;
+    }
+  }
+
   #tick(): void {
     const engine = this.#engine;
     this.#tickAtMs = performance.now();
     const work = this.#work;
     work.length = 0;
-    engine.stale(this.#capturedNs, work);
+    if (this.isDetached) {
+      // What the tables say now is of later.
+    } else if (this.#parts.isIntervalDue(this.#capturedNs)) {
+      for (const connection of engine.live) work.push(connection);
+    } else {
+      engine.stale(this.#capturedNs, work);
+    }
     for (let i = 0; i < work.length; i++) this.rings.refresh(work[i]!.table, work[i]!.entry);
     engine.ringRecords = this.rings.lostRecords();
     this.#tape?.pair(Frame.Tick, this.#capturedNs, engine.ringRecords);

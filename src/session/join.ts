@@ -5,9 +5,11 @@ import { DirectionStats } from "../output/stats.ts";
 import { formatBytes } from "../output/units.ts";
 import type { Log } from "../output/log.ts";
 import { lossSentences } from "../output/losses.ts";
+import { type LineSelection, SelectedLines } from "../output/selection.ts";
 import { Reason, REASON_HELP, REASONS } from "../output/reasons.ts";
 import { buildSummary, type Losses, type Summary } from "../output/summary.ts";
 import { Engine } from "../match/engine.ts";
+import { type IntervalBooks, Intervals } from "../match/intervals.ts";
 import type { LabelMode } from "../match/label-modes.ts";
 import { Labels } from "../match/labels.ts";
 import type { CallSink } from "../match/merge.ts";
@@ -31,6 +33,17 @@ export interface JoinSetup {
   queues: boolean;
   /** The capture's filter picks packets out of connections. */
   isPartial: boolean;
+  /** Which calls have a line in the session's log; null: all, and the log says nothing of it. */
+  lines?: LineSelection | null;
+  /** How long an interval is, ns; 0: there are none. */
+  intervalNs?: number;
+}
+
+/** Where the intervals go. */
+export interface IntervalSink {
+  write(summary: Summary): void;
+  /** What a summary says besides the join, as it stands. */
+  end(): JoinEnd;
 }
 
 /** What the summary says besides the join. */
@@ -41,6 +54,8 @@ export interface JoinEnd {
   pids: number[];
   losses: Omit<Losses, "badRecords" | "logLines">;
   badRecords: number;
+  /** Processes lived on: see `Collector.detach`. */
+  isDetached: boolean;
   warnings: string[];
 }
 
@@ -81,14 +96,27 @@ export class Join {
   logs: readonly Log[] = [];
   readonly #everything: Measurement | null;
   readonly #handles = new Map<number, HandleOutput>();
+  readonly #intervals: Intervals | null = null;
+  readonly #intervalSink: IntervalSink | null;
+  /** As of the end of the last interval. */
+  #before: { losses: Losses; datagram: Summary["datagram"]; warnings: ReadonlySet<string> } | null = null;
+  /** How everything ended, if it has. */
+  #ended: JoinEnd | null = null;
 
-  constructor(setup: JoinSetup, log: Log | null) {
+  constructor(setup: JoinSetup, log: Log | null, intervals: IntervalSink | null = null) {
     this.#setup = setup;
     this.#log = log;
+    this.#intervalSink = intervals;
     if (log !== null) this.logs = [log];
+    const lines = log === null || !setup.lines ? log : new SelectedLines(log, setup.lines);
     this.#everything = setup.everything
-      ? new Measurement(new Labels(setup.label), log, setup.label === "peer")
+      ? new Measurement(new Labels(setup.label), lines, setup.label === "peer")
       : null;
+    if (this.#everything !== null && setup.intervalNs) {
+      const onEnd = (books: IntervalBooks) => this.#intervalEnded(books);
+      this.#intervals = new Intervals(this.#everything, setup.startNs, setup.intervalNs, onEnd);
+      this.#everything.intervals = this.#intervals;
+    }
     // Without a log they are read for a recording, whose replay may have one.
     if (this.#everything !== null && setup.queues) this.#everything.queues = log ?? UNREAD;
     this.engine = new Engine({
@@ -98,6 +126,13 @@ export class Join {
       everything: this.#everything,
       isPartial: setup.isPartial,
     });
+    const { engine } = this;
+    engine.onTick = (capturedNs) => this.#intervals?.tick(capturedNs, engine.live);
+  }
+
+  /** Whether a tick up to `capturedNs` asks what all sockets do at the moment. */
+  isIntervalDue(capturedNs: number): boolean {
+    return this.#intervals?.isDue(capturedNs) === true;
   }
 
   /** A program opened a handle, with a log of its own or none. */
@@ -141,13 +176,46 @@ export class Join {
 
   /** Settles every socket, writes the books to the logs, and builds the summary of everything. */
   finish(end: JoinEnd): Summary {
+    this.engine.isDetached = end.isDetached;
     this.engine.finish();
+    this.#ended = end;
+    this.#intervals?.finish(end.endNs);
     for (const handle of [...this.#handles.keys()]) this.free(handle, end.endNs, end);
     const everything = this.#everything ?? new Measurement(new Labels("none"), null);
     const books = standing(everything, []);
     const { startNs } = this.#setup;
     this.#close({ log: this.#log, startNs }, books, end.endNs, end);
     return this.#summary(books, startNs, this.#log, end);
+  }
+
+  /** A summary of what was counted since the last one. */
+  #intervalEnded({ startNs, endNs, labels, sockets }: IntervalBooks): void {
+    const sink = this.#intervalSink;
+    if (sink === null) return;
+    const end = this.#ended ?? sink.end();
+    const before = this.#before;
+    const losses = this.#losses(end, this.#log);
+    const datagram = { ...this.engine.datagram };
+    this.#before = { losses, datagram, warnings: new Set(end.warnings) };
+    const lost = less(losses, before?.losses);
+    const books = [...labels].map(([label, both]) => ({ label: label.text, ...both }));
+    sink.write(
+      buildSummary({
+        ...this.#frame(end),
+        startNs,
+        endNs,
+        labels: books,
+        sockets: sockets.listed,
+        socketsRest: sockets.rest,
+        datagram: less(datagram, before?.datagram),
+        losses: lost,
+        warnings: [
+          ...end.warnings.filter((warning) => before?.warnings.has(warning) !== true),
+          ...whatIsMissing(books),
+          ...lossSentences(lost),
+        ],
+      }),
+    );
   }
 
   #close({ log, startNs }: HandleOutput, { labels }: Standing, endNs: number, end: JoinEnd): void {
@@ -173,7 +241,6 @@ export class Join {
 
   #summary(books: Standing, startNs: number, log: Log | null, end: JoinEnd): Summary {
     const { engine } = this;
-    const setup = this.#setup;
     const { labels, sockets } = books;
     const warnings = [...end.warnings, ...books.notes];
     if (engine.interrupted > 0) {
@@ -183,23 +250,12 @@ export class Join {
       );
     }
     warnings.push(...engine.handles.notes(), ...whatIsOlder(engine));
-    const total = { out: new DirectionStats(), in: new DirectionStats() };
-    for (const label of labels) {
-      total.out.merge(label.out);
-      total.in.merge(label.in);
-    }
-    warnings.push(...whatIsMissing(total.out, total.in));
+    warnings.push(...whatIsMissing(labels));
     const losses = this.#losses(end, log);
     warnings.push(...lossSentences(losses));
     sockets.trim();
     return buildSummary({
-      version: setup.version,
-      command: setup.command,
-      direction: setup.direction,
-      exitCode: end.exitCode,
-      signal: end.signal,
-      pids: end.pids,
-      baseSec: setup.baseSec,
+      ...this.#frame(end),
       startNs,
       endNs: end.endNs,
       labels,
@@ -210,6 +266,20 @@ export class Join {
       warnings,
     });
   }
+
+  /** What all summaries have. */
+  #frame({ exitCode, signal, pids }: JoinEnd) {
+    const { version, command, direction, baseSec } = this.#setup;
+    return { version, command, direction, exitCode, signal, pids, baseSec };
+  }
+}
+
+/** Counters since an earlier state of them. */
+function less<T extends object>(now: T, before: T | undefined): T {
+  if (before === undefined) return now;
+  const earlier = before as Record<string, number>;
+  const counters = Object.entries(now as Record<string, number>);
+  return Object.fromEntries(counters.map(([key, count]) => [key, count - earlier[key]!])) as T;
 }
 
 /** The kinds of lines that a handle asked for. */
@@ -255,8 +325,14 @@ function whatIsOlder({ anchors, waiting }: Engine): string[] {
 }
 
 /** What a reader of the figures must know first; one sentence each. */
-function whatIsMissing(out: DirectionStats, inbound: DirectionStats): string[] {
+function whatIsMissing(labels: Iterable<{ out: DirectionStats; in: DirectionStats }>): string[] {
   const warnings: string[] = [];
+  const out = new DirectionStats();
+  const inbound = new DirectionStats();
+  for (const label of labels) {
+    out.merge(label.out);
+    inbound.merge(label.in);
+  }
   const unexplained = out.bytesUnexplained + inbound.bytesUnexplained;
   if (unexplained > 0) {
     warnings.push(

@@ -87,6 +87,15 @@ export function expectDifferent(
   );
 }
 
+/** @throws as `expectDifferent` does */
+export function expectAllDifferent(
+  outputs: readonly { option: string; identity: string | null }[],
+): void {
+  for (const [i, one] of outputs.entries()) {
+    for (const other of outputs.slice(i + 1)) expectDifferent(one, other);
+  }
+}
+
 /** Makes a folder that only its user can look into. @throws KQTimeError `E_FILE` */
 export function makePrivateFolder(path: string): void {
   try {

@@ -8,6 +8,8 @@ import { SocketField } from "../output/socket-fields.ts";
 
 /** A pass over very many sockets comes less often: this share of the time is spent on it. */
 const SHARE_MOST = 0.05;
+/** After a failure the kernel is asked again, this many times as late. */
+const RETRY_TIMES = 10;
 /** The first comes soon: short commands have one, too. */
 const FIRST_AFTER_MS = 100;
 
@@ -21,8 +23,8 @@ export interface QueueWatchParts {
   readonly refresh: (connection: Connection) => void;
   /** Told of each sample before the engine is; see `Engine.sample`. */
   readonly onSample: (numbers: Float64Array) => void;
-  /** Told why the kernel cannot be asked; it is not asked again. */
-  readonly onFailure: (error: unknown) => void;
+  /** A sentence for the user. */
+  readonly onWarning: (message: string) => void;
 }
 
 export class QueueWatch {
@@ -38,23 +40,25 @@ export class QueueWatch {
 
   round(nowMs: number): void {
     if (nowMs < this.#dueMs) return;
-    const { engine, everyMs, onFailure } = this.#parts;
-    // Only where the capture is stuck does one sample reach into the next.
+    const { engine, everyMs, onWarning } = this.#parts;
+    // One at a time: where the capture is stuck, none is added.
     if (engine.queues.isPending) return;
     this.#dueMs = nowMs + everyMs;
     const sockets = this.#sockets;
     sockets.length = 0;
     engine.watched(sockets);
     if (sockets.length === 0) return;
+    const before = process.cpuUsage();
     try {
       this.#sample(sockets);
     } catch (error) {
-      this.#dueMs = Infinity;
-      onFailure(error);
+      this.#dueMs = nowMs + everyMs * RETRY_TIMES;
+      const why = error instanceof Error ? error.message : String(error);
+      onWarning(`${why}: queue lengths could not be read, and lines of them are missing in the log`);
       return;
     }
-    const tookMs = performance.now() - nowMs;
-    this.#dueMs = Math.max(this.#dueMs, nowMs + tookMs / SHARE_MOST);
+    const { user, system } = process.cpuUsage(before);
+    this.#dueMs = Math.max(this.#dueMs, nowMs + (user + system) / 1000 / SHARE_MOST);
   }
 
   close(): void {

@@ -8,6 +8,7 @@ import { KQTimeError } from "../errors.ts";
 import { Capture } from "../ffi/libpcap.ts";
 import { Observed } from "../match/anchor.ts";
 import { Log } from "../output/log.ts";
+import { writeMeta } from "../output/selection.ts";
 import type { Summary } from "../output/summary.ts";
 import { type HandleSetup, Join, type JoinEnd, type JoinSetup } from "./join.ts";
 import { expectDifferent } from "./private-file.ts";
@@ -45,7 +46,9 @@ export function replay(options: ReplayOptions): Summary {
   let log: Log | null = null;
   try {
     if (options.log !== null) {
-      log = Log.open(options.log, { baseSec: setup.baseSec, onError: options.onWarning });
+      const { baseSec, startNs, lines } = setup;
+      const head = lines ? writeMeta(lines, startNs, baseSec) : null;
+      log = Log.open(options.log, { baseSec, onError: options.onWarning, head });
     }
     const player = new Player(options.folder, setup, capture, log);
     try {
@@ -135,6 +138,12 @@ class Player {
         this.#numberWords.set(words.subarray(0, 4));
         engine.queued(numbers[0]!, numbers[1]!);
         break;
+      case Frame.Gone: {
+        this.#numberWords.set(words.subarray(0, 4));
+        const gone = [...engine.live].find(({ sock }) => sock === numbers[0]!);
+        if (gone !== undefined) engine.settle(gone, -1);
+        break;
+      }
       case Frame.Inner:
         engine.innerDevices.clear();
         for (const index of words) engine.innerDevices.add(index);
@@ -207,6 +216,7 @@ class Player {
         fragments: this.#source.fragments,
       },
       badRecords: 0,
+      isDetached: false,
       warnings: [
         "the recording is cut off, for kqtime was killed or the disk was full: these figures are " +
           "those up to the cut, and losses are known only in part",

@@ -135,7 +135,7 @@ class Run {
         return !waiting;
       });
       // Where processes live on, there is no end to wait for.
-      await collector.drain(stop ? 0 : this.#options.drainMs);
+      await (stop ? collector.detach() : collector.drain(this.#options.drainMs));
       const bystanders = this.#bystanders.warning();
       if (bystanders !== null) this.#session.warn(bystanders);
       const summary = this.#session.finish(target.exit!);

@@ -4,7 +4,10 @@
 import { readlinkSync } from "node:fs";
 import { Capture } from "../ffi/libpcap.ts";
 import type { LabelMode } from "../match/label-modes.ts";
+import { IntervalLog } from "../output/interval-log.ts";
 import { Log } from "../output/log.ts";
+import type { Rotation } from "../output/rotation.ts";
+import { type LineSelection, writeMeta } from "../output/selection.ts";
 import type { Summary } from "../output/summary.ts";
 import { Env, Loss } from "../ring/layout.ts";
 import type { Ring } from "../ring/ring.ts";
@@ -12,13 +15,24 @@ import { VERSION } from "../version.ts";
 import { CAPTURE_TIMEOUT_MS, Collector } from "./collector.ts";
 import { SessionFolder } from "./folder.ts";
 import { Join, type JoinEnd, type JoinSetup } from "./join.ts";
-import { expectDifferent, JSON_SUMMARY, makePrivateFolder, PrivateFile } from "./private-file.ts";
+import { expectAllDifferent, JSON_SUMMARY, makePrivateFolder, PrivateFile } from "./private-file.ts";
 import { picksPackets } from "./partial-filter.ts";
 import { Requests } from "./requests.ts";
 import { Frame, makeHeadersFile, TapeWriter } from "./tape.ts";
 import { Warnings } from "./warnings.ts";
 
-export interface SessionOptions {
+/** What bounds a log, and what is told while a measurement goes on. */
+export interface LongRunOptions {
+  /** How long an interval is; 0: there are none. */
+  readonly intervalMs: number;
+  /** Where the lines of the intervals go; null: to `onInterval`. */
+  readonly intervalLog: string | null;
+  readonly logMinNs: number;
+  readonly logSample: number;
+  readonly rotation: Rotation | null;
+}
+
+export interface SessionOptions extends LongRunOptions {
   readonly command: readonly string[];
   readonly log: string | null;
   readonly json: string | null;
@@ -37,6 +51,8 @@ export interface SessionOptions {
   readonly earlier?: { readonly socket: string; readonly token: string };
   /** A sentence for the user, not the end of the measurement. */
   readonly onWarning: (message: string) => void;
+  /** The summary of an interval, a line of JSON. */
+  readonly onInterval: (line: string) => void;
 }
 
 /** How what was measured ended, as far as it is known. */
@@ -44,6 +60,9 @@ export interface TargetEnd {
   readonly code: number | null;
   readonly signal: string | null;
 }
+
+/** Processes that the summary lists, the first ones; a long run may have any number. */
+const PIDS_MOST = 1000;
 
 export class Session {
   readonly collector: Collector;
@@ -56,6 +75,7 @@ export class Session {
   readonly #capture: Capture;
   readonly #folder: SessionFolder;
   readonly #json: PrivateFile | null = null;
+  readonly #intervalLog: IntervalLog | null = null;
   readonly #tape: TapeWriter | null = null;
   readonly #join: Join;
   readonly #pids = new Set<number>();
@@ -68,6 +88,11 @@ export class Session {
     const baseSec = Math.floor(Date.now() / 1000);
     const undo: (() => void)[] = [];
     const warn = (message: string) => this.warn(message);
+    // An output that fails: somebody may be there to mend it.
+    const failed = (message: string) => {
+      warn(message);
+      options.onWarning(message);
+    };
     try {
       // The capture first: what passes while the rest is made is seen.
       const capture = Capture.live({
@@ -83,18 +108,26 @@ export class Session {
         this.#json = json;
         undo.push(() => json.close());
       }
+      const startNs = (Date.now() - baseSec * 1000) * 1e6;
+      const lines = selectionOf(options);
       let log: Log | null = null;
       if (options.log !== null) {
-        const opened = Log.open(options.log, { baseSec, onError: warn });
+        const { rotation } = options;
+        const head = lines === null ? null : writeMeta(lines, startNs, baseSec);
+        const opened = Log.open(options.log, { baseSec, onError: failed, rotation, head, follow: true });
         log = opened;
         undo.push(() => opened.close());
-        if (this.#json !== null) {
-          expectDifferent(
-            { option: "--log", identity: opened.identity },
-            { option: "--json", identity: this.#json.identity },
-          );
-        }
       }
+      if (options.intervalLog !== null) {
+        const opened = new IntervalLog(options.intervalLog, failed);
+        this.#intervalLog = opened;
+        undo.push(() => opened.close());
+      }
+      expectAllDifferent([
+        { option: "--log", identity: log?.identity ?? null },
+        { option: "--json", identity: this.#json?.identity ?? null },
+        { option: "--interval-log", identity: this.#intervalLog?.identity ?? null },
+      ]);
       const { earlier } = options;
       const again = earlier === undefined ? null : SessionFolder.again(earlier.socket, earlier.token);
       const folder = again ?? SessionFolder.make();
@@ -103,7 +136,7 @@ export class Session {
       undo.push(() => folder.close());
       const setup: JoinSetup = {
         baseSec,
-        startNs: (Date.now() - baseSec * 1000) * 1e6,
+        startNs,
         direction: options.direction,
         label: options.label,
         command: [...options.command],
@@ -111,6 +144,8 @@ export class Session {
         everything: options.everything,
         queues: options.statsEveryMs > 0 && (options.log ?? options.record) !== null,
         isPartial: picksPackets(options.filter),
+        lines,
+        intervalNs: options.intervalMs * 1e6,
       };
       if (options.record !== null) {
         makePrivateFolder(options.record);
@@ -119,7 +154,10 @@ export class Session {
         undo.push(() => tape.abandon());
         tape.text(Frame.Setup, setup);
       }
-      const join = new Join(setup, log);
+      const join = new Join(setup, log, {
+        write: (summary) => this.#tellInterval(summary),
+        end: () => this.#end({ code: null, signal: null }),
+      });
       this.#join = join;
       const collector = new Collector({
         engine: join.engine,
@@ -128,6 +166,7 @@ export class Session {
         token: folder.token,
         baseSec,
         logs: () => join.logs,
+        isIntervalDue: (capturedNs) => join.isIntervalDue(capturedNs),
         tape: this.#tape,
         statsEveryMs: options.statsEveryMs,
         anyInterface: options.interface === "any",
@@ -194,6 +233,7 @@ export class Session {
       this.#options.onWarning(error instanceof Error ? error.message : String(error));
     }
     const summary = this.#join.finish(end);
+    this.#intervalLog?.close();
     try {
       this.#json?.write(`${JSON.stringify(summary, null, 2)}\n`);
     } catch (error) {
@@ -204,8 +244,14 @@ export class Session {
 
   /** Lets go of what the session holds; after `finish`, or instead of it. */
   close(): void {
+    this.collector.close();
     this.#capture.close();
     this.#folder.close();
+  }
+
+  #tellInterval(summary: Summary): void {
+    if (this.#intervalLog !== null) this.#intervalLog.write(summary);
+    else this.#options.onInterval(JSON.stringify(summary));
   }
 
   /** What the summary says besides the join, as it stands. */
@@ -232,6 +278,7 @@ export class Session {
       pids: [...this.#pids],
       losses,
       badRecords: rings.badRecords,
+      isDetached: this.collector.isDetached,
       warnings: this.#warnings.list(),
     };
   }
@@ -261,7 +308,7 @@ export class Session {
   }
 
   #attached(ring: Ring): void {
-    this.#pids.add(ring.pid);
+    if (this.#pids.size < PIDS_MOST) this.#pids.add(ring.pid);
     if (this.#netns !== 0n && ring.namespaceInode !== 0n && ring.namespaceInode !== this.#netns) {
       this.#foreignRings++;
     }
@@ -275,4 +322,10 @@ function ownNamespace(): bigint {
   } catch {
     return 0n;
   }
+}
+
+/** Which calls have a line; null if it is to be all of them, in one file. */
+function selectionOf({ logMinNs, logSample, rotation }: SessionOptions): LineSelection | null {
+  if (logMinNs === 0 && logSample === 1 && rotation === null) return null;
+  return { minNs: logMinNs, sample: logSample, seed: crypto.getRandomValues(new Uint32Array(1))[0]! };
 }

@@ -60,6 +60,8 @@ export const Frame = {
   Taken: 16,
   /** f64, as `Engine.sample` takes them. */
   Queues: 17,
+  /** sock (f64): the kernel does not know it any more. */
+  Gone: 18,
 } as const;
 
 export class TapeWriter {

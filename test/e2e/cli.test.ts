@@ -257,6 +257,17 @@ loopback("what cannot be written is named", async (node, scope) => {
   expect(exit.stderr).toContain('the JSON summary "/dev/full" is incomplete: no space left');
 });
 
+loopback("a log on a full disk: said at once, and what was lost at the end, quiet or not", async (node, scope) => {
+  const exit = await run(scope, node, [
+    "--log", "/dev/full", "--", "python3", "-c",
+    "import socket; l = socket.create_server(('127.0.0.1', 0)); " +
+      "s = socket.create_connection(l.getsockname()); s.send(b'x'); l.accept()[0].recv(1)",
+  ]);
+  expect(exit.code).toBe(0);
+  expect(exit.stderr).toMatch(/^kqtime: log "\/dev\/full" cannot be written: no space left .*$/m);
+  expect(exit.stderr).toMatch(/^kqtime: \d+ lines of the log not written$/m);
+});
+
 loopback("under sudo, new files are the caller's, and old ones stay whose they were", async (node, scope) => {
   const [record, old] = [scope.path("deep/record"), scope.path("old.json")];
   writeFileSync(old, "{}");

@@ -146,6 +146,43 @@ e2e("no lines where none are asked for", () =>
     expect(measurement.log().stats).toEqual([]);
   }), 60_000, ["python3"]);
 
+/** Gets 100 bytes and the end; tells what FIONREAD says while both are unread, and once they are not. */
+const ENDED = `
+import array, fcntl, socket, sys, termios, time
+l = socket.create_server(("127.0.0.1", 0))
+s = socket.create_connection(l.getsockname())
+c, _ = l.accept()
+s.sendall(b"x" * 100)
+s.close()
+def queued():
+    n = array.array("i", [0])
+    fcntl.ioctl(c, termios.FIONREAD, n)
+    return n[0]
+def lines(): return open(sys.argv[1]).read().count("KQTIME-STATS")
+def wait(): # for a sample that was taken from now on
+    seen, deadline = lines(), time.monotonic() + 10
+    while lines() < seen + 2 and time.monotonic() < deadline: time.sleep(0.02)
+wait()
+first = queued()
+assert len(c.recv(100)) == 100
+wait()
+print("queued", c.fileno(), first, queued())
+`;
+
+e2e("a FIN is no byte", () =>
+  withLoopback(async (node, scope) => {
+    const path = scope.path("ended.log");
+    const measurement = new Measurement(
+      scope, ["python3", "-c", ENDED, path], { prefix: node.prefix, options: [...EVERY, "--log", path] },
+    );
+    await measurement.running.success();
+    const [fd, ...queued] = measurement.running.stdout.match(/queued (\d+) (\d+) (\d+)/)!.slice(1).map(Number);
+    const told = measurement.log().stats.flatMap(({ sockets }) => sockets.filter((one) => one.fd === fd));
+    expect(queued).toEqual([100, 0]);
+    expect([...new Set(told.map(({ rcv_len }) => rcv_len))]).toEqual([100, 0]);
+    expect(told.at(-1)).toMatchObject({ rcv_age_ns: 0 });
+  }), 60_000, ["python3"]);
+
 /** A program that measures itself: registers one of its two connections, and waits for a line. */
 const ITSELF = `
 import ctypes, socket, sys, time

@@ -183,3 +183,13 @@ describe("groups of calls that overlapped", () => {
     expect(booked(calls)[1]).toEqual([20, MATCHABLE]);
   });
 });
+
+test("records whose predecessor never comes are given up in time", () => {
+  const calls = new Calls();
+  for (let n = 1; n <= 10_000; n++) {
+    expect(add(calls, n * 2, 2)).toBe(true);
+    expect(calls.waiting).toBeLessThanOrEqual(4096);
+  }
+  expect(booked(calls).slice(0, 2)).toEqual([[2, Reason.overflow], [4, MATCHABLE]]);
+  expect([calls.edge, calls.waiting, calls.count]).toEqual([20_002, 0, 10_000]);
+});

@@ -5,8 +5,12 @@ import { describe, expect, test } from "bun:test";
 import { Reason } from "../../src/output/reasons.ts";
 import { SocketField } from "../../src/output/socket-fields.ts";
 import type { Connection } from "../../src/match/connection.ts";
+import { standing } from "../../src/match/measurement.ts";
+import { bookWire } from "../../src/match/settle.ts";
+import { Kind } from "../../src/ring/layout.ts";
 import { Bench, MS } from "./bench.ts";
 import { Random } from "./random.ts";
+import { type SlotFields, slotWords } from "./words.ts";
 
 function sample(bench: Bench, atNs: number): void {
   const sockets: Connection[] = [];
@@ -75,6 +79,65 @@ describe("the age of what waits", () => {
     bench.engine.tick(7 * MS);
     const ages = bench.samples.map(([, , rows]) => rows[0]!.unsentAgeNs);
     expect(ages).toEqual([3 * MS, 5 * MS]);
+  });
+
+  test("the present registration counts, however many there were", () => {
+    const bench = new Bench({ everything: null });
+    const { engine, table } = bench;
+    const entry = bench.connected(1 * MS - 500);
+    bench.handshake(1 * MS);
+    engine.handles.open(1, null, { queues: () => {} });
+    const record = (kind: number, n: number, fields: Partial<SlotFields>) =>
+      engine.record(table, slotWords({ kind, entry, generation: 1, timeNs: n, pid: 100, fd: 3, ...fields }));
+    const looks: number[][] = [];
+    for (let n = 1; n <= 200; n++) {
+      const watched = (): number => {
+        const sockets: Connection[] = [];
+        engine.watched(sockets);
+        return sockets.length;
+      };
+      record(Kind.Name, n, { off: 0, bytes: 0, group: n });
+      record(Kind.Register, n, { off: 1, bytes: 0, group: n });
+      const registered = watched();
+      record(Kind.Deregister, n, { off: 1 });
+      looks.push([registered, watched()]);
+    }
+    expect(looks).toEqual(looks.map(() => [1, 0]));
+  });
+
+  test("what waits at the end, or at a look before, in the books", () => {
+    const { bench, client, server } = open();
+    const { engine } = bench;
+    bench.send(client, 2 * MS, 0, 10);
+    bench.send(client, 2.5 * MS, 10, 10);
+    bench.packet(3 * MS, true, 0, 10);
+    bench.packet(3.5 * MS, true, 10, 5);
+    bench.receive(server, 4 * MS, 0, 4);
+    engine.tick(5 * MS);
+    const [live] = engine.live;
+    const books = () => {
+      const { labels } = standing(live!.naming.recipients[0]!.measurement, engine.live);
+      return [Math.min(...labels.map(({ out }) => out.waitingSinceNs)), Math.min(...labels.map((each) => each.in.waitingSinceNs))];
+    };
+    for (const connection of engine.live) bookWire(engine, connection);
+    // Of the second call five bytes wait; of what arrived first six are unread.
+    expect(books()).toEqual([2.5 * MS, 3 * MS]);
+    for (const { sock } of engine.live) engine.queued(sock, 5);
+    bench.finish();
+    expect(books()).toEqual([2.5 * MS, 3 * MS]);
+  });
+
+  test("a look leaves nothing behind", () => {
+    const { bench, client, server } = open();
+    bench.send(client, 2 * MS, 0, 10);
+    bench.engine.tick(3 * MS);
+    standing([...bench.engine.live][0]!.naming.recipients[0]!.measurement, bench.engine.live);
+    bench.packet(4 * MS, true, 0, 10);
+    bench.receive(server, 5 * MS, 0, 10);
+    bench.engine.tick(6 * MS);
+    bench.finish();
+    expect(bench.of(client).out.stats.waitingSinceNs).toBe(Infinity);
+    expect(bench.of(server).in.stats.waitingSinceNs).toBe(Infinity);
   });
 
   test("the session's end does not wait", () => {

@@ -118,7 +118,7 @@ class Session {
     const { nowNs, losses } = this;
     return {
       endNs: nowNs, exitCode: null, signal: null, pids: [], losses: { ...losses }, badRecords: 0,
-      warnings: [],
+      isDetached: false, warnings: [],
     };
   }
 }
