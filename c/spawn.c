@@ -11,7 +11,8 @@
  * program that waits for the last of its children would wait for ever. There the process in between
  * stays, as a subreaper of its own, until the collector has ended. (It cannot become another
  * program, which would bring its exit signal back.) It is a copy of the program that has let go of
- * all memory but the stack that it waits on.
+ * its memory: shared memory and files are unmapped, but for this code and the stack that it waits
+ * on; the contents of the rest are dropped.
  *
  * Between clone and exec only system calls are made, past the hooks of the preload library.
  */
@@ -218,6 +219,73 @@ CHILD static void report_error(const struct child *child) {
   }
 }
 
+CHILD static unsigned digit_of(char text) { return (unsigned)(text <= '9' ? text - '0' : text - 'a' + 10); }
+
+/*
+ * Unmaps all that is shared or a file, which nobody could unmount, free or delete else. Then waits
+ * until the collector and its like have ended.
+ *
+ * Once libc is unmapped, nothing of it may be called, and no function may return that checks its
+ * stack against a value that libc keeps. Private memory without a file stays, for the kernel writes
+ * to some of it (rseq(2)).
+ */
+CHILD static void __attribute__((noreturn, noinline)) stay(const void *on_stack) {
+  uintptr_t code = (uintptr_t)stay;
+  uintptr_t stack = (uintptr_t)on_stack;
+  uint64_t own = 0; /* the inode of this library */
+  char buffer[4096];
+  for (int pass = 0; pass < 2; pass++) {
+    long maps = KQ_SYS(SYS_openat, AT_FDCWD, "/proc/self/maps", O_RDONLY, 0);
+    uint64_t start = 0;
+    uint64_t end = 0;
+    uint64_t inode = 0;
+    bool shared = false;
+    int field = 0;
+    long filled;
+    /* Lines of `START-END rw-p OFFSET DEVICE INODE PATH`, in the order of their addresses, and
+       looked up anew by address for each read. */
+    while (maps >= 0 && (filled = KQ_SYS(SYS_read, maps, buffer, sizeof buffer)) > 0) {
+      for (long at = 0; at < filled; at++) {
+        char letter = buffer[at];
+        if (letter == '\n') {
+          bool here = start <= code && code < end;
+          if (pass == 0) {
+            own = here ? inode : own;
+          } else if (!here && !(start <= stack && stack < end) &&
+                     (shared || (inode != 0 && inode != own))) {
+            KQ_SYS(SYS_munmap, start, end - start);
+          }
+          start = end = inode = 0;
+          shared = false;
+          field = 0;
+        } else if (letter == ' ' || (letter == '-' && field == 0)) {
+          field++;
+        } else if (field == 0) {
+          start = start * 16 + digit_of(letter);
+        } else if (field == 1) {
+          end = end * 16 + digit_of(letter);
+        } else if (field == 2) {
+          shared = shared || letter == 's';
+        } else if (field == 5) {
+          inode = inode * 10 + digit_of(letter);
+        }
+      }
+    }
+    if (maps >= 0) {
+      KQ_SYS(SYS_close, maps);
+    }
+  }
+  /* Else each page that the program writes from now on would have to be copied. */
+  KQ_SYS(SYS_madvise, 0, EVERYTHING_BYTES, MADV_DONTNEED);
+  long ended;
+  do {
+    ended = KQ_SYS(SYS_wait4, -1, NULL, __WALL, NULL);
+  } while (ended >= 0 || ended == -EINTR);
+  for (;;) {
+    KQ_SYS(SYS_exit_group, 0);
+  }
+}
+
 /* Its stack is shared memory, which the copy of the program keeps when all other is let go. */
 CHILD static int nurse_main(void *argument) {
   struct child *child = argument;
@@ -225,6 +293,7 @@ CHILD static int nurse_main(void *argument) {
   KQ_SYS(SYS_chdir, "/");
   KQ_SYS(SYS_prctl, PR_SET_NAME, "kqtime");
   KQ_SYS(SYS_prctl, PR_SET_CHILD_SUBREAPER, 1);
+  const void *on_stack = child->stack;
   clone_collector(child);
   if (child->error != 0) {
     report_error(child);
@@ -232,15 +301,7 @@ CHILD static int nurse_main(void *argument) {
   if (KQ_SYS(SYS_close_range, 0, ~0U, 0) != 0) {
     close_listed(-1);
   }
-  /* Else each page that the program writes from now on would have to be copied. From here on
-     nothing is left but code. */
-  KQ_SYS(SYS_madvise, 0, EVERYTHING_BYTES, MADV_DONTNEED);
-  long ended;
-  do {
-    ended = KQ_SYS(SYS_wait4, -1, NULL, __WALL, NULL);
-  } while (ended >= 0 || ended == -EINTR);
-  KQ_SYS(SYS_exit_group, 0);
-  return 0;
+  stay(on_stack);
 }
 
 /* Would an orphan become a child of this process? */

@@ -250,30 +250,52 @@ static bool committed(const struct kq_ring *ring) {
   return true;
 }
 
-/* Puts private memory in the place of a ring, which holds a table of `entries`. Where that cannot
-   be had it stays until a later session gets the place. */
-static void let_go(const struct kq_ring *ring, uint32_t entries) {
+static uint64_t active_of(const struct kq_direction *direction) {
+  return __atomic_load_n(&direction->calls, __ATOMIC_RELAXED) & ACTIVE_MASK;
+}
+
+/* Entries of a ring's table that were ever used. */
+static uint32_t high_of(const struct kq_header *header, uint32_t entries) {
+  uint32_t high = __atomic_load_n(&header->entry_high, __ATOMIC_RELAXED);
+  return high < entries ? high : entries;
+}
+
+/*
+ * Puts private memory in the place of a ring, which holds a table of `entries`. Where that cannot
+ * be had it stays until a later session gets the place. Returns how many entries calls may be in.
+ *
+ * A thread that is late may still claim a slot in the old memory and fill it in the new one. The
+ * collector waits for that slot for a moment, and passes over it when all who share the ring are
+ * gone, as it does where a process has died there: counted as a bad record.
+ */
+static uint32_t let_go(const struct kq_ring *ring, uint32_t entries) {
   for (int tries = 0; tries < COMMIT_TRIES && !committed(ring); tries++) {
     struct timespec pause = {0, LOCK_PAUSE_NS};
     KQ_SYS(SYS_nanosleep, &pause, NULL);
   }
   uint32_t slots = ring->mask + 1;
   uint64_t bytes = kq_ring_bytes(slots, entries);
+  uint64_t table = kq_ring_bytes(slots, 0);
   struct kq_header *header = kq_memory_private(bytes);
   if (header == NULL) {
-    return;
+    return high_of(ring->header, entries);
   }
   /* Full, and without a free entry. */
   header->tail = 0u - slots;
   header->slot_count = slots;
-  const struct kq_entry *from = (const struct kq_entry *)(ring->slots + slots);
-  struct kq_entry *to = (struct kq_entry *)((uint8_t *)header + ((const uint8_t *)from -
-                                                                (const uint8_t *)ring->header));
-  uint32_t high = __atomic_load_n(&ring->header->entry_high, __ATOMIC_RELAXED);
-  for (uint32_t index = 0; index < high && index < entries; index++) {
+  /* The old memory at a second place (mremap(2): an old size of 0). Calls that begin and end while
+     counts are copied are seen there when no more can. */
+  long twin = KQ_SYS(SYS_mremap, ring->header, 0, bytes, MREMAP_MAYMOVE);
+  bool seen = twin >= 0 || twin < -4095;
+  const struct kq_header *old = seen ? (const struct kq_header *)twin : ring->header;
+  const struct kq_entry *from = (const struct kq_entry *)((const uint8_t *)old + table);
+  struct kq_entry *to = (struct kq_entry *)((uint8_t *)header + table);
+  uint32_t high = high_of(old, entries);
+  for (uint32_t index = 0; index < high; index++) {
     if (in_use(&from[index])) {
-      to[index].out.calls = __atomic_load_n(&from[index].out.calls, __ATOMIC_RELAXED) & ACTIVE_MASK;
-      to[index].in.calls = __atomic_load_n(&from[index].in.calls, __ATOMIC_RELAXED) & ACTIVE_MASK;
+      /* What was copied is kept beside it, in fields that mean nothing there. */
+      to[index].queued_out = (uint32_t)(to[index].out.calls = active_of(&from[index].out));
+      to[index].queued_in = (uint32_t)(to[index].in.calls = active_of(&from[index].in));
     }
   }
   /* At one stroke: threads that still use the old memory go on in the new one. */
@@ -281,7 +303,22 @@ static void let_go(const struct kq_ring *ring, uint32_t entries) {
                       ring->header);
   if (moved < 0 && moved >= -4095) {
     KQ_SYS(SYS_munmap, header, bytes);
+  } else if (seen) {
+    struct kq_entry *here = (struct kq_entry *)((uint8_t *)ring->header + table);
+    high = high_of(old, entries);
+    for (uint32_t index = 0; index < high; index++) {
+      uint64_t more_out = active_of(&from[index].out) - here[index].queued_out;
+      uint64_t more_in = active_of(&from[index].in) - here[index].queued_in;
+      if ((more_out | more_in) != 0) {
+        __atomic_add_fetch(&here[index].out.calls, more_out, __ATOMIC_RELAXED);
+        __atomic_add_fetch(&here[index].in.calls, more_in, __ATOMIC_RELAXED);
+      }
+    }
   }
+  if (seen) {
+    KQ_SYS(SYS_munmap, twin, bytes);
+  }
+  return high;
 }
 
 static void leave(void) {
@@ -296,11 +333,7 @@ static void leave(void) {
     return;
   }
   if (range != NULL) {
-    range->entry_high = __atomic_load_n(&range->ring.header->entry_high, __ATOMIC_RELAXED);
-    if (range->entry_high > range->entry_count) {
-      range->entry_high = range->entry_count;
-    }
-    let_go(&range->ring, range->entry_count);
+    range->entry_high = let_go(&range->ring, range->entry_count);
   }
   if (range == NULL || ring != &range->ring) {
     /* A forked child's own. */

@@ -271,6 +271,11 @@ void kq_end(struct kq_call *call, int64_t moved, const struct kq_tag *tag) {
     leave(call, (uint64_t)moved);
     return;
   }
+  if (KQ_UNLIKELY(kq_fd_outdated(call->word))) {
+    /* Its session is over: what it moved is nobody's. */
+    leave(call, (uint64_t)moved);
+    return;
+  }
   uint64_t time_ns = call->kind == KQ_KIND_OUT ? call->start_ns : kq_now_ns();
   uint64_t off = __atomic_fetch_add(&direction->off, (uint64_t)moved, __ATOMIC_RELAXED);
   uint8_t flags = leave(call, (uint64_t)moved) ? 0 : KQ_SLOT_OVERLAP;
@@ -278,9 +283,6 @@ void kq_end(struct kq_call *call, int64_t moved, const struct kq_tag *tag) {
   const struct kq_entry *entry =
       (const struct kq_entry *)((uintptr_t)direction & ~(uintptr_t)(KQ_ENTRY_BYTES - 1));
   uint16_t marks = __atomic_load_n(&entry->flags, __ATOMIC_RELAXED);
-  if (KQ_UNLIKELY(kq_fd_outdated(call->word))) {
-    return;
-  }
   if (KQ_UNLIKELY((marks & (KQ_ENTRY_KTLS | KQ_ENTRY_URGENT)) != 0)) {
     if (marks & KQ_ENTRY_KTLS) {
       flags |= KQ_SLOT_KTLS;

@@ -9,7 +9,7 @@ import { Measurement, Naming, type Registration, type Standing, standing } from 
 import type { CallSink } from "./merge.ts";
 import type { QueueSink } from "./queue-samples.ts";
 import { NameParts } from "./name-parts.ts";
-import { type Rule, sameAddresses } from "./rules.ts";
+import { matches, type Rule, sameAddresses } from "./rules.ts";
 import { bookWire, boundNamings, type Measured } from "./settle.ts";
 
 /** Registrations kept of sockets that are still connecting; those of datagram sockets stay. */
@@ -26,9 +26,14 @@ export class Handles {
   readonly #live: Iterable<Connection>;
   readonly #measured: Measured;
   readonly #byNumber = new Map<number, Measurement>();
+  /** Numbers are given one after the other: from the first to the last. */
+  #firstNumber = 0;
+  #lastNumber = 0;
   readonly #names = new NameParts();
   /** In their order. */
   #early: Early[] = [];
+  /** Registrations with handles that were never opened here. */
+  #strange = 0;
   /** Of sockets that nobody asked for: one for all, its books are read by nobody. */
   readonly #unmeasured = new Naming([]);
 
@@ -43,22 +48,27 @@ export class Handles {
   open(handle: number, sink: CallSink | null, queues: QueueSink | null = null): Measurement {
     const measurement = new Measurement(new Labels("none"), sink);
     measurement.queues = queues;
+    if (this.#firstNumber === 0) this.#firstNumber = handle;
+    this.#lastNumber = handle;
     this.#byNumber.set(handle, measurement);
     return measurement;
   }
 
   /**
    * Measures the sockets with these addresses for a handle from `atNs` on, also those that come. A
-   * rule for the same addresses is replaced.
+   * rule for the same addresses is replaced; a more particular one takes sockets over.
    */
   addRule(handle: number, rule: Rule, atNs: number): void {
     const measurement = this.#byNumber.get(handle);
     if (measurement === undefined) return;
-    measurement.rules.add(rule);
+    const { rules } = measurement;
+    rules.add(rule);
     for (const connection of this.#live) {
+      if (!matches(rule, connection)) continue;
       const mine = connection.registrations.find((one) => one.measurement === measurement);
-      if (mine === undefined) this.#applyRules(connection, measurement, atNs);
-      else if (mine.rule !== null && sameAddresses(mine.rule, rule)) {
+      // One that the program has registered itself keeps its name.
+      if (mine !== undefined && mine.rule === null) continue;
+      if (rules.find(connection) === rule) {
         this.#rename(connection, measurement, rule.name, rule, atNs);
       }
     }
@@ -70,6 +80,7 @@ export class Handles {
     if (measurement === undefined) return;
     measurement.rules.remove(like);
     for (const connection of this.#live) {
+      if (!matches(like, connection)) continue;
       const mine = connection.registrations.find((one) => one.measurement === measurement);
       if (mine === undefined || mine.rule === null || !sameAddresses(mine.rule, like)) continue;
       this.#rename(connection, measurement, null, null, atNs);
@@ -116,6 +127,16 @@ export class Handles {
     return last;
   }
 
+  /** What was asked for and cannot be measured; sentences. */
+  notes(): string[] {
+    const count = this.#strange;
+    if (count === 0) return [];
+    return [
+      `${count} registration${count === 1 ? "" : "s"} with a handle of an earlier collector had no ` +
+        "effect: open a new one",
+    ];
+  }
+
   /** Takes a record of kind `Name`; false if it makes no sense. */
   addName(table: number, words: Uint32Array): boolean {
     return this.#names.add(table, words);
@@ -125,7 +146,9 @@ export class Handles {
   assign(table: number, words: Uint32Array, connection: Connection | null, atNs: number): void {
     const named = (words[SlotWord.kind]! & 0xff) === Kind.Register;
     const name = named ? this.#names.take(table, words) : null;
-    const measurement = this.#byNumber.get(words[SlotWord.off]!);
+    const handle = words[SlotWord.off]!;
+    const measurement = this.#byNumber.get(handle);
+    if (measurement === undefined && named && !this.#wasOpened(handle)) this.#strange++;
     // A handle that was freed meanwhile.
     if (measurement === undefined || connection?.settled === true) return;
     if (connection !== null) {
@@ -144,6 +167,12 @@ export class Handles {
     for (const measurement of this.#byNumber.values()) {
       this.#applyRules(owner, measurement, connection.birthNs);
     }
+  }
+
+  #wasOpened(handle: number): boolean {
+    const [first, last] = [this.#firstNumber, this.#lastNumber];
+    // The numbers may have begun again at 1.
+    return first <= last ? handle >= first && handle <= last : handle >= first || handle <= last;
   }
 
   #catchUp(connection: Connection, owner: Connection): void {

@@ -23,8 +23,7 @@ export interface Addresses {
 
 export class Rules {
   /** In the order in which their addresses were first given. */
-  readonly #byAddresses = new Map<string, { readonly serial: number; readonly rule: Rule }>();
-  #serial = 0;
+  readonly #byAddresses = new Map<string, Rule>();
   /** Rules that had to go because there were too many. */
   dropped = 0;
 
@@ -35,9 +34,7 @@ export class Rules {
   /** In place of one for the same addresses, if there is one. */
   add(rule: Rule): void {
     const rules = this.#byAddresses;
-    const key = keyOf(rule.localPort, rule.remote);
-    const serial = rules.get(key)?.serial ?? this.#serial++;
-    rules.set(key, { serial, rule });
+    rules.set(keyOf(rule.localPort, rule.remote), rule);
     if (rules.size <= RULES_MOST) return;
     rules.delete(rules.keys().next().value!);
     this.dropped++;
@@ -47,18 +44,17 @@ export class Rules {
     this.#byAddresses.delete(keyOf(like.localPort, like.remote));
   }
 
-  /** The earliest rule that a socket matches. */
+  /** The rule for a socket: of several the most particular one, by its remote end before its port. */
   find({ lport, rport, remote }: Addresses): Rule | null {
     if (this.size === 0) return null;
     const peer = { words: remote, port: rport };
-    let first: { readonly serial: number; readonly rule: Rule } | null = null;
-    for (const localPort of [lport, -1]) {
-      for (const end of [peer, null]) {
+    for (const end of [peer, null]) {
+      for (const localPort of [lport, -1]) {
         const found = this.#byAddresses.get(keyOf(localPort, end));
-        if (found !== undefined && (first === null || found.serial < first.serial)) first = found;
+        if (found !== undefined) return found;
       }
     }
-    return first === null ? null : first.rule;
+    return null;
   }
 
   /** The remote end does not come again. */
@@ -67,6 +63,16 @@ export class Rules {
     const peer = { words: remote, port: rport };
     for (const localPort of [lport, -1]) this.#byAddresses.delete(keyOf(localPort, peer));
   }
+}
+
+/** Whether a rule is for a socket with these addresses. Sockets are many: no text is made of them. */
+export function matches({ localPort, remote }: Rule, { lport, rport, remote: end }: Addresses): boolean {
+  if (localPort !== -1 && localPort !== lport) return false;
+  if (remote === null) return true;
+  const { words, port } = remote;
+  return (
+    port === rport && words[3] === end[3] && words[2] === end[2] && words[1] === end[1] && words[0] === end[0]
+  );
 }
 
 export function sameAddresses(a: Rule, b: Rule): boolean {

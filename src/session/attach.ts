@@ -30,6 +30,8 @@ export interface AttachOptions
 /** What ends the measurement and leaves the processes alone. */
 const STOPPING = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"] as const;
 const PIDS_NAMED = 8;
+/** How often processes are looked for that were forked meanwhile. */
+const PASSES_MOST = 3;
 
 /** @throws KQTimeError if there is nothing to take over, or it cannot be measured */
 export async function attach(options: AttachOptions): Promise<Summary> {
@@ -125,7 +127,7 @@ function takeOver(session: Session, taken: TakenSession): string[] {
   // Entries first, then processes, then their sockets: what is in an entry and not among those has been
   // closed, and was not just born, or handed to a child.
   const entries = copyEntries(rings, taken);
-  const inodes = liveSockets(session, taken);
+  const { inodes, isComplete } = liveSockets(session, taken);
   announceListeners(session, taken, inodes);
   // Who was first to have a socket comes first: an adopted one may go on with it.
   for (const adopted of [false, true]) {
@@ -134,7 +136,7 @@ function takeOver(session: Session, taken: TakenSession): string[] {
       const state = words[EntryWord.state]! & ((1 << Constant.stateBits) - 1);
       const generation = words[EntryWord.state]! >>> Constant.stateBits;
       if (state !== State.Open && state !== State.Connecting) continue;
-      if (isOver(words, inodes)) {
+      if (isComplete && isOver(words, inodes)) {
         // Nobody was there to free what it occupies.
         rings.free(table, entry, generation);
         sum.ended++;
@@ -145,7 +147,14 @@ function takeOver(session: Session, taken: TakenSession): string[] {
     }
   }
   collector.observeAll();
-  return sentences(session, taken, sum);
+  const told = sentences(session, taken, sum);
+  if (!isComplete) {
+    told.push(
+      "the processes fork all the time: sockets that were closed while nobody measured cannot be told " +
+        "from open ones, and are kept",
+    );
+  }
+  return told;
 }
 
 interface EntryCopy {
@@ -165,27 +174,50 @@ function copyEntries(rings: Rings, taken: TakenSession): EntryCopy[] {
   return entries;
 }
 
+interface LiveSockets {
+  readonly inodes: Set<number>;
+  /** No process can have others: they do not fork all the time. */
+  readonly isComplete: boolean;
+}
+
 /**
  * Inodes of the sockets that the session's processes have open, those that were forked since it was
  * found included, and of all TCP sockets that the kernel still has: one may be on its way in a message.
  */
-function liveSockets({ collector: { rings } }: Session, taken: TakenSession): Set<number> {
-  const inodes = new Set<number>();
-  const known = new Set<number>();
-  for (let found = [...taken.pids]; found.length > 0; ) {
-    for (const pid of found) known.add(pid);
-    for (const inode of openSockets(found)) inodes.add(inode);
-    // Whoever was forked meanwhile may have what its parent has closed since.
-    found = [];
+function liveSockets({ collector: { rings } }: Session, taken: TakenSession): LiveSockets {
+  const live = socketsOfAll(taken.pids, openSockets, () => {
+    const found: number[] = [];
     for (const [ring, pids] of usersNow(taken)) {
       if (ring.closed) continue;
       const fresh = pids.filter((pid) => !ring.users.has(pid));
       rings.addUsers(ring, fresh);
-      for (const pid of fresh) if (!known.has(pid)) found.push(pid);
+      found.push(...fresh);
     }
+    return found;
+  });
+  for (const { inode } of socketQueues()) live.inodes.add(inode);
+  return live;
+}
+
+/**
+ * The sockets of processes and of those that were forked meanwhile, which `forked` gives: whoever was
+ * may have what its parent has closed since.
+ */
+export function socketsOfAll(
+  pids: readonly number[],
+  socketsOf: (pids: readonly number[]) => Iterable<number>,
+  forked: () => readonly number[],
+): LiveSockets {
+  const inodes = new Set<number>();
+  const known = new Set<number>();
+  let found = pids;
+  for (let pass = 0; pass < PASSES_MOST; pass++) {
+    for (const pid of found) known.add(pid);
+    for (const inode of socketsOf(found)) inodes.add(inode);
+    found = forked().filter((pid) => !known.has(pid));
+    if (found.length === 0) return { inodes, isComplete: true };
   }
-  for (const { inode } of socketQueues()) inodes.add(inode);
-  return inodes;
+  return { inodes, isComplete: false };
 }
 
 /** Whether an entry's socket is closed, `inodes` being those of all that are not. */

@@ -251,7 +251,7 @@ export class Join {
           "end of its process; what the wire shows of it is booked to it",
       );
     }
-    warnings.push(...whatIsOlder(engine));
+    warnings.push(...engine.handles.notes(), ...whatIsOlder(engine));
     warnings.push(...whatIsMissing(labels));
     const losses = this.#losses(end, log);
     warnings.push(...lossSentences(losses));

@@ -3,6 +3,7 @@
 // what a program hands over is looked at before it is used. A handle belongs to the processes that
 // share the memory of who opened it: when the last of them is gone, it is freed.
 
+import { randomInt } from "node:crypto";
 import { closeForeign, type MessageListener, type Received } from "../ffi/libc.ts";
 import type { Rule } from "../match/rules.ts";
 import { Log } from "../output/log.ts";
@@ -23,10 +24,14 @@ import type { Rings } from "../ring/rings.ts";
 import { Frame, type TapeWriter } from "./tape.ts";
 
 const HANDLES_MOST = 1024;
+/** A reply has them as an `int32_t` above 0. */
+const NUMBERS = 2 ** 31 - 1;
 /** Each holds a connection, and perhaps a descriptor. */
 const WAITING_MOST = 8192;
 /** Of a log's path, in messages: its end tells more. */
 const PATH_SHOWN = 200;
+/** How long requests are finished between two rounds of reading records. */
+const FINISH_MS = 5;
 /** How long the end of a handle waits for bytes in send queues. */
 const DRAIN_MS = 1000;
 
@@ -77,12 +82,15 @@ interface Opened {
 }
 
 export class Requests {
-  /** Handles that were opened since the start. */
-  opened = 0;
   /** Handles that were asked for, refused ones too. */
   asked = 0;
   readonly #parts: RequestParts;
   readonly #open = new Map<number, Opened>();
+  /**
+   * The number given last. A program may still have handles of an earlier collector, whose session
+   * was taken over: they are to be nobody's here.
+   */
+  #number = randomInt(NUMBERS);
   #waiting: Waiting[] = [];
 
   constructor(parts: RequestParts) {
@@ -126,7 +134,10 @@ export class Requests {
     }
   }
 
-  /** Answers what can be answered now that everything captured before `capturedNs` is joined. */
+  /**
+   * Answers what can be answered now that everything captured before `capturedNs` is joined; of
+   * many, some now and the others when it is called again.
+   */
   answer(capturedNs: number, captureFailed: boolean): void {
     for (const [handle, opened] of this.#open) {
       if (opened.isOrphan || this.#parts.rings.isUsed(opened.table)) continue;
@@ -137,11 +148,14 @@ export class Requests {
     if (this.#waiting.length === 0) return;
     const waiting = this.#waiting;
     this.#waiting = [];
+    const startMs = performance.now();
     for (const request of waiting) {
       const { askedNs, deadlineMs } = request;
-      const late = performance.now() >= deadlineMs;
+      const nowMs = performance.now();
+      const late = nowMs >= deadlineMs;
       const complete = capturedNs >= askedNs || captureFailed || late;
-      if (!complete || (!late && this.#mustDrain(request))) this.#waiting.push(request);
+      const isFull = nowMs - startMs >= FINISH_MS;
+      if (isFull || !complete || (!late && this.#mustDrain(request))) this.#waiting.push(request);
       else this.#finish(request);
     }
   }
@@ -208,7 +222,7 @@ export class Requests {
     }
     let log: Log | null = null;
     if (fd >= 0) {
-      const why = whyNoLog(fd);
+      const why = whyNoLog(fd, pid);
       if (why !== null) {
         refuse(`log "${path}": ${why}`);
         return;
@@ -224,7 +238,8 @@ export class Requests {
         return;
       }
     }
-    const handle = ++this.opened;
+    this.#number = (this.#number % NUMBERS) + 1;
+    const handle = this.#number;
     const setup: HandleSetup = {
       handle,
       in: (flags & OpenFlag.In) !== 0,

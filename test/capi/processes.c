@@ -5,6 +5,8 @@
 #define _GNU_SOURCE
 #include "program.h"
 
+#include <sys/mman.h>
+
 #define BALLAST_BYTES (64u << 20)
 
 static volatile sig_atomic_t child_signals;
@@ -20,6 +22,10 @@ static void waits(void) {
   CHECK(!inherits || prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0);
   inherits |= getpid() == 1;
   memset(malloc(BALLAST_BYTES), 1, BALLAST_BYTES);
+  void *shared = mmap(NULL, BALLAST_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  CHECK(shared != MAP_FAILED);
+  int file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+  CHECK(mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, file, 0) != MAP_FAILED && close(file) == 0);
   struct sigaction action = {.sa_handler = count_child, .sa_flags = SA_RESTART};
   CHECK(sigaction(SIGCHLD, &action, NULL) == 0);
   CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);

@@ -79,6 +79,19 @@ describe.skipIf(!canCompile)("the start of a collector", () => {
     const { ppid } = bench.look().starts[0]!;
     expect(ppid).not.toBe(program.pid);
     await until("end of its memory", () => statusKiB(ppid, "RssAnon") < 1024);
+    // Of what is shared, and of files, it keeps its stack and its code.
+    const maps = () => readFileSync(`/proc/${ppid}/maps`, "latin1").trim().split("\n");
+    const kept = maps().filter((line) => / \S{3}s /.test(line) || / [1-9]\d* +\//.test(line));
+    const named = kept.filter((line) => !line.endsWith("/libkqtime.so"));
+    expect(named.map((line) => line.replace(/^\S+ /, ""))).toEqual([
+      expect.stringMatching(/^rw-s 0+ \S+ \d+ +\/dev\/zero \(deleted\)$/),
+    ]);
+    const [from, to] = named[0]!.split(" ")[0]!.split("-").map((word) => parseInt(word, 16));
+    expect(to! - from!).toBeLessThan(1 << 20);
+    // It goes on after the kernel has written to what it keeps for that.
+    process.kill(ppid, "SIGSTOP");
+    process.kill(ppid, "SIGCONT");
+    await until("its wait", () => /^S /.test(readFileSync(`/proc/${ppid}/stat`, "latin1").split(") ")[1]!));
     expect(readdirSync(`/proc/${ppid}/fd`)).toEqual([]);
     expect(readlinkSync(`/proc/${ppid}/cwd`)).toBe("/");
     expect(await program.goOn()).toBe("freed\n");

@@ -5,7 +5,7 @@ import { closeSync, existsSync, openSync, readFileSync, rmSync, writeFileSync, w
 import { dirname, join } from "node:path";
 import { MessageListener } from "../../src/ffi/libc.ts";
 import { Constant, Header, Loss } from "../../src/ring/layout.ts";
-import { isOver } from "../../src/session/attach.ts";
+import { isOver, socketsOfAll } from "../../src/session/attach.ts";
 import { SessionFolder } from "../../src/session/folder.ts";
 import { findSession, usersNow } from "../../src/session/takeover.ts";
 import { Attachment, interruptedTransfer, measured } from "../lib/attach.ts";
@@ -190,6 +190,39 @@ test("a socket is given back if nobody has it open, and nobody is in a call on i
   expect(isOver(entryWords({ ...fields, out: active }), new Set([1]))).toBe(false);
   expect(isOver(entryWords({ ...fields, in: active }), new Set([1]))).toBe(false);
 });
+
+test("processes that fork all the time are not followed for ever", () => {
+  let last = 1;
+  const socketsOf = (pids: readonly number[]) => pids.map((pid) => pid + 1000);
+  const endless = socketsOfAll([1], socketsOf, () => {
+    if (last > 100) throw new Error("followed for ever");
+    return [++last];
+  });
+  expect(endless.isComplete).toBe(false);
+  // The last ones that were found are in doubt, not those before.
+  expect(endless.inodes.has(1001) && endless.inodes.has(1002)).toBe(true);
+  const few = [[2, 3], [3], []];
+  const live = socketsOfAll([1], socketsOf, () => few.shift()!);
+  expect(live).toEqual({ inodes: new Set([1001, 1002, 1003]), isComplete: true });
+});
+
+e2e("a session whose process forks all the time is taken over, and the end can be asked for", () =>
+  withLab({}, async ({ scope, left }) => {
+    const end = scope.path("end");
+    await scope.run(["mkfifo", end]);
+    const forks = "while :; do (read -r -t 0.3 word <&3) & done";
+    const { measurement, pid } = await measured(scope, ["bash", "-c", `exec 3<>${end}; ${forks}`], left);
+    try {
+      measurement.running.kill("SIGKILL");
+      await measurement.running.exited;
+      const attachment = new Attachment(scope, pid, left);
+      await attachment.running.says(/took over/);
+      expect((await attachment.running.stop("SIGINT")).code).toBe(0);
+      expect(attachment.summary().warnings[0]).toMatch(/^took over/);
+    } finally {
+      process.kill(pid, "SIGKILL");
+    }
+  }));
 
 test("a session's folder: made again once nobody listens there, and left alone by who made it first", () => {
   const first = SessionFolder.make();

@@ -273,6 +273,52 @@ test("a rule for the same addresses replaces the earlier one, and its name", () 
   expect(names(bench.connected(9 * MS))).toEqual([]);
 });
 
+test("a rule by the remote end takes a socket over from one by the port, in any order", () => {
+  const port: Rule = { localPort: CLIENT_PORT, remote: null, name: "port" };
+  const peer = (lastByte: number): Rule => ({
+    localPort: -1,
+    remote: { words: new Uint32Array([0, 0, 0xffff, 0x0a000000 + lastByte]), port: SERVER_PORT },
+    name: "peer",
+  });
+  for (const rules of [[port, peer(2), peer(3)], [peer(3), peer(2), port]]) {
+    const { bench } = nothingElse();
+    const { handles } = bench.engine;
+    const names = (entry: number) => living(bench, entry).registrations.map(({ name }) => name);
+    const lives = bench.connected(0);
+    for (const rule of rules) handles.addRule(1, rule, 1 * MS);
+    expect(names(lives)).toEqual(["peer"]);
+    bench.engine.settle(living(bench, lives), -1);
+    const comes = bench.connected(5 * MS);
+    expect(names(comes)).toEqual(["peer"]);
+    handles.removeRule(1, peer(2), 6 * MS);
+    expect(names(comes)).toEqual(["port"]);
+    // One that was registered by its descriptor is left alone.
+    say(bench, comes, "mine", 7 * MS);
+    handles.addRule(1, peer(2), 8 * MS);
+    expect(names(comes)).toEqual(["mine"]);
+  }
+});
+
+test("a rule is compared with many sockets in no time", () => {
+  const { bench } = nothingElse();
+  const { handles, live } = bench.engine;
+  const entry = bench.connected(0);
+  const one = living(bench, entry);
+  // As far as a rule looks at them.
+  for (let i = 0; i < 10_000; i++) {
+    live.add(Object.assign(Object.create(one) as Connection, { lport: 10_000 + i, registrations: [] }));
+  }
+  const bestMs = Math.min(...Array.from({ length: 20 }, (_, i) => {
+    const words = new Uint32Array([0, 0, 0xffff, 0x0b000000 + i]);
+    const startMs = performance.now();
+    handles.addRule(1, { localPort: -1, remote: { words, port: SERVER_PORT }, name: "peer" }, 0);
+    return performance.now() - startMs;
+  }));
+  // With a text for each: 9 ms.
+  expect(bestMs).toBeLessThan(2);
+  expect(one.registrations).toEqual([]);
+});
+
 test("a handle that ends while calls may overlap keeps their bytes in its books", () => {
   const { bench } = nothingElse();
   const client = bench.connected(0);

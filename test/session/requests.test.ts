@@ -6,11 +6,12 @@ import { closeSync, constants, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { makeMemory } from "../../src/ffi/descriptors.ts";
 import type { Summary } from "../../src/output/summary.ts";
-import { Constant, Message, MessageType, OpenFlag, Reply } from "../../src/ring/layout.ts";
+import { Constant, Kind, Message, MessageType, OpenFlag, Reply } from "../../src/ring/layout.ts";
 import { Join, type JoinEnd } from "../../src/session/join.ts";
 import { Requests } from "../../src/session/requests.ts";
 import { Warnings, WARNINGS_MOST } from "../../src/session/warnings.ts";
 import { Bench, CLIENT_PORT, MS } from "../match/bench.ts";
+import { slotWords } from "../match/words.ts";
 import { BASE_SEC, inFolder } from "../output/log-lines.ts";
 
 const TABLE = 7;
@@ -128,7 +129,7 @@ test("free is answered when what was captured until then is joined, and the log 
   inFolder((folder) => {
     const session = new Session();
     const handle = session.open(join(folder, "a.log"));
-    expect(handle).toBe(1);
+    expect(handle).toBeGreaterThan(0);
     session.nowNs = 5 * MS;
     const free = session.ask(MessageType.Free, handle);
     session.requests.answer(session.nowNs - 1, false);
@@ -224,6 +225,36 @@ test("a handle ends with the processes that opened it", () =>
     expect(session.bench.engine.handles.standing(handle)).toBeNull();
   }));
 
+test("a handle of an earlier collector names nobody's measurement, and that is told", () => {
+  const [before, after] = [new Session(), new Session()];
+  const earlier = before.open("/dev/null");
+  const handle = after.open("/dev/null");
+  expect(handle).not.toBe(earlier);
+  const free = after.ask(MessageType.Free, earlier);
+  after.joined();
+  expect(after.answers.get(free)).toEqual({
+    handle: -1, text: "the handle was freed already, or never opened",
+  });
+  expect(after.requests.handles).toBe(1);
+  after.bench.connected(0);
+  const { bench } = after;
+  const register = (number: number) => {
+    const common = { entry: 0, generation: 1, timeNs: 1, pid: 100, fd: 3, group: 1 };
+    const words = slotWords({ ...common, kind: Kind.Register, off: number });
+    bench.engine.record(bench.table, words);
+  };
+  register(earlier);
+  expect(after.snapshot(handle).warnings).toEqual([
+    "1 registration with a handle of an earlier collector had no effect: open a new one",
+  ]);
+  // One that was freed is another matter.
+  const freed = after.open("/dev/null");
+  after.ask(MessageType.Free, freed);
+  after.joined();
+  register(freed);
+  expect(after.snapshot(handle).warnings.length).toBe(1);
+});
+
 test("what cannot be is refused in one line", () => {
   const session = new Session();
   const refused = (connection: number) => {
@@ -249,6 +280,26 @@ test("what cannot be is refused in one line", () => {
   expect(refused(rules.at(-1)!)).toMatch(/^8192 requests wait/);
   session.joined();
   expect(refused(rules[0]!)).toMatch(/^not the address of sockets/);
+});
+
+test("of many requests some are answered, then records are read, and so on, in order", () => {
+  const session = new Session();
+  const handle = session.open("/dev/null");
+  const asked = Array.from({ length: 2000 }, () => {
+    return session.ask(MessageType.Snapshot, handle, { fd: makeMemory("kqtime-test") });
+  });
+  let rounds = 0;
+  for (; session.requests.pending; rounds++) {
+    const before = session.answers.size;
+    session.joined();
+    expect(session.answers.size).toBeGreaterThan(before);
+    const isAnswered = asked.map((connection) => session.answers.has(connection));
+    const count = isAnswered.filter(Boolean).length;
+    expect(isAnswered.lastIndexOf(true)).toBe(count - 1);
+    if (rounds === 0) expect(session.requests.pending).toBe(true);
+    if (rounds > 2000) throw new Error("no end");
+  }
+  expect(session.answers.size).toBe(2001);
 });
 
 test("warnings are kept once each, and so many at the most", () => {
