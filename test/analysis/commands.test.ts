@@ -62,13 +62,13 @@ test("tools/parse-kqtime.ts is that parser: standard input, compressed or not, a
   });
 });
 
-test("several logs, and standard input among them, are read in their order", async () => {
+test("several logs, standard input among them, are read as they are named", async () => {
   await withScope(async (scope) => {
     const other = join(folder, "other.log");
     writeFileSync(other, "1400000009.000000 KQTIME-IN 7.0\n");
-    const exit = await kqtime(scope, ["parse", other, "-", other], { stdin: PARSED }).success();
     const line = "1400000009.000000 KQTIME-IN 7.0\n";
-    expect(exit.stdout).toBe(line + PARSED + line);
+    const exit = await kqtime(scope, ["parse", other, "-"], { stdin: PARSED }).success();
+    expect([exit.stdout, exit.stderr]).toEqual([line + PARSED, ""]);
   });
 });
 
