@@ -1,4 +1,4 @@
-// A window of a log's time. What `+30s` means is known when the first line has been read.
+// A window of a log's time. What `+30s` means is known when the log's first line has been read.
 
 import type { LogLine } from "./log-line.ts";
 import { type Moment, momentNs } from "./moments.ts";
@@ -18,13 +18,17 @@ export class Window {
     return this.since === null && this.until === null;
   }
 
-  /** Whether `timeNs`, relative to the line's base, is within; the first call fixes the log's start. */
+  /** Whether `timeNs`, relative to the line's base, is within. */
   holds(line: LogLine, timeNs: number): boolean {
     if (!this.#begun) {
       this.#begun = true;
-      if (this.since !== null) this.#sinceNs = momentNs(this.since, line.baseSec, timeNs);
-      if (this.until !== null) this.#untilNs = momentNs(this.until, line.baseSec, timeNs);
+      if (this.since !== null) this.#sinceNs = boundNs(this.since, line);
+      if (this.until !== null) this.#untilNs = boundNs(this.until, line);
     }
     return timeNs >= this.#sinceNs && timeNs < this.#untilNs;
   }
+}
+
+function boundNs(moment: Moment, { baseSec, logStartNs }: LogLine): number {
+  return momentNs(moment, baseSec, logStartNs);
 }
