@@ -22,6 +22,8 @@ const NEWLINE = 10;
 export interface ReadResult {
   /** Unix seconds that all times given to the visitor were relative to. */
   readonly baseSec: number;
+  /** Start of the first line, relative to it. */
+  readonly logStartNs: number;
   /** Lines understood. */
   readonly lines: number;
   readonly damaged: number;
@@ -94,6 +96,7 @@ export function readLogs(
   options.progress?.end();
   return {
     baseSec: scanner.line.baseSec,
+    logStartNs: scanner.line.logStartNs,
     lines: scanner.lines,
     damaged: scanner.damaged,
     unknown: scanner.unknown,

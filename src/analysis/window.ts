@@ -3,10 +3,13 @@
 import type { LogLine } from "./log-line.ts";
 import { type Moment, momentNs } from "./moments.ts";
 
+/** What has been read of a log knows where it begins. */
+export type LogStart = Pick<LogLine, "baseSec" | "logStartNs">;
+
 export class Window {
   #begun = false;
-  #sinceNs = Number.NEGATIVE_INFINITY;
-  #untilNs = Number.POSITIVE_INFINITY;
+  #sinceNs = 0;
+  #untilNs = 0;
 
   constructor(
     readonly since: Moment | null,
@@ -22,13 +25,17 @@ export class Window {
   holds(line: LogLine, timeNs: number): boolean {
     if (!this.#begun) {
       this.#begun = true;
-      if (this.since !== null) this.#sinceNs = boundNs(this.since, line);
-      if (this.until !== null) this.#untilNs = boundNs(this.until, line);
+      [this.#sinceNs, this.#untilNs] = this.boundsNs(line);
     }
     return timeNs >= this.#sinceNs && timeNs < this.#untilNs;
   }
-}
 
-function boundNs(moment: Moment, { baseSec, logStartNs }: LogLine): number {
-  return momentNs(moment, baseSec, logStartNs);
+  /** [since, until), relative to the log's base. */
+  boundsNs({ baseSec, logStartNs }: LogStart): [number, number] {
+    const { since, until } = this;
+    return [
+      since === null ? Number.NEGATIVE_INFINITY : momentNs(since, baseSec, logStartNs),
+      until === null ? Number.POSITIVE_INFINITY : momentNs(until, baseSec, logStartNs),
+    ];
+  }
 }
