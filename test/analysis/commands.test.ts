@@ -161,10 +161,22 @@ test("a log that has lines for some calls only is told for such", async () => {
       return [exit.stderr.replaceAll(chosen, "LOG"), lineChoices, damagedLines];
     };
     const both = await told(meta("log_min_ns=5000000,log_sample=10"));
-    expect(both[0]).toMatch(/^kqtime: LOG: it has lines only for one in 10 of the calls that waited 5.00 ms or more:/);
+    expect(both[0]).toMatch(/^kqtime: LOG: lines only for one in 10 of the calls that waited 5.00 ms or more:/);
     expect(both.slice(1)).toEqual([[{ minWaitNs: 5e6, oneIn: 10 }], 0]);
     expect(await told(meta("log_min_ns=0,log_sample=1"))).toEqual(["", [], 0]);
     expect((await told(meta("log_min_ns=x,log_sample=1")))[2]).toBe(1);
+
+    // All files of a rotated log begin with the same line: it is told once.
+    const parts = ["chosen.log.2", "chosen.log.1", "other.log"].map((name) => join(folder, name));
+    const sampled = meta("log_min_ns=0,log_sample=10");
+    for (const part of parts) writeFileSync(part, sampled + call);
+    writeFileSync(parts[2]!, meta("log_min_ns=0,log_sample=20") + call);
+    const exit = await kqtime(scope, ["report", "--json", ...parts]).success();
+    const told10 = `kqtime: ${parts[0]} and 1 more: lines only for one in 10 of the calls:`;
+    const told20 = `kqtime: ${parts[2]}: lines only for one in 20 of the calls:`;
+    expect(exit.stderr.split("\n").map((line) => line.split(" what is")[0])).toEqual([told10, told20, ""]);
+    const oneIn = (n: number) => ({ minWaitNs: 0, oneIn: n });
+    expect(JSON.parse(exit.stdout).report.lineChoices).toEqual([oneIn(10), oneIn(20)]);
   });
 });
 
