@@ -172,8 +172,12 @@ export class LogScanner {
     const to = bytes[newline - 1] === RETURN ? newline - 1 : newline;
     if (to - at > TEXT_BYTES_MOST || bytes[to - 1] !== SEMICOLON) return at;
     this.finish();
+    this.#clear();
+    const timed = this.#pairs(bytes, bytes.indexOf(SEMICOLON, at) + 1) >= 0 && this.#seen === 3;
+    const { line } = this;
     const text = new TextDecoder().decode(bytes.subarray(at, to));
-    if (!(kind === "meta" ? this.choices.add(text) : this.#visitor.text(kind, text))) return at;
+    if (!(kind === "meta" ? this.choices.add(text) : this.#visitor.text(kind, text, line))) return at;
+    if (timed) this.#setTimes();
     this.lines++;
     return newline + 1;
   }
@@ -269,10 +273,11 @@ export class LogScanner {
 
   #setTimes(): void {
     const { line } = this;
-    this.#based = true;
     line.startSec = this.#startSec;
     line.startFractionNs = this.#startNs;
     line.startNs = (this.#startSec - line.baseSec) * 1e9 + this.#startNs;
+    if (!this.#based) line.logStartNs = line.startNs;
+    this.#based = true;
     line.endNs = (this.#endSec - line.baseSec) * 1e9 + this.#endNs;
     line.waitNs = (this.#endSec - this.#startSec) * 1e9 + (this.#endNs - this.#startNs);
   }

@@ -71,7 +71,7 @@ async function dispatch(argv: string[]): Promise<number> {
   if (extra !== undefined && !many) {
     throw usage(`unexpected "${extra}"${name === "run" ? ": the command comes after `--`" : ""}`);
   }
-  if (given.command.length > 0 && name !== "run") {
+  if (given.command.length > 0 && name !== "run" && name !== "compare") {
     throw usage(`unexpected "${given.command[0]}": ${name} takes no command`);
   }
   const missing = command.args.filter(({ required }) => required)[given.words.length];
