@@ -63,9 +63,18 @@ export class LogLine {
   retrans = ABSENT;
   /** The line is of parsed data: a start and a value, nothing else. */
   parsed = false;
-  /** The start as it was written: whole Unix seconds, and the ns beyond. */
+  /**
+   * The times as they were written, exact however far from the base: whole Unix seconds, and the ns
+   * beyond. `first…` and `inorder…` hold nothing where `firstNs` and `inorderNs` are NaN.
+   */
   startSec = 0;
   startFractionNs = 0;
+  endSec = 0;
+  endFractionNs = 0;
+  firstSec = 0;
+  firstFractionNs = 0;
+  inorderSec = 0;
+  inorderFractionNs = 0;
   /** Where the name stands: `buffer[nameFrom … nameTo)`, valid during the visit. */
   buffer: Uint8Array = new Uint8Array(0);
   nameFrom = 0;

@@ -27,7 +27,7 @@ export interface ReadResult {
   /** Lines understood. */
   readonly lines: number;
   readonly damaged: number;
-  /** Lines of kinds that this version does not know. */
+  /** Lines of kinds that this version does not know, and those of other programs. */
   readonly unknown: number;
   /** Bytes of text. */
   readonly textBytes: number;
@@ -61,7 +61,7 @@ export function readLogs(
   /** With the inputs that have it: the files of a rotated log all do. */
   const choices = new Map<string, { choice: LineChoice; inputs: string[] }>();
   for (const path of paths.length === 0 ? ["-"] : paths) {
-    const { lines, damaged, unknown } = scanner;
+    const { lines, damaged, unknown, foreign } = scanner;
     const input = new Input(path);
     try {
       options.onInput?.(input.name);
@@ -73,7 +73,9 @@ export function readLogs(
     problems.push(...input.problems);
     const found = scanner.lines - lines;
     const bad = scanner.damaged - damaged;
-    if (found === 0 && bad > 0 && scanner.unknown === unknown) {
+    const others = scanner.foreign - foreign;
+    const later = scanner.unknown - unknown - others;
+    if (found === 0 && later === 0 && bad + others > 0) {
       throw new KQTimeError(
         "E_INPUT",
         "read",
@@ -90,10 +92,11 @@ export function readLogs(
     if (bad > 0) {
       problems.push(`${input.name}: ${lineCount(bad)} damaged and skipped, ${formatExact(found)} read`);
     }
-    if (scanner.unknown > unknown) {
-      const more = `${lineCount(scanner.unknown - unknown)} of a kind that this version does not know`;
+    if (later > 0) {
+      const more = `${lineCount(later)} of a kind that this version does not know`;
       problems.push(`${input.name}: ${more}; skipped`);
     }
+    if (others > 0) problems.push(`${input.name}: ${lineCount(others)} unknown, not kqtime's; skipped`);
     if (options.stop?.() === true) break;
   }
   for (const { choice, inputs } of choices.values()) {
