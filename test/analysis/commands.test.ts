@@ -1,7 +1,10 @@
 // The commands that read logs, as they are called: outputs, errors, pipes, memory.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync, closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
@@ -15,7 +18,7 @@ import { SyntheticLog } from "../lib/synthetic-log.ts";
 const LOG = [
   "KQTIME-OUT;start=1400000000.000000000,end=1400000000.001500000,fd=3,bytes=10;a;",
   "KQTIME-IN;start=1400000000.999999600,end=1400000001.000000000,fd=3;b;",
-  "damaged",
+  "damaged;",
   "KQTIME-OUT;start=1400000002.500000000,end=1400000002.400000000,fd=3;NULL;",
   "KQTIME-MISS;start=1400000002.5,end=1400000002.5,fd=3,bytes=1,off=0,pid=1,sock=1,lport=1,rport=1,dir=0,reason=0;a;",
   "KQTIME-STATS;start=1400000003.1,end=1400000003.2,num_fds=2;fd=3,snd_len=2,rcv_len=40;fd=4,snd_len=3,rcv_len=50;",
@@ -148,6 +151,38 @@ test("a log without a call is 125 of every command that tells of calls, and repl
     expect((await kqtime(scope, ["parse", empty]).success()).stdout).toBe("");
   });
 });
+
+test("a Parquet file is replaced when the new one is whole, and only by one", async () => {
+  const cut = join(folder, "cut.log.gz");
+  const target = join(folder, "replaced.parquet");
+  await withScope(async (scope) => {
+    await kqtime(scope, ["export", "--parquet", target, log]).success();
+    chmodSync(target, 0o640);
+    const before = readFileSync(target);
+    // Fails behind its first row group: the folder that comes last cannot be read.
+    writeFileSync(cut, Bun.gzipSync(LOG.repeat(70000)));
+    const failed = await kqtime(scope, ["export", "--parquet", target, cut, folder]).exit();
+    expect([failed.code, failed.stderr]).toEqual([125, expect.stringContaining("is a folder")]);
+    expect(readFileSync(target)).toEqual(before);
+    // Nor does it come before the end: a reader that opened the old one goes on with it.
+    const held = openSync(target, "r");
+    await kqtime(scope, ["export", "--parquet", target, cut]).success();
+    expect(readFileSync(held)).toEqual(before);
+    closeSync(held);
+    expect(readFileSync(target).length).toBeGreaterThan(before.length);
+    expect(statSync(target).mode & 0o777).toBe(0o640);
+    const fifo = join(folder, "fifo.parquet");
+    expect(Bun.spawnSync(["mkfifo", fifo]).exitCode).toBe(0);
+    const link = join(folder, "link.parquet");
+    symlinkSync(target, link);
+    for (const path of [fifo, link, folder, "/dev/stdout", "/dev/null"]) {
+      const exit = await kqtime(scope, ["export", "--parquet", path, log]).exit();
+      expect([path, exit.code, exit.stdout]).toEqual([path, 125, ""]);
+      expect(exit.stderr).toBe(`kqtime: "${path}" is no regular file, which Parquet needs: name another\n`);
+    }
+    expect(readdirSync(folder).filter((name) => name.includes(".part-"))).toEqual([]);
+  });
+}, 60_000);
 
 test("a log that has lines for some calls only is told for such", async () => {
   const chosen = join(folder, "chosen.log");
