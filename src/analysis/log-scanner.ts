@@ -173,7 +173,9 @@ export class LogScanner extends PairReader {
     if (to - at > TEXT_BYTES_MOST || bytes[to - 1] !== SEMICOLON) return at;
     this.finish();
     this.clear();
-    const timed = this.pairs(bytes, bytes.indexOf(SEMICOLON, at) + 1) >= 0 && this.seen === 3;
+    // Both come first; a sum behind them may be greater than what a pair holds.
+    this.pairs(bytes, bytes.indexOf(SEMICOLON, at) + 1);
+    const timed = this.seen === 3;
     const { line } = this;
     const text = new TextDecoder().decode(bytes.subarray(at, to));
     if (!(kind === "meta" ? this.choices.add(text) : this.#visitor.text(kind, text, line))) return at;
