@@ -18,6 +18,8 @@ export interface LineSelection {
 }
 
 const STATES = 2 ** 32;
+/** The most for `sample`: chances are whole numbers of states, which may not show in a sum. */
+export const SAMPLE_MOST = 1e6;
 
 /** Marsaglia's xorshift of 128 bits: its period outlasts any measurement. */
 export class Chance {

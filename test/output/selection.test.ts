@@ -3,7 +3,7 @@
 import { expect, test } from "bun:test";
 import { encodeName } from "../../src/output/name.ts";
 import { Reason } from "../../src/output/reasons.ts";
-import { type LineSelection, SelectedLines, writeMeta } from "../../src/output/selection.ts";
+import { type LineSelection, SAMPLE_MOST, SelectedLines, writeMeta } from "../../src/output/selection.ts";
 import { LineSink } from "../match/sink.ts";
 import { BASE_SEC } from "./log-lines.ts";
 
@@ -61,6 +61,12 @@ test("one call in N, whatever the traffic's rhythm", () => {
       expect(Math.abs(pairs - expected)).toBeLessThan(5 * Math.sqrt(expected) + 1);
     }
   }
+});
+
+test("even the largest N leaves the sum of the lines times N unbiased", () => {
+  const states = 2 ** 32;
+  const chosenStates = Math.ceil(states / SAMPLE_MOST);
+  expect(Math.abs((chosenStates * SAMPLE_MOST) / states - 1)).toBeLessThan(1 / 4000);
 });
 
 test("the seed decides, and nothing else", () => {
