@@ -2,11 +2,11 @@
 // stays within bounds.
 
 import type { Command } from "cac";
-import { SAMPLE_MOST } from "../output/selection.ts";
 import type { LongRunOptions } from "../session/session.ts";
 import { type Given, usage } from "./options.ts";
 
 const INTERVAL_SECONDS_LEAST = 0.25;
+const SAMPLE_MOST = 1e9;
 /** A log is written in chunks of up to 256 KiB of text. */
 const LOG_BYTES_LEAST = 64 * 1024;
 const LOG_FILES = 10;

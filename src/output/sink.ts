@@ -22,7 +22,7 @@ import {
 } from "node:fs";
 import { KQTimeError } from "../errors.ts";
 import { closeForeign, tryLock, unlock } from "../ffi/libc.ts";
-import { errnoOf, identityOf, O_CLOEXEC, type OpenedFile, openPrivate, reasonOf } from "./open-file.ts";
+import { errnoOf, identityOf, O_CLOEXEC, type OpenedFile, openOwn, openPrivate, reasonOf } from "./open-file.ts";
 import { moveAside, rotatedPath } from "./rotation.ts";
 
 /** At the end, how long a pipe's slow reader is waited for. */
@@ -415,14 +415,10 @@ export class FileSink {
   }
 }
 
-/**
- * A pipe's end that no other program has opened: whoever shares the given one could let its writes
- * wait again (F_SETFL). Of other files the given descriptor. @throws as open(2) does
- */
+/** A pipe's end of its own, closing the given one; of other files the given descriptor. */
 function ownPipe(fd: number): number {
   if (!fstatSync(fd).isFIFO()) return fd;
-  const { O_WRONLY, O_NONBLOCK } = constants;
-  const own = openSync(`/proc/self/fd/${fd}`, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+  const own = openOwn(fd);
   closeForeign(fd);
   return own;
 }
