@@ -29,6 +29,8 @@ export interface ReadResult {
   readonly damaged: number;
   /** Lines of kinds that this version does not know, and those of other programs. */
   readonly unknown: number;
+  /** Of the unknown lines, those of other programs. */
+  readonly foreign: number;
   /** Bytes of text. */
   readonly textBytes: number;
   /** Which calls have lines, where not all have. */
@@ -110,6 +112,7 @@ export function readLogs(
     lines: scanner.lines,
     damaged: scanner.damaged,
     unknown: scanner.unknown,
+    foreign: scanner.foreign,
     textBytes: reader.textBytes,
     lineChoices: [...choices.values()].map(({ choice }) => choice),
     problems,

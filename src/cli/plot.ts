@@ -65,7 +65,7 @@ function logPages(
   const result = readGiven("plot", logs, samples);
   const { model, names } = samples;
   model.originSec = result.baseSec;
-  if (result.damaged > 0) warn(corruptLines(result));
+  if (result.damaged + result.foreign > 0) warn(corruptLines(result));
   if (model.times.count + model.lengths.count === 0) {
     throw new KQTimeError("E_EMPTY", "plot", noSamples(window));
   }
@@ -101,8 +101,8 @@ function pageIds({ pages: wanted, socket, logs }: PlotCommand): string[] | null 
 }
 
 /** As libkqtime's plot-kqtime said it. */
-function corruptLines({ damaged, lines, unknown }: ReadResult): string {
-  return `found ${damaged}/${lines + damaged + unknown} corrupt line(s)`;
+function corruptLines({ damaged, foreign, lines, unknown }: ReadResult): string {
+  return `found ${damaged + foreign}/${lines + damaged + unknown} corrupt line(s)`;
 }
 
 /** What of the input is in no picture. */
@@ -116,11 +116,9 @@ function remarksOn(result: ReadResult, { model, missedBytes }: PlotSamples): str
     const are = refused === 1 ? "is" : "are";
     remarks.push(`${counted(refused, "sample")} below zero or without a time ${are} not in it.`);
   }
-  if (result.damaged > 0) {
-    const all = result.lines + result.damaged + result.unknown;
-    remarks.push(
-      `${formatExact(result.damaged)} of ${formatExact(all)} lines were damaged and skipped.`,
-    );
-  }
+  const { lines, damaged, unknown } = result;
+  const all = formatExact(lines + damaged + unknown);
+  if (damaged > 0) remarks.push(`${formatExact(damaged)} of ${all} lines were damaged and skipped.`);
+  if (unknown > 0) remarks.push(`${formatExact(unknown)} of ${all} lines were unknown and skipped.`);
   return remarks;
 }

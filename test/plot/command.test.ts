@@ -28,7 +28,7 @@ const PARSED = [
   "",
 ].join("\n");
 const WARNINGS =
-  "kqtime: standard input: 1 line damaged and skipped, 5 read\n" +
+  "kqtime: standard input: 1 line unknown, not kqtime's; skipped\n" +
   "kqtime: found 1/6 corrupt line(s)\n" +
   "kqtime: page percentiles is left out: fewer than 100 samples\n" +
   "kqtime: page heatmap is left out: fewer than 500 samples\n" +
@@ -70,10 +70,11 @@ test("what is in no picture is written under it", async () => {
     const miss =
       "KQTIME-MISS;start=1,end=1,fd=3,bytes=70,off=0,pid=1,sock=1,lport=1,rport=1,dir=0,reason=0;a;\n";
     await kqtime(scope, ["plot", "-o", path, "--pages", "time-cdf,time"], {
-      stdin: PARSED + miss,
+      stdin: `${PARSED}${miss}KQTIME-OUT;cut\n`,
     }).success();
     const text = svgText(path);
-    expect(text).toContain("1 of 7 lines were damaged and skipped.");
+    expect(text).toContain("1 of 8 lines were damaged and skipped.");
+    expect(text).toContain("1 of 8 lines were unknown and skipped.");
     expect(text).toContain("1 sample below zero or without a time is not in it.");
     expect(text).toContain("70 B without a time (KQTIME-MISS) are not in it.");
     expect(
