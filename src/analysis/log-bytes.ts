@@ -67,6 +67,15 @@ export function endOfLine(bytes: Uint8Array, at: number): number {
   return bytes[at] === RETURN && bytes[at + 1] === NEWLINE ? at + 2 : -1;
 }
 
+/** Where the next line begins, if this one is `KQTIME-WORD;…;`, as of a later version; else `at`. */
+export function behindUnknown(bytes: Uint8Array, at: number): number {
+  const to = endOfKind(bytes, at);
+  if (to < 0 || bytes[to] !== SEMICOLON) return at;
+  const newline = bytes.indexOf(NEWLINE, to);
+  const end = bytes[newline - 1] === RETURN ? newline - 2 : newline - 1;
+  return end > to && bytes[end] === SEMICOLON ? newline + 1 : at;
+}
+
 /** `-05` behind the `e` of a number. */
 export function exponentAt(bytes: Uint8Array, from: number): { exponent: number; end: number } {
   const negative = bytes[from] === MINUS;

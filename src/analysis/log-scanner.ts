@@ -8,7 +8,7 @@
 // lines of kinds that a later version may write, and text of other programs, are unknown.
 
 import {
-  endOfKind, endOfLine, exponentAt, four, isForeign, LETTER_E, LETTER_K, MINUS, NEWLINE, RETURN,
+  behindUnknown, endOfLine, exponentAt, four, isForeign, LETTER_E, LETTER_K, MINUS, NEWLINE, RETURN,
   SEMICOLON, SPACE, starts, startsLine,
 } from "./log-bytes.ts";
 import { LineChoices } from "./line-choice.ts";
@@ -79,7 +79,9 @@ export class LogScanner extends PairReader {
         if (starts(bytes, at, Key.LOSS)) return this.#textLine(bytes, at, "loss");
         break;
     }
-    return this.#unknownLine(bytes, at);
+    const next = behindUnknown(bytes, at);
+    if (next > at) this.unknown++;
+    return next;
   }
 
   #callLine(bytes: Uint8Array, at: number, from: number, direction: Direction): number {
@@ -181,17 +183,6 @@ export class LogScanner extends PairReader {
     if (!(kind === "meta" ? this.choices.add(text) : this.#visitor.text(kind, text, line))) return at;
     if (timed) this.setTimes();
     this.lines++;
-    return newline + 1;
-  }
-
-  /** `KQTIME-WORD;…;`, from a later version: nothing is wrong with it. */
-  #unknownLine(bytes: Uint8Array, at: number): number {
-    const to = endOfKind(bytes, at);
-    if (to < 0 || bytes[to] !== SEMICOLON) return at;
-    const newline = bytes.indexOf(NEWLINE, to);
-    const end = bytes[newline - 1] === RETURN ? newline - 2 : newline - 1;
-    if (end === to || bytes[end] !== SEMICOLON) return at;
-    this.unknown++;
     return newline + 1;
   }
 

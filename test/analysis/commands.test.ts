@@ -215,11 +215,13 @@ test("a log that has lines for some calls only is told for such", async () => {
   });
 });
 
-test("help tells each command's options", async () => {
+test("help tells each command's options, and their limits", async () => {
   await withScope(async (scope) => {
     for (const [command, option] of [
       ["parse", "kqtime parse [log…]"], ["report", "--since <time>"], ["compare", "--block <time>"],
-      ["export", "--parquet <file>"],
+      ["export", "--parquet <file>"], ["compare", "<a…> -- <b…>"], ["run", "JSON; at least 0.25"],
+      ["run", "queue lengths, at least 0.25"], ["run", "2G; at least 64k"], ["run", "n up to 1"],
+      ["attach", "included; at least 2"],
     ]) {
       const exit = await kqtime(scope, [command!, "--help"]).success();
       expect(exit.stdout).toContain(option!);

@@ -125,7 +125,7 @@ e2e("of a recording, the distance between calls and packets is the time in the l
         "3000",
         "--both",
       ],
-      { prefix: node.prefix, options: ["--record", folder] },
+      { prefix: node.prefix, options: ["--record", folder, "--log-size", "1G"] },
     );
     await measurement.running.success();
     const { calls } = measurement.log();
@@ -151,15 +151,15 @@ e2e("of a recording, the distance between calls and packets is the time in the l
     }
     expect(checked).toBe(calls.length);
 
-    // A window counts from the log's first line, and not from the socket's first call.
+    // A window counts from the log's first line, KQTIME-META, and not from the socket's first call.
     const [head = ""] = readFileSync(measurement.logPath, "utf8").split("\n", 1);
     const [, sec, fraction] = /start=(\d+)\.(\d{9})/.exec(head)!;
     const logStartNs = (Number(sec) - BASE_SEC) * 1e9 + Number(fraction);
     const outbound = calls.filter(({ direction }) => direction === OUT);
     const last = outbound.reduce((a, b) => (b.startNs > a.startNs ? b : a));
-    const after = (ns: number) => new Window({ kind: "after", ns }, null);
+    const behind = (ns: number) => new Window({ kind: "after", ns }, null);
     const ends = [last.startNs - logStartNs - 5000, last.startNs - logStartNs + 5000];
-    const left = ends.map((ns) => traceSocket(folder, last.sock, after(ns), warned).written.count);
+    const left = ends.map((ns) => traceSocket(folder, last.sock, behind(ns), warned).written.count);
     expect(left).toEqual([1, 0]);
 
     const [sock] = socks;
