@@ -43,7 +43,7 @@ export function choiceText({ minWaitNs, oneIn }: LineChoice): string {
   const share = oneIn > 1 ? `one in ${formatExact(oneIn)} of the ` : "";
   const waited = minWaitNs > 0 ? ` that waited ${formatTime(minWaitNs)} or more` : "";
   return (
-    `it has lines only for ${share}calls${waited}: what is made from lines is of these; the run's ` +
+    `lines only for ${share}calls${waited}: what is made from lines is of these; the run's ` +
     "own books, at the end of its last log, are of all calls"
   );
 }

@@ -15,6 +15,11 @@ export type Direction = (typeof Direction)[keyof typeof Direction];
 export class LogLine {
   /** Unix seconds that the times are relative to. */
   baseSec = 0;
+  /**
+   * The log's start, which `+30s` counts from: that of the first line read. It is the run's own where
+   * the log begins with KQTIME-META.
+   */
+  logStartNs = 0;
   /** Call (out), arrival of the last byte (in), or when the buffers were looked at. */
   startNs = 0;
   /** Departure of the last byte (out), return of the call (in). */
@@ -87,6 +92,9 @@ export interface LogVisitor {
   queues(line: LogLine): void;
   /** One socket of the moment whose `queues` comes next; `fd`, of kqtime's own logs `sock`. */
   socketQueues(line: LogLine): void;
-  /** KQTIME-BOOKS, KQTIME-LOSS: rare and long, as text without the newline. False: damaged. */
-  text(kind: "books" | "loss", text: string): boolean;
+  /**
+   * KQTIME-BOOKS, KQTIME-LOSS: rare and long, as text without the newline; of `line` only the base
+   * holds. False: damaged.
+   */
+  text(kind: "books" | "loss", text: string, line: LogLine): boolean;
 }

@@ -22,6 +22,8 @@ const NEWLINE = 10;
 export interface ReadResult {
   /** Unix seconds that all times given to the visitor were relative to. */
   readonly baseSec: number;
+  /** Start of the first line, relative to it. */
+  readonly logStartNs: number;
   /** Lines understood. */
   readonly lines: number;
   readonly damaged: number;
@@ -56,7 +58,8 @@ export function readLogs(
   const scanner = new LogScanner(visitor);
   const reader = new Reader(scanner, options);
   const problems: string[] = [];
-  const lineChoices: LineChoice[] = [];
+  /** With the inputs that have it: the files of a rotated log all do. */
+  const choices = new Map<string, { choice: LineChoice; inputs: string[] }>();
   for (const path of paths.length === 0 ? ["-"] : paths) {
     const { lines, damaged, unknown } = scanner;
     const input = new Input(path);
@@ -79,8 +82,10 @@ export function readLogs(
       );
     }
     for (const choice of scanner.choices.take()) {
-      problems.push(`${input.name}: ${choiceText(choice)}`);
-      lineChoices.push(choice);
+      const key = `${choice.minWaitNs} ${choice.oneIn}`;
+      const same = choices.get(key);
+      if (same === undefined) choices.set(key, { choice, inputs: [input.name] });
+      else same.inputs.push(input.name);
     }
     if (bad > 0) {
       problems.push(`${input.name}: ${lineCount(bad)} damaged and skipped, ${formatExact(found)} read`);
@@ -91,14 +96,19 @@ export function readLogs(
     }
     if (options.stop?.() === true) break;
   }
+  for (const { choice, inputs } of choices.values()) {
+    const more = inputs.length > 1 ? ` and ${formatExact(inputs.length - 1)} more` : "";
+    problems.push(`${inputs[0]}${more}: ${choiceText(choice)}`);
+  }
   options.progress?.end();
   return {
     baseSec: scanner.line.baseSec,
+    logStartNs: scanner.line.logStartNs,
     lines: scanner.lines,
     damaged: scanner.damaged,
     unknown: scanner.unknown,
     textBytes: reader.textBytes,
-    lineChoices,
+    lineChoices: [...choices.values()].map(({ choice }) => choice),
     problems,
   };
 }

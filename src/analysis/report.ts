@@ -98,7 +98,7 @@ export class ReportBuilder implements LogVisitor {
 
   socketQueues(): void {}
 
-  text(kind: "books" | "loss", text: string): boolean {
+  text(kind: "books" | "loss", text: string, line: LogLine): boolean {
     if (kind === "loss") return this.#loss(text);
     let books: Books | null;
     try {
@@ -108,7 +108,7 @@ export class ReportBuilder implements LogVisitor {
     }
     if (books === null) return false;
     this.#measured.add(books.direction);
-    if (!this.#begun) this.#begin(Number(books.start.split(".")[0]));
+    if (!this.#begun) this.#begin(line.baseSec);
     this.#books.push(books);
     return true;
   }

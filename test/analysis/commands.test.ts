@@ -62,13 +62,13 @@ test("tools/parse-kqtime.ts is that parser: standard input, compressed or not, a
   });
 });
 
-test("several logs, and standard input among them, are read in their order", async () => {
+test("several logs, standard input among them, are read as they are named", async () => {
   await withScope(async (scope) => {
     const other = join(folder, "other.log");
     writeFileSync(other, "1400000009.000000 KQTIME-IN 7.0\n");
-    const exit = await kqtime(scope, ["parse", other, "-", other], { stdin: PARSED }).success();
     const line = "1400000009.000000 KQTIME-IN 7.0\n";
-    expect(exit.stdout).toBe(line + PARSED + line);
+    const exit = await kqtime(scope, ["parse", other, "-"], { stdin: PARSED }).success();
+    expect([exit.stdout, exit.stderr]).toEqual([line + PARSED, ""]);
   });
 });
 
@@ -100,10 +100,13 @@ test("a command line that is not understood is 2, what cannot be done 125, in on
     [["report", "--since", "yesterday", log], 2, /--since takes a time as .* not "yesterday"/],
     [["report", "--json", "--csv", log], 2, /--json or --csv/],
     [["report", "--since", "+1h", log], 125, /holds no call in this window/],
-    [["compare", log], 2, /needs a value for <b>/],
+    [["compare", log], 2, /compare needs two logs: kqtime compare A B, or /],
+    [["compare", "--", log], 2, /compare needs two logs/],
+    [["compare", "-", log, "--", log, "-"], 2, /can be read once/],
+    [["report", log, "--", log], 2, /report takes no command/],
     [["compare", "-", "-"], 2, /can be read once/],
     [["compare", "--block", "0", log, log], 2, /--block takes a length of time/],
-    [["compare", log, log, log], 2, /unexpected/],
+    [["compare", log, log, log], 2, /takes two logs: .* A1 A2 -- B1 B2/],
     [["export", log], 2, /export needs --parquet/],
     [["export", "--parquet", log], 125, /exists and is no Parquet file: it is not overwritten/],
     [["export", "--parquet", parquet, join(folder, "none")], 125, /none cannot be read/],
@@ -158,18 +161,32 @@ test("a log that has lines for some calls only is told for such", async () => {
       return [exit.stderr.replaceAll(chosen, "LOG"), lineChoices, damagedLines];
     };
     const both = await told(meta("log_min_ns=5000000,log_sample=10"));
-    expect(both[0]).toMatch(/^kqtime: LOG: it has lines only for one in 10 of the calls that waited 5.00 ms or more:/);
+    expect(both[0]).toMatch(/^kqtime: LOG: lines only for one in 10 of the calls that waited 5.00 ms or more:/);
     expect(both.slice(1)).toEqual([[{ minWaitNs: 5e6, oneIn: 10 }], 0]);
     expect(await told(meta("log_min_ns=0,log_sample=1"))).toEqual(["", [], 0]);
     expect((await told(meta("log_min_ns=x,log_sample=1")))[2]).toBe(1);
+
+    // All files of a rotated log begin with the same line: it is told once.
+    const parts = ["chosen.log.2", "chosen.log.1", "other.log"].map((name) => join(folder, name));
+    const sampled = meta("log_min_ns=0,log_sample=10");
+    for (const part of parts) writeFileSync(part, sampled + call);
+    writeFileSync(parts[2]!, meta("log_min_ns=0,log_sample=20") + call);
+    const exit = await kqtime(scope, ["report", "--json", ...parts]).success();
+    const told10 = `kqtime: ${parts[0]} and 1 more: lines only for one in 10 of the calls:`;
+    const told20 = `kqtime: ${parts[2]}: lines only for one in 20 of the calls:`;
+    expect(exit.stderr.split("\n").map((line) => line.split(" what is")[0])).toEqual([told10, told20, ""]);
+    const oneIn = (n: number) => ({ minWaitNs: 0, oneIn: n });
+    expect(JSON.parse(exit.stdout).report.lineChoices).toEqual([oneIn(10), oneIn(20)]);
   });
 });
 
-test("help tells each command's options", async () => {
+test("help tells each command's options, and their limits", async () => {
   await withScope(async (scope) => {
     for (const [command, option] of [
       ["parse", "kqtime parse [log…]"], ["report", "--since <time>"], ["compare", "--block <time>"],
-      ["export", "--parquet <file>"],
+      ["export", "--parquet <file>"], ["compare", "<a…> -- <b…>"], ["run", "JSON; at least 0.25"],
+      ["run", "queue lengths, at least 0.25"], ["run", "2G; at least 64k"], ["run", "n up to 1"],
+      ["attach", "included; at least 2"],
     ]) {
       const exit = await kqtime(scope, [command!, "--help"]).success();
       expect(exit.stdout).toContain(option!);

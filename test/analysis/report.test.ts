@@ -159,6 +159,34 @@ test("a window holds the calls that were made in it, relative or absolute", () =
   expect(report(path, "label", "+1h").empty).toBe(true);
 });
 
+test("+30s counts from the log's start: that of its first line, the run's own where KQTIME-META has it", () => {
+  const path = scope.path("start.log");
+  const meta = `KQTIME-META;start=${BASE}.5,end=${BASE}.5,log_min_ns=9,log_sample=1,log_seed=1;NULL;\n`;
+  const stats = `KQTIME-STATS;start=${BASE + 2}.0,end=${BASE + 2}.1,num_fds=1;fd=3,snd_len=1,rcv_len=1;\n`;
+  const calls = [5, 8].map((sec) => `KQTIME-OUT;start=${BASE + sec}.0,end=${BASE + sec + 1}.0,fd=3,bytes=9;x;\n`).join("");
+  const counted = (text: string, since: string) => {
+    writeFileSync(path, text);
+    const { empty, summary } = report(path, "label", since);
+    return empty ? 0 : summary.directions.out.calls;
+  };
+  // The first line begins at 0.5 s, 2 s, 5 s: the second call is 7.5 s, 6 s, 3 s behind it.
+  for (const [head, second] of [[meta + stats, 7.5], [stats, 6], ["", 3]] as const) {
+    const before = (head === "" ? [] : [second - 3.1]).map((sec) => counted(head + calls, `+${sec}s`));
+    expect(before).toEqual(before.map(() => 2));
+    expect(counted(head + calls, `+${second}s`)).toBe(1);
+    expect(counted(head + calls, `+${second + 0.1}s`)).toBe(0);
+  }
+});
+
+test("a log that begins with the books of a run without calls has one base for all", () => {
+  const path = scope.path("idle.log");
+  writeRuns(path, [{ startNs: 0, seconds: 0, seed: 1, books: true }]);
+  writeRuns(path, [{ startNs: 50e9, seconds: 2, seed: 2, books: true }]);
+  const { summary } = report(path);
+  expect(BigInt(summary.startUnixNs)).toBe(BigInt(BASE) * 1000000000n);
+  expect(summary.durationNs).toBe(52e9);
+});
+
 test("by name only names that the program gave count; by socket each socket", () => {
   const path = scope.path("groups.log");
   writeRuns(path, [

@@ -3,7 +3,7 @@
 
 import { beforeAll, expect, test } from "bun:test";
 import fc from "fast-check";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseMoment } from "../../src/analysis/moments.ts";
 import { Window } from "../../src/analysis/window.ts";
@@ -125,7 +125,7 @@ e2e("of a recording, the distance between calls and packets is the time in the l
         "3000",
         "--both",
       ],
-      { prefix: node.prefix, options: ["--record", folder] },
+      { prefix: node.prefix, options: ["--record", folder, "--log-size", "1G"] },
     );
     await measurement.running.success();
     const { calls } = measurement.log();
@@ -150,6 +150,17 @@ e2e("of a recording, the distance between calls and packets is the time in the l
       for (const { spec } of pages) expect((await lookAt(spec, font)).faults).toEqual([]);
     }
     expect(checked).toBe(calls.length);
+
+    // A window counts from the log's first line, KQTIME-META, and not from the socket's first call.
+    const [head = ""] = readFileSync(measurement.logPath, "utf8").split("\n", 1);
+    const [, sec, fraction] = /start=(\d+)\.(\d{9})/.exec(head)!;
+    const logStartNs = (Number(sec) - BASE_SEC) * 1e9 + Number(fraction);
+    const outbound = calls.filter(({ direction }) => direction === OUT);
+    const last = outbound.reduce((a, b) => (b.startNs > a.startNs ? b : a));
+    const behind = (ns: number) => new Window({ kind: "after", ns }, null);
+    const ends = [last.startNs - logStartNs - 5000, last.startNs - logStartNs + 5000];
+    const left = ends.map((ns) => traceSocket(folder, last.sock, behind(ns), warned).written.count);
+    expect(left).toEqual([1, 0]);
 
     const [sock] = socks;
     const path = scope.path("socket.svg");

@@ -6,8 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Direction, type LogLine, type LogVisitor } from "../../analysis/log-line.ts";
 import { readLogs } from "../../analysis/log-reader.ts";
-import { type Moment, momentNs } from "../../analysis/moments.ts";
-import type { Window } from "../../analysis/window.ts";
+import type { LogStart, Window } from "../../analysis/window.ts";
 import { KQTimeError } from "../../errors.ts";
 import type { Summary } from "../../output/summary.ts";
 import { replay } from "../../session/replay.ts";
@@ -86,15 +85,16 @@ export function traceSocket(
   const scratch = mkdtempSync(join(tmpdir(), "kqtime-plot-"));
   const calls = new Calls(sock);
   let summary: Summary;
-  let originSec: number;
+  let start: LogStart;
   try {
     const log = join(scratch, "replay.log.gz");
     summary = replay({ folder, log, json: null, onWarning });
-    originSec = readLogs([log], calls).baseSec;
+    start = readLogs([log], calls);
   } finally {
     rmSync(scratch, { recursive: true });
   }
   const { written, read, name, lport, rport } = calls;
+  const originSec = start.baseSec;
   if (written.count + read.count === 0) throw noSuchSocket(folder, sock, summary);
   const firstSec = Math.min(
     written.count > 0 ? written.sorted().atSec[0]! : Infinity,
@@ -105,11 +105,8 @@ export function traceSocket(
     firstSec,
     sock,
   );
-  const bound = (moment: Moment | null, otherwise: number): number =>
-    moment === null ? otherwise : momentNs(moment, originSec, firstSec * 1e9) / 1e9;
-  const fromSec = bound(window.since, -Infinity);
-  const toSec = bound(window.until, Infinity);
-  const cut = (marks: Marks): Marks => marks.between(fromSec, toSec);
+  const [sinceNs, untilNs] = window.boundsNs(start);
+  const cut = (marks: Marks): Marks => marks.between(sinceNs / 1e9, untilNs / 1e9);
   const cutWire = ({ packets, again, acks }: WireMarks): WireMarks => ({
     packets: cut(packets),
     again: cut(again),
