@@ -86,7 +86,7 @@ function socketPages({ logs, window }: PlotCommand, sock: number, font: Font, us
   const trace = traceSocket(logs[0]!, sock, window, warn);
   const pages = sequencePages({ font, use, remarks: [] }, trace);
   if (pages.length > 0) return pages;
-  throw new KQTimeError("E_EMPTY", "plot", `socket ${sock} has no call in this window`);
+  throw new KQTimeError("E_EMPTY", "plot", `socket ${sock} has no call and no packet in this window`);
 }
 
 function pageIds({ pages: wanted, socket, logs }: PlotCommand): string[] | null {

@@ -14,32 +14,39 @@ export class PlotSamples implements LogVisitor {
   readonly names = new NameTable();
   /** Bytes of KQTIME-MISS lines: they have no time, and are in no picture. */
   missedBytes = 0;
+  #begun = false;
 
   constructor(window: Window) {
     this.#window = window;
   }
 
   call(line: LogLine): void {
-    if (!this.#window.holds(line, callTimeNs(line))) return;
+    if (!this.#holds(line, callTimeNs(line))) return;
     const name = line.parsed ? -1 : this.names.of(line);
     this.model.addTime(line.direction, line.startNs / NS, line.waitNs, name);
   }
 
   queues(line: LogLine): void {
-    if (!this.#window.holds(line, line.startNs)) return;
+    if (!this.#holds(line, line.startNs)) return;
     const atSec = line.startNs / NS;
     if (line.sndLen >= 0) this.model.addLength(OUT, atSec, line.sndLen);
     if (line.rcvLen >= 0) this.model.addLength(IN, atSec, line.rcvLen);
   }
 
   miss(line: LogLine): void {
-    if (this.#window.holds(line, callTimeNs(line)) && line.bytes > 0)
-      this.missedBytes += line.bytes;
+    if (this.#holds(line, callTimeNs(line)) && line.bytes > 0) this.missedBytes += line.bytes;
   }
 
   socketQueues(): void {}
 
   text(): boolean {
     return true;
+  }
+
+  #holds(line: LogLine, timeNs: number): boolean {
+    // The log's start is where the window counts from.
+    if (!this.#begun) this.model.startSec = timeNs / NS;
+    this.#begun = true;
+    return this.#window.holds(line, timeNs);
   }
 }

@@ -22,6 +22,8 @@ export interface ReplayOptions {
   readonly json: string | null;
   /** How many sockets the summary lists one by one; null: as when it was recorded. */
   readonly socketsListed?: number | null;
+  /** A line for each call, also where the recorded run's log has only some. */
+  readonly everyCall?: boolean;
   readonly onWarning: (message: string) => void;
 }
 
@@ -46,6 +48,7 @@ export function replay(options: ReplayOptions): Summary {
   const recorded = first.value.text() as JoinSetup;
   const socketsListed = options.socketsListed ?? recorded.socketsListed;
   const setup: JoinSetup = { ...recorded, socketsListed };
+  if (options.everyCall === true) setup.lines = null;
   const capture = Capture.savefile(headers);
   let log: Log | null = null;
   try {

@@ -4,6 +4,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { callTimeNs } from "../../analysis/groups.ts";
 import { Direction, type LogLine, type LogVisitor } from "../../analysis/log-line.ts";
 import { readLogs } from "../../analysis/log-reader.ts";
 import { type Moment, momentNs } from "../../analysis/moments.ts";
@@ -13,7 +14,7 @@ import type { Summary } from "../../output/summary.ts";
 import { replay } from "../../session/replay.ts";
 import { HEADERS_FILE } from "../../session/tape.ts";
 import { Marks } from "./marks.ts";
-import { readWires, type Wire } from "./wire.ts";
+import { readWires, type Stream, type Wire } from "./wire.ts";
 
 const SOCKETS_NAMED = 8;
 
@@ -22,19 +23,29 @@ export interface SocketTrace {
   readonly name: string;
   /** Unix seconds that all times are relative to. */
   readonly originSec: number;
+  /** The recording's start, relative to it. */
+  readonly startSec: number;
   /** Bytes [from, to) handed to a call of the application at a time. */
-  readonly written: Marks;
+  readonly written: Curve;
   /** Bytes [from, to) that a call gave to the application, at its return. */
-  readonly read: Marks;
+  readonly read: Curve;
   readonly out: WireMarks;
   readonly in: WireMarks;
+}
+
+/** A number of bytes that grows. */
+export interface Curve {
+  /** The steps within the window. */
+  readonly marks: Marks;
+  /** Bytes before the window; NaN where there are no steps, in it or outside. */
+  readonly level: number;
 }
 
 /** One direction on the wire. */
 export interface WireMarks {
   readonly packets: Marks;
   readonly again: Marks;
-  readonly acks: Marks;
+  readonly acks: Curve;
 }
 
 /** The calls of one socket. */
@@ -44,10 +55,13 @@ class Calls implements LogVisitor {
   name = "";
   lport = -1;
   rport = -1;
+  /** The log's start, as a window of it counts from. */
+  startNs = Number.NaN;
 
   constructor(private readonly sock: number) {}
 
   call(line: LogLine): void {
+    this.#begin(callTimeNs(line));
     if (line.sock !== this.sock) return;
     this.name = line.name();
     this.#add(line);
@@ -55,15 +69,22 @@ class Calls implements LogVisitor {
 
   /** Bytes without a time were called for all the same. */
   miss(line: LogLine): void {
+    this.#begin(callTimeNs(line));
     if (line.sock === this.sock) this.#add(line);
   }
 
-  queues(): void {}
+  queues(line: LogLine): void {
+    this.#begin(line.startNs);
+  }
 
   socketQueues(): void {}
 
   text(): boolean {
     return true;
+  }
+
+  #begin(timeNs: number): void {
+    if (Number.isNaN(this.startNs)) this.startNs = timeNs;
   }
 
   #add(line: LogLine): void {
@@ -89,7 +110,7 @@ export function traceSocket(
   let originSec: number;
   try {
     const log = join(scratch, "replay.log.gz");
-    summary = replay({ folder, log, json: null, onWarning });
+    summary = replay({ folder, log, json: null, everyCall: true, onWarning });
     originSec = readLogs([log], calls).baseSec;
   } finally {
     rmSync(scratch, { recursive: true });
@@ -106,21 +127,23 @@ export function traceSocket(
     sock,
   );
   const bound = (moment: Moment | null, otherwise: number): number =>
-    moment === null ? otherwise : momentNs(moment, originSec, firstSec * 1e9) / 1e9;
+    moment === null ? otherwise : momentNs(moment, originSec, calls.startNs) / 1e9;
   const fromSec = bound(window.since, -Infinity);
   const toSec = bound(window.until, Infinity);
   const cut = (marks: Marks): Marks => marks.between(fromSec, toSec);
-  const cutWire = ({ packets, again, acks }: WireMarks): WireMarks => ({
+  const cutCurve = (marks: Marks): Curve => ({ marks: cut(marks), level: marks.levelAt(fromSec) });
+  const cutWire = ({ packets, again, acks }: Stream): WireMarks => ({
     packets: cut(packets),
     again: cut(again),
-    acks: cut(acks),
+    acks: cutCurve(acks),
   });
   return {
     sock,
     name,
     originSec,
-    written: cut(written.sorted()),
-    read: cut(read.sorted()),
+    startSec: calls.startNs / 1e9,
+    written: cutCurve(written.sorted()),
+    read: cutCurve(read.sorted()),
     out: cutWire(wire.out),
     in: cutWire(wire.in),
   };
