@@ -21,6 +21,9 @@ export interface QueueRow {
   unreadAgeNs: number;
 }
 
+/** The clock was set back, or the capture stands still: nobody waits for packets from before. */
+const CLOCK_BACK_NS = 60e9;
+
 /** Where samples go: the log. */
 export interface QueueSink {
   /** The queues of one measurement's sockets, at a moment between `startNs` and `endNs`. */
@@ -59,7 +62,9 @@ export class QueueSamples {
 
   /** Hands the sample on, if every packet up to `capturedNs` is joined and it is one of before. */
   end(capturedNs: number): void {
-    if (!this.isPending || capturedNs < this.#endNs) return;
+    if (!this.isPending) return;
+    const isLost = capturedNs < this.#endNs - CLOCK_BACK_NS;
+    if (capturedNs < this.#endNs && !isLost) return;
     const sockets = this.#sockets;
     const rows = this.#rows;
     this.#sockets = [];
@@ -70,8 +75,9 @@ export class QueueSamples {
       const { active, callNs } = connection.outProgress;
       // A write that still blocks has bytes that no record tells of yet.
       const isBlocked = active > 0 && callNs <= this.#endNs;
-      row.unsentAgeNs = this.#age(connection.out, isBlocked ? callNs : Infinity);
-      row.unreadAgeNs = this.#age(connection.in, Infinity);
+      const unsentNs = this.#age(connection.out, isBlocked ? callNs : Infinity);
+      const unreadNs = this.#age(connection.in, Infinity);
+      if (!isLost) [row.unsentAgeNs, row.unreadAgeNs] = [unsentNs, unreadNs];
       for (const { measurement } of connection.naming.recipients) {
         if (measurement.queues === null) continue;
         const mine = byMeasurement.get(measurement);

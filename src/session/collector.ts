@@ -93,8 +93,9 @@ export class Collector implements RecordFeed {
   #captureFailed = false;
   #netlinkFailed = false;
   #hurry = false;
-  /** What passes later is not of this measurement: see `detach`. */
-  #endNs = Infinity;
+  /** See `detach`. */
+  #detachedNs = Infinity;
+  #packetsUntilNs = Infinity;
   #wake: () => void = () => {};
   /** Told after each round how far the capture is joined. */
   onJoined: (capturedNs: number, captureFailed: boolean) => void = () => {};
@@ -193,7 +194,12 @@ export class Collector implements RecordFeed {
 
   /** Processes live on, and what they do is not read any more. */
   get isDetached(): boolean {
-    return this.#endNs !== Infinity;
+    return this.#detachedNs !== Infinity;
+  }
+
+  /** When the measurement ended, or would if it did now; ns since the base. */
+  get endNs(): number {
+    return this.isDetached ? this.#detachedNs : this.nowNs();
   }
 
   /** Sockets whose books are not closed. */
@@ -251,15 +257,17 @@ export class Collector implements RecordFeed {
    */
   async detach(): Promise<void> {
     const deadline = performance.now() + COMMIT_MS;
+    this.round();
     // A record that is just being written belongs to it.
-    do {
-      this.round();
+    while (this.#held && performance.now() < deadline) {
       await this.#rest();
-    } while (this.#held && performance.now() < deadline);
-    // No earlier than the last of the records: a millisecond would be too coarse.
+      this.round();
+    }
+    // Once more, at once: what came while all that was joined.
+    this.rings.drain();
     const endNs = realtimeNs(this.#parts.baseSec);
-    this.#endNs = endNs;
-    this.#held = false;
+    this.#detachedNs = endNs;
+    this.#packetsUntilNs = endNs;
     await this.run(() => this.#capturedNs >= endNs || this.#captureFailed);
     this.#askQueues();
     this.#tick();
@@ -332,10 +340,10 @@ export class Collector implements RecordFeed {
   #cut(): void {
     const batch = this.#batch;
     for (let i = 0; i < batch.count; i++) {
-      if (batch.timeNs[i]! <= this.#endNs) continue;
+      if (batch.timeNs[i]! <= this.#packetsUntilNs) continue;
       batch.count = i;
       // What comes behind it would be placed wrongly in a recording.
-      this.#endNs = -Infinity;
+      this.#packetsUntilNs = -Infinity;
     }
   }
 

@@ -275,7 +275,7 @@ export class Session {
       fragments: source.fragments,
     };
     return {
-      endNs: this.collector.nowNs(),
+      endNs: this.collector.endNs,
       exitCode: target.code,
       signal: target.signal,
       pids: [...this.#pids],

@@ -53,8 +53,11 @@ for (const turn of [1, 2, 3]) {
       expect([out.bytesUnexplained, inbound.bytesUnexplained]).toEqual([0, 0]);
       expect(out.bytesMatched).toBeGreaterThan(100_000);
       expect(out.bytesMatched + out.bytesInFlight!).toBe(out.bytesCalled);
-      // No more than was on its way at that moment.
+      // No more than was on its way at that moment, and not for long.
       expect(out.bytesInFlight! + inbound.bytesUnread!).toBeLessThanOrEqual(4000);
+      for (const ageNs of [out.oldestUnsentNs, inbound.oldestUnreadNs]) {
+        expect(ageNs ?? 0).toBeLessThan(20e6);
+      }
       const [log, json] = [scope.path("again.log"), scope.path("again.json")];
       await kqtime(scope, ["replay", recording, "--log", log, "--json", json, "--quiet"]).success();
       expect(readFileSync(log, "utf8")).toBe(readFileSync(measurement.logPath, "utf8"));

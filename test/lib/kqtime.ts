@@ -35,6 +35,8 @@ export interface DirectionSummary {
   bytesRetransmitted: number;
   bytesUnexplained: number;
   bytesInFlight?: number;
+  oldestUnsentNs?: number | null;
+  oldestUnreadNs?: number | null;
   bytesUnread?: number;
   reassemblyNs?: Quantities;
 }

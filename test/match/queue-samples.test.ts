@@ -81,6 +81,19 @@ describe("the age of what waits", () => {
     expect(ages).toEqual([3 * MS, 5 * MS]);
   });
 
+  test("a clock that is set back leaves the ages unknown, and holds up no later sample", () => {
+    const { bench, client } = open();
+    bench.send(client, 2 * MS, 0, 10);
+    sample(bench, 100_000 * MS);
+    bench.engine.tick(50_000 * MS);
+    expect(bench.samples).toEqual([]);
+    bench.engine.tick(39_000 * MS);
+    expect(bench.samples[0]![2][0]).toMatchObject({ unsentAgeNs: -1, unreadAgeNs: -1 });
+    sample(bench, 40_000 * MS);
+    bench.engine.tick(40_000 * MS);
+    expect(bench.samples[1]![2][0]).toMatchObject({ unsentAgeNs: 39_998 * MS });
+  });
+
   test("the present registration counts, however many there were", () => {
     const bench = new Bench({ everything: null });
     const { engine, table } = bench;
