@@ -65,6 +65,7 @@ function logPages(
   const result = readGiven("plot", logs, samples);
   const { model, names } = samples;
   model.originSec = result.baseSec;
+  model.startSec = result.logStartNs / 1e9;
   if (result.damaged > 0) warn(corruptLines(result));
   if (model.times.count + model.lengths.count === 0) {
     throw new KQTimeError("E_EMPTY", "plot", noSamples(window));
@@ -86,7 +87,7 @@ function socketPages({ logs, window }: PlotCommand, sock: number, font: Font, us
   const trace = traceSocket(logs[0]!, sock, window, warn);
   const pages = sequencePages({ font, use, remarks: [] }, trace);
   if (pages.length > 0) return pages;
-  throw new KQTimeError("E_EMPTY", "plot", `socket ${sock} has no call in this window`);
+  throw new KQTimeError("E_EMPTY", "plot", `socket ${sock} has no call and no packet in this window`);
 }
 
 function pageIds({ pages: wanted, socket, logs }: PlotCommand): string[] | null {

@@ -195,30 +195,38 @@ export function formatExpression(unit: Unit, value: string, digits = 6): string 
   return `${value} == 0 ? '0' : ${steps.join(" : ")}`;
 }
 
-/** The time axis of a run: since its start, or the time of the day where it is long. */
+/**
+ * The time axis of a run: since its start, whatever part of it is shown, so that a time that is read
+ * off can be given as `--since +30s`; or the time of the day where the part is long.
+ */
 export class TimeAxis {
   readonly isClock: boolean;
   readonly #startMs: number;
   readonly #spanSec: number;
   readonly #unit: readonly [perSec: number, name: string];
 
-  /** @param originSec Unix seconds @param firstSec, lastSec relative to it */
+  /**
+   * @param originSec Unix seconds
+   * @param startSec the run's start, relative to it
+   * @param firstSec, lastSec what is shown, relative to it
+   */
   constructor(
     readonly originSec: number,
+    readonly startSec: number,
     readonly firstSec: number,
     lastSec: number,
   ) {
     this.#spanSec = lastSec - firstSec;
     this.isClock = this.#spanSec >= CLOCK_FROM_SEC;
-    this.#startMs = (originSec + firstSec) * 1000;
-    this.#unit =
-      this.#spanSec >= 2 ? [1, "s"] : this.#spanSec >= 0.002 ? [1000, "ms"] : [1e6, "µs"];
+    this.#startMs = (originSec + (this.isClock ? firstSec : startSec)) * 1000;
+    const farthestSec = Math.max(Math.abs(firstSec - startSec), Math.abs(lastSec - startSec));
+    this.#unit = farthestSec >= 2 ? [1, "s"] : farthestSec >= 0.002 ? [1000, "ms"] : [1e6, "µs"];
   }
 
   /** The value on the axis of a time relative to the origin. */
   at(relativeSec: number): number {
     if (this.isClock) return Math.round((this.originSec + relativeSec) * 1000);
-    return (relativeSec - this.firstSec) * this.#unit[0];
+    return (relativeSec - this.startSec) * this.#unit[0];
   }
 
   /** On the axis, what can still be seen; less than the room at its ends. */
@@ -243,7 +251,7 @@ export class TimeAxis {
       axis.tickCount = 10;
       axis.labelExpr = CLOCK_LABEL;
     } else if (use === "still") {
-      axis.values = high > low ? stepsBetween(low, high) : [0];
+      axis.values = high > low ? stepsBetween(low, high) : [low];
     }
     return {
       type: this.isClock ? "temporal" : "quantitative",
@@ -263,7 +271,7 @@ export class TimeAxis {
   /** A Vega expression that writes a time of this axis. */
   expression(value: string): string {
     if (this.isClock) return `utcFormat(${value}, '%Y-%m-%d %H:%M:%S.%L UTC')`;
-    return `format(${value}, '.6~r') + ' ${this.#unit[1]}'`;
+    return `format(${value}, '.9~r') + ' ${this.#unit[1]}'`;
   }
 }
 

@@ -33,8 +33,7 @@ export class PlotSamples implements LogVisitor {
   }
 
   miss(line: LogLine): void {
-    if (this.#window.holds(line, callTimeNs(line)) && line.bytes > 0)
-      this.missedBytes += line.bytes;
+    if (this.#window.holds(line, callTimeNs(line)) && line.bytes > 0) this.missedBytes += line.bytes;
   }
 
   socketQueues(): void {}

@@ -62,9 +62,21 @@ test("logarithmic where the data asks for it, with a place for zeros", () => {
   expect([axisOf([0]).low, axisOf([0]).high]).toEqual([0, 1000]);
 });
 
+test("a part of a run counts from the run's start, in what `--since +30s` takes", () => {
+  const axis = new TimeAxis(1795435635.5, 1, 31, 31.001);
+  expect(axis.at(31)).toBe(30);
+  const { title, values } = axis.encoding(true, "still").axis as {
+    title: string;
+    values: number[];
+  };
+  expect(title).toBe("time since 2026-11-23 12:07:16.500 UTC, in s");
+  expect(values[0]).toBeCloseTo(30, 9);
+  expect(values.length).toBeGreaterThan(3);
+});
+
 test("short runs count from their start, long ones show the clock; both name the zone", () => {
   const title = (spanSec: number): unknown =>
-    (new TimeAxis(1795435635.5, 0, spanSec).encoding(true, "still").axis as { title: string })
+    (new TimeAxis(1795435635.5, 0, 0, spanSec).encoding(true, "still").axis as { title: string })
       .title;
   expect(title(0)).toBe("time since 2026-11-23 12:07:15.500 UTC, in µs");
   expect(title(1)).toBe("time since 2026-11-23 12:07:15.500 UTC, in ms");
