@@ -40,6 +40,16 @@ export function endOfLine(bytes: Uint8Array, at: number): number {
   return bytes[at] === RETURN && bytes[at + 1] === NEWLINE ? at + 2 : -1;
 }
 
+/** Where the next line begins, if this one is `KQTIME-WORD;…;`, as of a later version; else `at`. */
+export function behindUnknown(bytes: Uint8Array, at: number): number {
+  if (!starts(bytes, at, "KQTIME-")) return at;
+  let to = at + 7;
+  while (bytes[to]! >= 65 && bytes[to]! <= 90) to++;
+  if (to === at + 7 || bytes[to] !== SEMICOLON) return at;
+  const newline = bytes.indexOf(NEWLINE, to);
+  return bytes[newline - 1] === SEMICOLON || bytes[newline - 1] === RETURN ? newline + 1 : at;
+}
+
 /** `-05` behind the `e` of a number. */
 export function exponentAt(bytes: Uint8Array, from: number): { exponent: number; end: number } {
   const negative = bytes[from] === MINUS;

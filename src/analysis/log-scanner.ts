@@ -7,8 +7,8 @@
 // begins in its middle, that one is read.
 
 import {
-  COMMA, DOT, endOfLine, EQUALS, exponentAt, four, LETTER_E, LETTER_K, MINUS, NEWLINE, NINE, RETURN,
-  SEMICOLON, SPACE, starts, startsLine, ZERO,
+  behindUnknown, COMMA, DOT, endOfLine, EQUALS, exponentAt, four, LETTER_E, LETTER_K, MINUS, NEWLINE,
+  NINE, RETURN, SEMICOLON, SPACE, starts, startsLine, ZERO,
 } from "./log-bytes.ts";
 import { LineChoices } from "./line-choice.ts";
 import * as Key from "./log-keys.ts";
@@ -77,9 +77,10 @@ export class LogScanner {
         return starts(bytes, at, Key.BOOKS) ? this.#textLine(bytes, at, "books") : at;
       case Key.ME_LOSS:
         return starts(bytes, at, Key.LOSS) ? this.#textLine(bytes, at, "loss") : at;
-      default:
-        return this.#unknownLine(bytes, at);
     }
+    const next = behindUnknown(bytes, at);
+    if (next > at) this.unknown++;
+    return next;
   }
 
   #callLine(bytes: Uint8Array, at: number, from: number, direction: Direction): number {
@@ -179,18 +180,6 @@ export class LogScanner {
     if (!(kind === "meta" ? this.choices.add(text) : this.#visitor.text(kind, text, line))) return at;
     if (timed) this.#setTimes();
     this.lines++;
-    return newline + 1;
-  }
-
-  /** `KQTIME-WORD;…;`, from a later version: nothing is wrong with it. */
-  #unknownLine(bytes: Uint8Array, at: number): number {
-    if (!starts(bytes, at, "KQTIME-")) return at;
-    let to = at + 7;
-    while (bytes[to]! >= 65 && bytes[to]! <= 90) to++;
-    if (to === at + 7 || bytes[to] !== SEMICOLON) return at;
-    const newline = bytes.indexOf(NEWLINE, to);
-    if (bytes[newline - 1] !== SEMICOLON && bytes[newline - 1] !== RETURN) return at;
-    this.unknown++;
     return newline + 1;
   }
 
