@@ -64,6 +64,21 @@ test("a page without data is left out, and why", () => {
   ]);
 });
 
+test("by name: exact counts with separators, labels at even steps", async () => {
+  const textsOf = async (name: string): Promise<string[]> => {
+    const { pages } = drawPages(drawing(name, "still"), ["names"]);
+    return (await lookAt(pages[0]!.spec, font)).texts.map(({ text }) => text);
+  };
+  const hours = await textsOf("hours");
+  expect(hours.filter((text) => / s$/.test(text)).slice(0, 5)).toEqual(
+    ["100 s", "300 s", "1,000 s", "3,000 s", "10,000 s"],
+  );
+  expect(hours).toContain("2,107");
+  expect((await textsOf("nearly equal values")).filter((text) => / ms$/.test(text))).toEqual(
+    [1, 2].flatMap(() => ["100 ms", "200 ms", "300 ms", "400 ms"]),
+  );
+});
+
 test("the extremes of every column are drawn, and every sample is counted", () => {
   const { model, names } = makeCase(KINDS["10,000 samples"]!);
   const drawn: Source = { model, font, use: "still", nameOf: (i) => names[i]!, remarks: [] };
