@@ -83,7 +83,7 @@ export class Engine implements Books {
     this.in = options.in;
     this.anchors = new Anchors(this.instances, options.isPartial);
     this.waiting = new WaitingCalls(this.live, options.waitingCalls);
-    this.handles = new Handles(options.everything, this.live, options);
+    this.handles = new Handles(options.everything, this.live, options, this.instances);
     this.instances.onSighting = (connection) => this.touch(connection);
   }
 

@@ -4,6 +4,7 @@
 import { Reason } from "../output/reasons.ts";
 import { Kind, SlotWord } from "../ring/layout.ts";
 import type { Connection } from "./connection.ts";
+import type { Instances } from "./instances.ts";
 import { type Label, Labels } from "./labels.ts";
 import { Measurement, Naming, type Registration, type Standing, standing } from "./measurement.ts";
 import type { CallSink } from "./merge.ts";
@@ -11,6 +12,7 @@ import type { QueueSink } from "./queue-samples.ts";
 import { NameParts } from "./name-parts.ts";
 import { matches, type Rule, sameAddresses } from "./rules.ts";
 import { bookWire, boundNamings, type Measured } from "./settle.ts";
+import { unfound } from "./unfound.ts";
 
 /** Registrations kept of sockets that are still connecting; those of datagram sockets stay. */
 const EARLY_MOST = 4096;
@@ -25,6 +27,7 @@ export class Handles {
   readonly #everything: Measurement | null;
   readonly #live: Iterable<Connection>;
   readonly #measured: Measured;
+  readonly #instances: Instances;
   readonly #byNumber = new Map<number, Measurement>();
   /** Numbers are given one after the other: from the first to the last. */
   #firstNumber = 0;
@@ -38,9 +41,15 @@ export class Handles {
   readonly #unmeasured = new Naming([]);
 
   /** `live`: the sockets that are not settled, whenever it is asked. */
-  constructor(everything: Measurement | null, live: Iterable<Connection>, measured: Measured) {
+  constructor(
+    everything: Measurement | null,
+    live: Iterable<Connection>,
+    measured: Measured,
+    instances: Instances,
+  ) {
     this.#everything = everything;
     this.#measured = measured;
+    this.#instances = instances;
     this.#live = live;
   }
 
@@ -213,12 +222,19 @@ export class Handles {
     connection.rename(this.namingOf(connection, connection.registrations), atNs);
   }
 
-  /** Nobody waits any longer for a call that may have overlapped, or for a record that is missing. */
+  /**
+   * Nobody waits any longer for a call that may have overlapped, for a record that is missing, or
+   * for a socket that was not found on the wire by now.
+   */
   #close(connection: Connection): void {
-    for (const { calls } of [connection.out, connection.in]) {
+    for (const side of [connection.out, connection.in]) {
+      const { calls } = side;
       while (calls.waiting > 0) calls.skipGap(Reason.ringDrop);
       calls.doubt();
       calls.release();
+      if (side.sightings === null) {
+        side.book(calls.edge, unfound(connection, this.#instances), connection);
+      }
     }
     connection.merge();
     // Of one that is still used, a call under way may account for what is on the wire.

@@ -32,8 +32,10 @@ const WAITING_MOST = 8192;
 const PATH_SHOWN = 200;
 /** How long requests are finished between two rounds of reading records. */
 const FINISH_MS = 5;
-/** How long the end of a handle waits for bytes in send queues. */
+/** How long the end of a handle waits for bytes in send queues, and for sockets to be found. */
 const DRAIN_MS = 1000;
+/** The same where nobody waits for it, for whoever used it is gone: the join gives up before. */
+const ORPHAN_DRAIN_MS = 10_000;
 
 /**
  * Those that are about calls which were made before: a rule too, which else would rename calls whose
@@ -143,7 +145,8 @@ export class Requests {
       if (opened.isOrphan || this.#parts.rings.isUsed(opened.table)) continue;
       opened.isOrphan = true;
       const type = MessageType.Free;
-      this.#wait({ type, handle, connection: -1, fd: -1, flags: 0, text: "" });
+      const nobody = { connection: -1, fd: -1, flags: 0, text: "" };
+      this.#wait({ type, handle, ...nobody }, ORPHAN_DRAIN_MS);
     }
     if (this.#waiting.length === 0) return;
     const waiting = this.#waiting;
@@ -160,15 +163,17 @@ export class Requests {
     }
   }
 
-  /** The session ends: whoever waits is told now. */
+  /** The session ends: whoever waits is told now. Handles of nobody end with the join. */
   close(): void {
-    for (const request of this.#waiting) this.#finish(request);
+    for (const request of this.#waiting) {
+      if (request.connection >= 0) this.#finish(request);
+    }
     this.#waiting = [];
   }
 
-  #wait(request: Omit<Waiting, "askedNs" | "deadlineMs">): void {
+  #wait(request: Omit<Waiting, "askedNs" | "deadlineMs">, drainMs = DRAIN_MS): void {
     const askedNs = this.#parts.nowNs();
-    this.#waiting.push({ ...request, askedNs, deadlineMs: performance.now() + DRAIN_MS });
+    this.#waiting.push({ ...request, askedNs, deadlineMs: performance.now() + drainMs });
   }
 
   #mustDrain({ type, handle }: Waiting): boolean {

@@ -7,6 +7,7 @@ import { Reason } from "../../src/output/reasons.ts";
 import { EntryFlag, EntryWord, Kind, State } from "../../src/ring/layout.ts";
 import { picksPackets } from "../../src/session/partial-filter.ts";
 import { Bench, CLIENT, CLIENT_PORT, MS, SERVER, SERVER_PORT } from "./bench.ts";
+import { LineSink } from "./sink.ts";
 import { type EntryFields, entryWords, slotWords } from "./words.ts";
 
 const INODE = 77;
@@ -396,4 +397,30 @@ describe("a socket that was taken over", () => {
       `call 0 10000000-11000000,first=11000000,bytes=9,off=${FAR + 130},pid=7,fd=3,40000-443`,
     ]);
   });
+});
+
+test("a handle that is freed before its old socket has an anchor says so, and claims nothing in flight", () => {
+  const sink = new LineSink();
+  const bench = new Bench({ everything: null });
+  const { handles } = bench.engine;
+  handles.open(1, sink);
+  handles.addRule(1, { localPort: CLIENT_PORT, remote: null, name: "old" }, 1);
+  bench.engine.entry(bench.table, 0, entry({ birthNs: 11.2 * MS }, 1001, 500));
+  bench.send(0, 12 * MS, 0, 10);
+  bench.receive(0, 13 * MS, 0, 4);
+  bench.packet(12.1 * MS, true, 1000, 10, 500);
+  bench.packet(12.5 * MS, false, 500, 4, 1010);
+  bench.engine.flush();
+  expect(handles.isPending(1)).toBe(true);
+  const [books] = handles.free(1, 20 * MS)!.labels;
+  for (const [stats, bytes] of [[books!.out, 10], [books!.in, 4]] as const) {
+    expect(stats.bytesCalled).toBe(bytes);
+    expect(stats.unmatched[Reason.noAnchor]).toBe(bytes);
+    expect(stats.bytesInFlight).toBe(0);
+    expect(stats.balances()).toBe(true);
+  }
+  expect(sink.lines.map((line) => line.match(/^miss \d|bytes=\d+|reason=\d+/g))).toEqual([
+    ["miss 0", "bytes=10", `reason=${Reason.noAnchor}`],
+    ["miss 1", "bytes=4", `reason=${Reason.noAnchor}`],
+  ]);
 });

@@ -5,6 +5,7 @@ import { expect, test } from "bun:test";
 import { closeSync, constants, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { makeMemory } from "../../src/ffi/descriptors.ts";
+import { Reason } from "../../src/output/reasons.ts";
 import type { Summary } from "../../src/output/summary.ts";
 import { Constant, Kind, Message, MessageType, OpenFlag, Reply } from "../../src/ring/layout.ts";
 import { Join, type JoinEnd } from "../../src/session/join.ts";
@@ -27,6 +28,7 @@ class Session {
   readonly answers = new Map<number, { handle: number; text: string }>();
   readonly used = new Set([TABLE]);
   readonly requests: Requests;
+  readonly #join: Join;
   nowNs = 0;
   #connections = 0;
 
@@ -36,6 +38,7 @@ class Session {
       everything: false, queues: false, isPartial: false,
     } as const;
     const session = new Join({ ...setup, command: [] }, null);
+    this.#join = session;
     // The join's own engine, fed by the bench.
     Object.assign(this.bench, { engine: session.engine, table: session.engine.addTable() });
     this.requests = new Requests({
@@ -112,6 +115,11 @@ class Session {
   sent(): void {
     this.bench.packet(3 * MS, true, 0, 100);
     this.bench.engine.flush();
+  }
+
+  finish(): void {
+    this.requests.close();
+    this.#join.finish(this.#end());
   }
 
   #end(): JoinEnd {
@@ -223,6 +231,23 @@ test("a handle ends with the processes that opened it", () =>
     const kinds = readFileSync(path, "utf8").trim().split("\n").map((line) => line.split(";")[0]);
     expect(kinds).toEqual(["KQTIME-OUT", "KQTIME-BOOKS", "KQTIME-BOOKS", "KQTIME-LOSS"]);
     expect(session.bench.engine.handles.standing(handle)).toBeNull();
+  }));
+
+test("at the session's end a handle of nobody ends with the join, which knows what became of its bytes", () =>
+  inFolder((folder) => {
+    const session = new Session();
+    const path = join(folder, "a.log");
+    const handle = session.open(path);
+    session.callOf(handle);
+    session.used.clear();
+    session.joined();
+    session.finish();
+    const lines = readFileSync(path, "utf8").trim().split("\n");
+    expect(lines.map((line) => line.split(";")[0])).toEqual([
+      "KQTIME-MISS", "KQTIME-BOOKS", "KQTIME-BOOKS", "KQTIME-LOSS",
+    ]);
+    expect(lines[0]).toContain(`,reason=${Reason.closedUnsent};`);
+    expect(lines[1]).toContain(`,inflight=0,`);
   }));
 
 test("a handle of an earlier collector names nobody's measurement, and that is told", () => {
