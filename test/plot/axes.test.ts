@@ -36,6 +36,26 @@ test("an axis of values holds them all, with 2 to 20 ticks on it", () => {
   );
 });
 
+test("where there is room for few labels, ticks are fewer", () => {
+  fc.assert(
+    fc.property(values, fc.integer({ min: 2, max: 12 }), (samples, most) => {
+      const axis = axisOf(samples);
+      if (axis.kind === "symlog" || axis.high / axis.low >= 1000) return;
+      const ticks = axis.ticks(most);
+      const place = (tick: number): number =>
+        axis.kind === "log"
+          ? Math.log(tick / axis.low) / Math.log(axis.high / axis.low)
+          : (tick - axis.low) / (axis.high - axis.low);
+      for (let i = 1; i < ticks.length && ticks.length > 2; i++) {
+        expect(place(ticks[i]!) - place(ticks[i - 1]!)).toBeGreaterThan(0.99 / most);
+      }
+    }),
+    { numRuns: 2000 },
+  );
+  expect(axisOf([1e9, 1.9e12]).ticks(5)).toEqual([1e9, 1e10, 1e11, 1e12]);
+  expect(axisOf([1e9, 4e10]).ticks(5)).toEqual([1e9, 3e9, 1e10, 3e10]);
+});
+
 test("rows rise, cover the axis, and begin where buckets begin", () => {
   fc.assert(
     fc.property(values, fc.integer({ min: 1, max: 60 }), (samples, count) => {
