@@ -5,16 +5,12 @@
 import { type Books, parseBooks } from "../output/books.ts";
 import { Histogram } from "../output/histogram.ts";
 import { DirectionStats } from "../output/stats.ts";
-import {
-  buildSummary,
-  type Direction as Measured,
-  type Losses,
-  type Summary,
-} from "../output/summary.ts";
+import { buildSummary, type Direction as Measured, type Summary } from "../output/summary.ts";
 import { VERSION } from "../version.ts";
 import { CallAccounts, CallBooks } from "./call-books.ts";
 import { callTimeNs, Grouper, type Grouping, groupName, GROUPS_MOST, OTHER_GROUPS } from "./groups.ts";
 import { type LogLine, type LogVisitor } from "./log-line.ts";
+import { LossCounts } from "./loss-counts.ts";
 import { formatMoment } from "./moments.ts";
 import type { Window } from "./window.ts";
 
@@ -64,7 +60,7 @@ export class ReportBuilder implements LogVisitor {
   #pending = new CallAccounts();
   /** The books at the end of a run, as they come, until the next line of a call. */
   #books: Books[] = [];
-  readonly #losses = new Map<string, number>();
+  readonly #losses = new LossCounts();
   readonly #queues = [new Histogram(), new Histogram()];
   readonly #pids = new Set<number>();
   #fromRuns = 0;
@@ -99,7 +95,7 @@ export class ReportBuilder implements LogVisitor {
   socketQueues(): void {}
 
   text(kind: "books" | "loss", text: string, line: LogLine): boolean {
-    if (kind === "loss") return this.#loss(text);
+    if (kind === "loss") return this.#losses.add(text);
     let books: Books | null;
     try {
       books = parseBooks(text);
@@ -134,7 +130,7 @@ export class ReportBuilder implements LogVisitor {
       sockets: [],
       socketsRest: { count: 0, out: new DirectionStats(), in: new DirectionStats() },
       datagram: { sockets: 0, calls: 0, bytes: 0 },
-      losses: this.#lossesFound(),
+      losses: this.#losses.sums,
       warnings: [],
     });
     return {
@@ -145,7 +141,7 @@ export class ReportBuilder implements LogVisitor {
       source: this.#fromCalls === 0 ? "run" : this.#fromRuns === 0 ? "calls" : "both",
       notes: this.#notes(),
       queues: { out: lengths(this.#queues[0]!), in: lengths(this.#queues[1]!) },
-      lossesKnown: this.#losses.size > 0,
+      lossesKnown: this.#losses.isKnown,
       empty: !whole,
     };
   }
@@ -220,40 +216,6 @@ export class ReportBuilder implements LogVisitor {
     return this.#measured.has(0) ? "out" : "in";
   }
 
-  /** `KQTIME-LOSS;start=…,end=…,key=N,…;`: what was lost up to there, summed over the log. */
-  #loss(text: string): boolean {
-    const pairs = text.split(";")[1];
-    if (pairs === undefined) return false;
-    for (const pair of pairs.split(",")) {
-      const parts = pair.match(/^(\w+)=(-?\d+(?:\.\d+)?)$/);
-      if (parts === null) return false;
-      const key = parts[1]!;
-      if (key !== "start" && key !== "end") {
-        this.#losses.set(key, (this.#losses.get(key) ?? 0) + Number(parts[2]));
-      }
-    }
-    return true;
-  }
-
-  #lossesFound(): Losses {
-    const of = (key: keyof Losses): number => this.#losses.get(key) ?? 0;
-    return {
-      ringRecords: of("ringRecords"),
-      capturePackets: of("capturePackets"),
-      interfacePackets: of("interfacePackets"),
-      badRecords: of("badRecords"),
-      badPackets: of("badPackets"),
-      logLines: of("logLines"),
-      memoryRecords: of("memoryRecords"),
-      tableSockets: of("tableSockets"),
-      descriptorSockets: of("descriptorSockets"),
-      addressSockets: of("addressSockets"),
-      staleCalls: of("staleCalls"),
-      inheritedRings: of("inheritedRings"),
-      fragments: of("fragments"),
-    };
-  }
-
   #notes(): string[] {
     const notes: string[] = [];
     if (this.#fromCalls > 0) notes.push(MADE_FROM_CALLS);
@@ -266,7 +228,7 @@ export class ReportBuilder implements LogVisitor {
           "it goes on, or its log does in another file",
       );
     }
-    if (this.#losses.size === 0) {
+    if (!this.#losses.isKnown) {
       notes.push("the log does not tell what was lost on the way: the summary of the run does");
     }
     if (this.#grouper.merged || this.#grouper.names.includes(OTHER_GROUPS)) {
