@@ -37,7 +37,8 @@ export async function plotCommand(options: PlotCommand): Promise<number> {
   const format = formatOf(output);
   if (format === null) {
     const ends = FORMATS.map((end) => `.${end}`).join(", ");
-    throw usage(`--output takes a name that ends in ${ends}, which tells the format, not "${output}"`);
+    const what = `a name that ends in ${ends}, which tells the format`;
+    throw usage(`--output takes ${what}, not "${output}"`);
   }
   expectInput(options);
   const ids = pageIds(options.pages);

@@ -265,6 +265,8 @@ export class TimeAxis {
       axis.labelExpr = CLOCK_LABEL;
     } else if (use === "still") {
       axis.values = high > low ? stepsBetween(low, high) : [low];
+      // As exact as the tick: of a moment, and of a short window late in a run.
+      axis.labelExpr = "format(datum.value, ',.12~r')";
     }
     return {
       type: this.isClock ? "temporal" : "quantitative",

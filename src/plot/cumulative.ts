@@ -15,8 +15,8 @@ export function risesOf({ all, points }: Series, direction: Direction): Rise[] {
   const rises: Rise[] = [];
   let passed = 0;
   if (points !== null) {
-    const values = points.filter((point) => point.direction === direction).map(({ value }) => value);
-    values.sort((a, b) => a - b);
+    const own = points.filter((point) => point.direction === direction);
+    const values = own.map(({ value }) => value).sort((a, b) => a - b);
     for (const [i, value] of values.entries()) {
       if (value !== values[i + 1]) rises.push({ value, passed: i + 1 });
     }

@@ -48,7 +48,8 @@ export function remarksOn(result: ReadResult, samples: PlotSamples): Remark[] {
   add(null, ...lossText(losses, (key) => !OF_CALLS.includes(key)));
   if (result.damaged > 0) {
     const all = result.lines + result.damaged + result.unknown;
-    add(null, `${formatExact(result.damaged)} of ${formatExact(all)} lines were damaged and skipped.`);
+    const share = `${formatExact(result.damaged)} of ${formatExact(all)} lines`;
+    add(null, `${share} were damaged and skipped.`);
   }
   return remarks;
 }
@@ -60,7 +61,8 @@ export function remarksFor(subject: Subject, remarks: readonly Remark[]): string
 
 function choicesText(choices: readonly LineChoice[]): string[] {
   const texts = [...new Set(choices.map(chosenCalls))];
-  return texts.length === 0 ? [] : [`Not of all calls: the log has only ${texts.join("; or only ")}.`];
+  if (texts.length === 0) return [];
+  return [`Not of all calls: the log has only ${texts.join("; or only ")}.`];
 }
 
 function refusedText({ refused }: Series): string[] {

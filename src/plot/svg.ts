@@ -52,7 +52,7 @@ export async function compile(spec: Spec): Promise<Spec> {
 
 /**
  * The pages one under the other. Each is rendered by itself, since views in one specification share
- * data, scales and legends; its ids get its number, for they hold for the whole file.
+ * data, scales and legends. Ids hold for the whole file: Vega counts them on from page to page.
  */
 export async function renderStacked(pages: readonly Page[], font: Font): Promise<Svg> {
   const parts: Svg[] = [];
@@ -63,20 +63,13 @@ export async function renderStacked(pages: readonly Page[], font: Font): Promise
   const placed = parts.map(({ text, heightPx: own }, i) => {
     const yPx = heightPx + (i > 0 ? PAGE_GAP_PX : 0);
     heightPx = yPx + own;
-    return withOwnIds(text, `page${i + 1}-`).replace(/^<svg/, `<svg y="${yPx}"`);
+    return text.replace(/^<svg/, `<svg y="${yPx}"`);
   });
   const start =
     '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" ' +
     `version="1.1" width="${widthPx}" height="${heightPx}" viewBox="0 0 ${widthPx} ${heightPx}">`;
   const paper = `<rect width="${widthPx}" height="${heightPx}" fill="${BACKGROUND}"/>`;
   return { text: `${start}${paper}${placed.join("")}</svg>`, widthPx, heightPx };
-}
-
-/** Only tags are changed: a name from a log, which is text, stays whatever it looks like. */
-function withOwnIds(svg: string, prefix: string): string {
-  return svg.replace(/<[^>]*>/g, (tag) =>
-    tag.replace(/ id="|"url\(#/g, (start) => start + prefix),
-  );
 }
 
 /** The SVG as a file of its own: with the font in it. */

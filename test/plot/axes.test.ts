@@ -40,17 +40,18 @@ test("where there is room for few labels, ticks are fewer", () => {
   fc.assert(
     fc.property(values, fc.integer({ min: 2, max: 12 }), (samples, most) => {
       const axis = axisOf(samples);
-      if (axis.kind === "symlog" || axis.high / axis.low >= 1000) return;
+      // Whole decades are the coarsest ticks of a logarithmic axis.
+      if (axis.kind === "symlog" || (axis.kind === "log" && axis.high / axis.low > 10 ** most)) return;
       const ticks = axis.ticks(most);
       const place = (tick: number): number =>
         axis.kind === "log"
           ? Math.log(tick / axis.low) / Math.log(axis.high / axis.low)
           : (tick - axis.low) / (axis.high - axis.low);
-      for (let i = 1; i < ticks.length && ticks.length > 2; i++) {
+      for (let i = 1; i < ticks.length; i++) {
         expect(place(ticks[i]!) - place(ticks[i - 1]!)).toBeGreaterThan(0.99 / most);
       }
     }),
-    { numRuns: 2000 },
+    { numRuns: 20_000 },
   );
   expect(axisOf([1e9, 1.9e12]).ticks(5)).toEqual([1e9, 1e10, 1e11, 1e12]);
   expect(axisOf([1e9, 4e10]).ticks(5)).toEqual([1e9, 3e9, 1e10, 3e10]);

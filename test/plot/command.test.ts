@@ -109,6 +109,21 @@ test("what is in no picture is written under those that it concerns", async () =
   });
 }, 30_000);
 
+test("a window's times count from the log's start", async () => {
+  await withScope(async (scope) => {
+    const path = join(folder, "window.svg");
+    const words = ["plot", "-o", path, "--pages", "time,length", "--since", "+0.5s"];
+    const later = PARSED.replace("1400000000.000000", "1400000000.250000");
+    await kqtime(scope, words, { stdin: later }).success();
+    const text = svgText(path);
+    const title = "time since 2014-05-13 16:53:20.250 UTC, in";
+    expect(text.filter((line) => line.startsWith(title))).toEqual([`${title} ms`, `${title} s`]);
+    // One sample, one moment.
+    expect(text).toContain("750");
+    expect(text).toContain("2.85");
+  });
+}, 30_000);
+
 test("several logs, compressed, and standard input, in every format", async () => {
   await withScope(async (scope) => {
     for (const end of ["pdf", "svg", "png", "html"]) {

@@ -89,9 +89,8 @@ export function hdr(drawing: Drawing, quantity: Quantity, id: string): Page {
   const what =
     "The value that a share of the calls does not exceed; " +
     "each decade to the right is ten times as rare.";
-  const notes = [
-    `From ${counted(series.count, "sample")}; ${stepsText(series)} Each line ends at its greatest value.`,
-  ];
+  const samples = counted(series.count, "sample");
+  const notes = [`From ${samples}; ${stepsText(series)} Each line ends at its greatest value.`];
   const spec = frame(drawing, title, what, [panel], notes);
   return { id, title, spec: canZoom(axis) ? zoomable(drawing, spec, "y", ["lines"]) : spec };
 }
