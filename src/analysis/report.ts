@@ -7,16 +7,12 @@ import { type Books, parseBooks } from "../output/books.ts";
 import { Histogram } from "../output/histogram.ts";
 import { OTHER_LABEL } from "../match/labels.ts";
 import { DirectionStats } from "../output/stats.ts";
-import {
-  buildSummary,
-  type Direction as Measured,
-  type Losses,
-  type Summary,
-} from "../output/summary.ts";
+import { buildSummary, type Direction as Measured, type Summary } from "../output/summary.ts";
 import { VERSION } from "../version.ts";
 import { type CallAccounts, CallBooks } from "./call-books.ts";
 import { callTimeNs, Grouper, type Grouping, groupName, GROUPS_MOST, OTHER_GROUPS } from "./groups.ts";
 import { type LogLine, type LogVisitor } from "./log-line.ts";
+import { LossCounts } from "./loss-counts.ts";
 import { formatMoment } from "./moments.ts";
 import { PendingCalls } from "./pending-calls.ts";
 import type { Window } from "./window.ts";
@@ -83,8 +79,7 @@ export class ReportBuilder implements LogVisitor {
   readonly #pending = new PendingCalls();
   /** By start and end of the run. */
   readonly #booked = new Map<string, BookedRun>();
-  readonly #losses = noLosses();
-  #lossesKnown = false;
+  readonly #losses = new LossCounts();
   readonly #queues = [new Histogram(), new Histogram()];
   readonly #pids = new Set<number>();
   #pid = Number.NaN;
@@ -176,7 +171,7 @@ export class ReportBuilder implements LogVisitor {
       sockets: [],
       socketsRest: { count: 0, out: new DirectionStats(), in: new DirectionStats() },
       datagram: { sockets: 0, calls: 0, bytes: 0 },
-      losses: this.#losses,
+      losses: this.#losses.sums,
       warnings: [],
     });
     return {
@@ -187,7 +182,7 @@ export class ReportBuilder implements LogVisitor {
       source: this.#fromCalls === 0 ? "run" : this.#fromRuns === 0 ? "calls" : "both",
       notes: this.#notes(),
       queues: { out: lengths(this.#queues[0]!), in: lengths(this.#queues[1]!) },
-      lossesKnown: this.#lossesKnown,
+      lossesKnown: this.#losses.isKnown,
       empty: !whole,
     };
   }
@@ -278,21 +273,12 @@ export class ReportBuilder implements LogVisitor {
     return this.#measured.has(0) ? "out" : "in";
   }
 
-  /** `KQTIME-LOSS;start=…,end=…,key=N,…;`: what a run lost, summed over the log; its last line. */
+  /** The last line of a run: its books are complete. */
   #loss(text: string): boolean {
-    const found = new Map<string, string>();
-    for (const pair of text.split(";")[1]?.split(",") ?? []) {
-      const parts = pair.match(/^(\w+)=(-?\d+(?:\.\d+)?)$/);
-      if (parts === null || !Number.isFinite(Number(parts[2]))) return false;
-      found.set(parts[1]!, parts[2]!);
-    }
-    if (found.size === 0) return false;
-    for (const key of Object.keys(this.#losses) as (keyof Losses)[]) {
-      this.#losses[key] += Number(found.get(key) ?? 0);
-    }
-    this.#lossesKnown = true;
-    const startNs = timeNs(found.get("start") ?? "", this.#baseSec);
-    this.#close(`${startNs} ${timeNs(found.get("end") ?? "", this.#baseSec)}`, true);
+    const losses = this.#losses;
+    if (!losses.add(text)) return false;
+    const [startNs, endNs] = [losses.start, losses.end].map((time) => timeNs(time, this.#baseSec));
+    this.#close(`${startNs} ${endNs}`, true);
     return true;
   }
 
@@ -314,7 +300,7 @@ export class ReportBuilder implements LogVisitor {
           "some calls may be counted twice",
       );
     }
-    if (!this.#lossesKnown) {
+    if (!this.#losses.isKnown) {
       notes.push("the log does not tell what was lost on the way: the summary of the run does");
     }
     if (this.#grouper.merged || this.#grouper.names.includes(OTHER_GROUPS)) {
@@ -330,24 +316,6 @@ function timeNs(text: string, baseSec: number): number {
   const [sec = "", fraction = ""] = text.split(".");
   const isMoment = /^\d+$/.test(sec) && Number(sec) < SECONDS_LIMIT;
   return isMoment ? (Number(sec) - baseSec) * 1e9 + Number(fraction.slice(0, 9).padEnd(9, "0")) : Number.NaN;
-}
-
-function noLosses(): Losses {
-  return {
-    ringRecords: 0,
-    capturePackets: 0,
-    interfacePackets: 0,
-    badRecords: 0,
-    badPackets: 0,
-    logLines: 0,
-    memoryRecords: 0,
-    tableSockets: 0,
-    descriptorSockets: 0,
-    addressSockets: 0,
-    staleCalls: 0,
-    inheritedRings: 0,
-    fragments: 0,
-  };
 }
 
 function lengths(histogram: Histogram): QueueLengths {

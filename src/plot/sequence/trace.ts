@@ -12,7 +12,7 @@ import type { Summary } from "../../output/summary.ts";
 import { replay } from "../../session/replay.ts";
 import { HEADERS_FILE } from "../../session/tape.ts";
 import { Marks } from "./marks.ts";
-import { readWires, type Wire } from "./wire.ts";
+import { readWires, type Stream, type Wire } from "./wire.ts";
 
 const SOCKETS_NAMED = 8;
 
@@ -21,19 +21,29 @@ export interface SocketTrace {
   readonly name: string;
   /** Unix seconds that all times are relative to. */
   readonly originSec: number;
+  /** The recording's start, relative to it. */
+  readonly startSec: number;
   /** Bytes [from, to) handed to a call of the application at a time. */
-  readonly written: Marks;
+  readonly written: Curve;
   /** Bytes [from, to) that a call gave to the application, at its return. */
-  readonly read: Marks;
+  readonly read: Curve;
   readonly out: WireMarks;
   readonly in: WireMarks;
+}
+
+/** A number of bytes that grows. */
+export interface Curve {
+  /** The steps within the window. */
+  readonly marks: Marks;
+  /** Bytes before the window; NaN where there are no steps, in it or outside. */
+  readonly level: number;
 }
 
 /** One direction on the wire. */
 export interface WireMarks {
   readonly packets: Marks;
   readonly again: Marks;
-  readonly acks: Marks;
+  readonly acks: Curve;
 }
 
 /** The calls of one socket. */
@@ -88,7 +98,7 @@ export function traceSocket(
   let start: LogStart;
   try {
     const log = join(scratch, "replay.log.gz");
-    summary = replay({ folder, log, json: null, onWarning });
+    summary = replay({ folder, log, json: null, everyCall: true, onWarning });
     start = readLogs([log], calls);
   } finally {
     rmSync(scratch, { recursive: true });
@@ -106,18 +116,21 @@ export function traceSocket(
     sock,
   );
   const [sinceNs, untilNs] = window.boundsNs(start);
-  const cut = (marks: Marks): Marks => marks.between(sinceNs / 1e9, untilNs / 1e9);
-  const cutWire = ({ packets, again, acks }: WireMarks): WireMarks => ({
+  const fromSec = sinceNs / 1e9;
+  const cut = (marks: Marks): Marks => marks.between(fromSec, untilNs / 1e9);
+  const cutCurve = (marks: Marks): Curve => ({ marks: cut(marks), level: marks.levelAt(fromSec) });
+  const cutWire = ({ packets, again, acks }: Stream): WireMarks => ({
     packets: cut(packets),
     again: cut(again),
-    acks: cut(acks),
+    acks: cutCurve(acks),
   });
   return {
     sock,
     name,
     originSec,
-    written: cut(written.sorted()),
-    read: cut(read.sorted()),
+    startSec: start.logStartNs / 1e9,
+    written: cutCurve(written.sorted()),
+    read: cutCurve(read.sorted()),
     out: cutWire(wire.out),
     in: cutWire(wire.in),
   };
