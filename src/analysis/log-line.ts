@@ -102,8 +102,12 @@ export interface LogVisitor {
   /** One socket of the moment whose `queues` comes next; `fd`, of kqtime's own logs `sock`. */
   socketQueues(line: LogLine): void;
   /**
-   * KQTIME-BOOKS, KQTIME-LOSS: rare and long, as text without the newline; of `line` only the base
-   * holds. False: damaged.
+   * KQTIME-META, KQTIME-BOOKS, KQTIME-LOSS: rare and long, as text without the newline; of `line` only
+   * the base holds. False: damaged.
    */
-  text(kind: "books" | "loss", text: string, line: LogLine): boolean;
+  text(kind: TextKind, text: string, line: LogLine): boolean;
+  /** What comes is of another log than what came; files of one rotated log are one. */
+  nextLog?(): void;
 }
+
+export type TextKind = "meta" | "books" | "loss";

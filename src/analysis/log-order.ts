@@ -29,7 +29,7 @@ export interface LogOrder {
 
 interface File {
   readonly path: string;
-  readonly family: string;
+  readonly family: string | null;
   /** Unix seconds; Infinity: no line has a time. */
   readonly sec: number;
 }
@@ -44,7 +44,7 @@ export function orderLogs(paths: readonly string[]): LogOrder {
   const once = withoutRepeats(paths, problems);
   if (once.length < 2 || !once.every(isFile)) return { paths: once, problems };
   const files = once.map((path) => ({ path, family: familyOf(path), sec: headSec(path) }));
-  const begins = new Map<string, number>();
+  const begins = new Map<string | null, number>();
   for (const { family, sec } of files) {
     begins.set(family, Math.min(sec, begins.get(family) ?? Number.POSITIVE_INFINITY));
   }
@@ -84,7 +84,9 @@ function isFile(path: string): boolean {
   return path !== "-" && statSync(path, { throwIfNoEntry: false })?.isFile() === true;
 }
 
-function familyOf(path: string): string {
+/** What the files of one log have in common; null: nothing can be told from the path. */
+export function familyOf(path: string): string | null {
+  if (!isFile(path)) return null;
   const name = basename(path).replace(COMPRESSED, "").replace(NUMBERED, "").replace(DATED, "");
   return join(dirname(path), name);
 }

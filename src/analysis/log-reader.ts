@@ -9,6 +9,7 @@ import { formatExact } from "../output/units.ts";
 import { Input } from "./input.ts";
 import { choiceText, type LineChoice } from "./line-choice.ts";
 import type { LogVisitor } from "./log-line.ts";
+import { familyOf } from "./log-order.ts";
 import { LogScanner } from "./log-scanner.ts";
 import type { Progress } from "./progress.ts";
 
@@ -42,8 +43,6 @@ export interface ReadResult {
 export interface ReadOptions {
   /** Told of every read. */
   readonly progress?: Progress | undefined;
-  /** Called before each input's first line. */
-  readonly onInput?: ((name: string) => void) | undefined;
   /** Asked after every buffer: true ends the reading (nobody takes the result any more). */
   readonly stop?: (() => boolean) | undefined;
 }
@@ -62,11 +61,14 @@ export function readLogs(
   const problems: string[] = [];
   /** With the inputs that have it: the files of a rotated log all do. */
   const choices = new Map<string, { choice: LineChoice; inputs: string[] }>();
+  let before: string | null = null;
   for (const path of paths.length === 0 ? ["-"] : paths) {
+    const family = familyOf(path);
+    if (family === null || family !== before) visitor.nextLog?.();
+    before = family;
     const { lines, damaged, unknown, foreign } = scanner;
     const input = new Input(path);
     try {
-      options.onInput?.(input.name);
       reader.read(input);
       scanner.finish();
     } finally {

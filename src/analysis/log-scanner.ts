@@ -13,7 +13,7 @@ import {
 } from "./log-bytes.ts";
 import { LineChoices } from "./line-choice.ts";
 import * as Key from "./log-keys.ts";
-import { Direction, type LogVisitor } from "./log-line.ts";
+import { Direction, type LogVisitor, type TextKind } from "./log-line.ts";
 import { NUMBER_LIMIT, PairReader } from "./log-pairs.ts";
 
 /** Histograms of a KQTIME-BOOKS line take 250 kB at the very most. */
@@ -169,7 +169,7 @@ export class LogScanner extends PairReader {
     this.setTimes();
   }
 
-  #textLine(bytes: Uint8Array, at: number, kind: "books" | "loss" | "meta"): number {
+  #textLine(bytes: Uint8Array, at: number, kind: TextKind): number {
     const newline = bytes.indexOf(NEWLINE, at);
     const to = bytes[newline - 1] === RETURN ? newline - 1 : newline;
     if (to - at > TEXT_BYTES_MOST || bytes[to - 1] !== SEMICOLON) return at;
@@ -180,7 +180,8 @@ export class LogScanner extends PairReader {
     const timed = this.seen === 3;
     const { line } = this;
     const text = new TextDecoder().decode(bytes.subarray(at, to));
-    if (!(kind === "meta" ? this.choices.add(text) : this.#visitor.text(kind, text, line))) return at;
+    if (kind === "meta" && !this.choices.add(text)) return at;
+    if (!this.#visitor.text(kind, text, line)) return at;
     if (timed) this.setTimes();
     this.lines++;
     return newline + 1;

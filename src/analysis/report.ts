@@ -10,11 +10,11 @@ import { DirectionStats } from "../output/stats.ts";
 import { buildSummary, type Direction as Measured, type Summary } from "../output/summary.ts";
 import { VERSION } from "../version.ts";
 import { type CallAccounts, CallBooks } from "./call-books.ts";
+import { type Epoch, Epochs } from "./epochs.ts";
 import { callTimeNs, Grouper, type Grouping, groupName, GROUPS_MOST, OTHER_GROUPS } from "./groups.ts";
-import { type LogLine, type LogVisitor } from "./log-line.ts";
+import type { LogLine, LogVisitor, TextKind } from "./log-line.ts";
 import { LossCounts } from "./loss-counts.ts";
 import { formatMoment } from "./moments.ts";
-import { PendingCalls } from "./pending-calls.ts";
 import type { Window } from "./window.ts";
 
 export interface ReportOptions {
@@ -62,6 +62,8 @@ interface BookedRun {
   readonly booked: Set<number>;
   /** There are books that stand for many labels: which ones, they do not say. */
   isSummed: boolean;
+  /** Its books do not count: its calls do, as their lines tell them. */
+  isIgnored: boolean;
 }
 
 /** Runs that write their books at the same time. */
@@ -76,7 +78,7 @@ export class ReportBuilder implements LogVisitor {
   readonly #grouper: Grouper;
   /** Finished: books of the groups, from runs' own books and from calls. */
   readonly #done: CallBooks[] = [];
-  readonly #pending = new PendingCalls();
+  readonly #epochs = new Epochs((epoch) => this.#unbooked(epoch));
   /** By start and end of the run. */
   readonly #booked = new Map<string, BookedRun>();
   readonly #losses = new LossCounts();
@@ -86,7 +88,8 @@ export class ReportBuilder implements LogVisitor {
   #fromRuns = 0;
   #fromCalls = 0;
   #unended = false;
-  #mixed = false;
+  #shared = false;
+  #cut = false;
   #foreign = false;
   #measured = new Set<number>();
   #baseSec = 0;
@@ -100,11 +103,11 @@ export class ReportBuilder implements LogVisitor {
   }
 
   call(line: LogLine): void {
-    if (this.#within(line, callTimeNs(line))) this.#count(line).call(line, this.#grouper.of(line));
+    if (this.#within(line, callTimeNs(line))) this.#accountOf(line).call(line, this.#grouper.of(line));
   }
 
   miss(line: LogLine): void {
-    if (this.#within(line, line.startNs)) this.#count(line).miss(line, this.#grouper.of(line));
+    if (this.#within(line, line.startNs)) this.#accountOf(line).miss(line, this.#grouper.of(line));
   }
 
   queues(line: LogLine): void {
@@ -115,7 +118,12 @@ export class ReportBuilder implements LogVisitor {
 
   socketQueues(): void {}
 
-  text(kind: "books" | "loss", text: string, line: LogLine): boolean {
+  nextLog(): void {
+    this.#epochs.nextLog();
+  }
+
+  text(kind: TextKind, text: string, line: LogLine): boolean {
+    if (kind === "meta") return this.#meta(text, line);
     if (kind === "loss") return this.#loss(text);
     let books: Books | null;
     try {
@@ -131,23 +139,20 @@ export class ReportBuilder implements LogVisitor {
     this.#begin(baseSec);
     this.#measured.add(books.direction);
     const run = this.#runOf(startNs, endNs);
-    if (!this.#takesBooks) return true;
+    if (run.isIgnored) return true;
     const { direction, label, stats } = books;
     const group = this.#grouper.named(groupName(this.#options.by, label));
     const sum = this.#group(group);
     (direction === 0 ? sum.out : sum.in).merge(stats);
     run.booked.add(group * 2 + direction);
-    if (label === OTHER_LABEL) run.isSummed = true;
+    if (label === OTHER_LABEL || this.#grouper.names[group] === OTHER_GROUPS) run.isSummed = true;
     return true;
   }
 
   /** Call once, after the last line. */
   finish(): Report {
     for (const key of [...this.#booked.keys()]) this.#close(key, false);
-    for (const account of this.#pending.takeAll()) {
-      if (!account.foreign) this.#unended = true;
-      this.#addCalls(account);
-    }
+    this.#epochs.finish();
     const { by } = this.#options;
     const whole = this.#firstNs <= this.#lastNs;
     const startNs = whole ? this.#firstNs : 0;
@@ -197,12 +202,15 @@ export class ReportBuilder implements LogVisitor {
     return this.#options.window.holds(line, atNs);
   }
 
-  #count({ pid }: LogLine): PendingCalls {
+  #accountOf(line: LogLine): CallAccounts {
+    const { pid } = line;
     if (pid !== this.#pid) {
       this.#pid = pid;
       if (pid >= 0 && this.#pids.size < PIDS_MOST) this.#pids.add(pid);
     }
-    return this.#pending;
+    const epoch = this.#epochs.of(line);
+    this.#grouper.run = epoch.number;
+    return epoch.account;
   }
 
   /** Whether runs' own books are what is asked for. */
@@ -215,15 +223,18 @@ export class ReportBuilder implements LogVisitor {
     const found = this.#booked.get(key);
     if (found !== undefined) return found;
     if (this.#booked.size >= BOOKED_MOST) this.#close(this.#booked.keys().next().value!, false);
-    this.#grouper.run++;
-    if (this.#pending.isMixed(startNs)) this.#mixed = true;
-    const accounts = this.#pending.takeWithin(startNs, endNs);
-    const run = { accounts, booked: new Set<number>(), isSummed: false };
+    const accounts = this.#takesBooks ? this.#epochs.settle(startNs) : null;
+    const run = { accounts: accounts ?? [], booked: new Set<number>(), isSummed: false, isIgnored: false };
     this.#booked.set(key, run);
-    if (this.#takesBooks) {
+    if (accounts !== null) {
       this.#cover(startNs, endNs);
       this.#fromRuns++;
+      return run;
     }
+    run.isIgnored = true;
+    const epoch = this.#epochs.take(startNs);
+    if (epoch !== null && this.#takesBooks) this.#unbooked(epoch);
+    else if (epoch !== null) this.#addCalls(epoch.account);
     return run;
   }
 
@@ -232,11 +243,23 @@ export class ReportBuilder implements LogVisitor {
     const run = this.#booked.get(key);
     if (run === undefined) return;
     this.#booked.delete(key);
-    for (const account of run.accounts) {
-      if (!this.#takesBooks) this.#addCalls(account);
-      else if (isComplete || run.isSummed) account.release();
-      else if (this.#addCalls(account, run.booked)) this.#unended = true;
+    const { accounts, booked, isSummed } = run;
+    if (!isComplete && isSummed) this.#cut = true;
+    for (const account of accounts) {
+      if (isComplete || isSummed) {
+        account.release();
+      } else if (this.#addCalls(account, booked)) {
+        this.#unended = true;
+        if (accounts.length > 1) this.#shared = true;
+      }
     }
+  }
+
+  /** Counts the calls of an epoch whose run wrote no books, or none that tell its calls from others. */
+  #unbooked({ account, hasCalls, isShared }: Epoch): void {
+    if (!account.foreign && (hasCalls || isShared)) this.#unended = true;
+    if (isShared) this.#shared = true;
+    this.#addCalls(account);
   }
 
   /** Sums an account, but for the groups and directions that are booked. False: all are. */
@@ -273,6 +296,16 @@ export class ReportBuilder implements LogVisitor {
     return this.#measured.has(0) ? "out" : "in";
   }
 
+  /** The first line of a run. */
+  #meta(text: string, line: LogLine): boolean {
+    const baseSec = this.#begun ? this.#baseSec : line.baseSec;
+    const startNs = timeNs(text.match(/\bstart=([\d.]+)/)?.[1] ?? "", baseSec);
+    if (Number.isNaN(startNs)) return false;
+    this.#begin(baseSec);
+    this.#epochs.begin(startNs);
+    return true;
+  }
+
   /** The last line of a run: its books are complete. */
   #loss(text: string): boolean {
     const losses = this.#losses;
@@ -294,10 +327,15 @@ export class ReportBuilder implements LogVisitor {
           "it goes on, or its log does in another file",
       );
     }
-    if (this.#mixed) {
+    if (this.#shared || this.#epochs.isShort) {
       notes.push(
-        "runs without books of their own and others are of more processes than are told apart here: " +
-          "some calls may be counted twice",
+        "a run wrote no books, or not all of them, and another one wrote to the same log: if both ran " +
+          "at the same time, calls of the first may be missing or counted in part",
+      );
+    }
+    if (this.#cut) {
+      notes.push(
+        "books of a run were cut off, and others sum many labels: calls of some labels may be missing",
       );
     }
     if (!this.#losses.isKnown) {

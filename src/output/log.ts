@@ -56,7 +56,7 @@ export interface LogOptions {
   baseSec: number;
   /** Told once for each kind of failing write, with a sentence for the user. */
   onError: (message: string) => void;
-  /** A line that every file of the log begins with. */
+  /** The run's KQTIME-META line (selection.ts): what every file of the log begins with. */
   head?: Uint8Array | null;
   rotation?: Rotation | null;
   /** Goes on in a new file where another program has moved the old one away. */

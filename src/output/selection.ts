@@ -1,4 +1,4 @@
-// Which calls have a line in the log, where one of each would be too much: those that waited long
+// Which calls have a line in the log: all, or where that would be too much, those that waited long
 // enough, and of them one in N. The books and histograms do not know of it and stay exact.
 //
 // Each line is kept with the probability 1/N, whatever became of the others: so no rhythm of the
@@ -16,6 +16,8 @@ export interface LineSelection {
   /** Of the generator; a u32. */
   readonly seed: number;
 }
+
+export const EVERY_LINE: LineSelection = { minNs: 0, sample: 1, seed: 0 };
 
 const STATES = 2 ** 32;
 
@@ -62,6 +64,12 @@ export class Chance {
     this.#w = this.#w ^ (this.#w >>> 19) ^ t ^ (t >>> 8);
     return this.#w >>> 0;
   }
+}
+
+/** Where the lines of calls go to, of which those of `selection` are to reach `sink`. */
+export function selectedLines(sink: CallSink, selection: LineSelection): CallSink {
+  const isEvery = selection.minNs === 0 && selection.sample === 1;
+  return isEvery ? sink : new SelectedLines(sink, selection);
 }
 
 /** Lets the lines through that are to be written. */
@@ -119,7 +127,10 @@ export class SelectedLines implements CallSink {
   }
 }
 
-/** The KQTIME-META line, the first of such a log, so that nobody takes its lines for all calls. */
+/**
+ * The KQTIME-META line, the first of a run's in each file: it tells the run, whose books have the same
+ * start, from others in the file, and which calls have lines.
+ */
 export function writeMeta(selection: LineSelection, startNs: number, baseSec: number): Uint8Array {
   const { minNs, sample, seed } = selection;
   const pairs = [

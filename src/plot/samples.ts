@@ -2,7 +2,7 @@
 
 import { callTimeNs } from "../analysis/groups.ts";
 import { LossCounts } from "../analysis/loss-counts.ts";
-import { ABSENT, type LogLine, type LogVisitor } from "../analysis/log-line.ts";
+import { ABSENT, type LogLine, type LogVisitor, type TextKind } from "../analysis/log-line.ts";
 import { NameTable } from "../analysis/name-table.ts";
 import type { Window } from "../analysis/window.ts";
 import { IN, OUT, PlotModel } from "./model.ts";
@@ -40,7 +40,7 @@ export class PlotSamples implements LogVisitor {
 
   socketQueues(): void {}
 
-  text(kind: "books" | "loss", text: string): boolean {
-    return kind === "books" || this.losses.add(text);
+  text(kind: TextKind, text: string): boolean {
+    return kind !== "loss" || this.losses.add(text);
   }
 }

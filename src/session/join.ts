@@ -5,7 +5,7 @@ import { DirectionStats } from "../output/stats.ts";
 import { formatBytes } from "../output/units.ts";
 import type { Log } from "../output/log.ts";
 import { lossSentences } from "../output/losses.ts";
-import { type LineSelection, SelectedLines } from "../output/selection.ts";
+import { EVERY_LINE, type LineSelection, selectedLines } from "../output/selection.ts";
 import { Reason, REASON_HELP, REASONS } from "../output/reasons.ts";
 import { buildSummary, type Losses, type Summary } from "../output/summary.ts";
 import { Engine } from "../match/engine.ts";
@@ -35,7 +35,7 @@ export interface JoinSetup {
   isPartial: boolean;
   /** How many sockets the summary lists one by one; recordings of earlier versions have none. */
   socketsListed?: number | undefined;
-  /** Which calls have a line in the session's log; null: all, and the log says nothing of it. */
+  /** Which calls have a line in the session's log; without it, in recordings of earlier versions: all. */
   lines?: LineSelection | null;
   /** How long an interval is, ns; 0: there are none. */
   intervalNs?: number;
@@ -110,7 +110,7 @@ export class Join {
     this.#log = log;
     this.#intervalSink = intervals;
     if (log !== null) this.logs = [log];
-    const lines = log === null || !setup.lines ? log : new SelectedLines(log, setup.lines);
+    const lines = log === null ? null : selectedLines(log, setup.lines ?? EVERY_LINE);
     this.#everything = setup.everything
       ? new Measurement(new Labels(setup.label), lines, setup.label === "peer", setup.socketsListed)
       : null;

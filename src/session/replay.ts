@@ -8,7 +8,7 @@ import { KQTimeError } from "../errors.ts";
 import { Capture } from "../ffi/libpcap.ts";
 import { Observed } from "../match/anchor.ts";
 import { Log } from "../output/log.ts";
-import { writeMeta } from "../output/selection.ts";
+import { EVERY_LINE, writeMeta } from "../output/selection.ts";
 import type { Summary } from "../output/summary.ts";
 import { type HandleSetup, Join, type JoinEnd, type JoinSetup } from "./join.ts";
 import { expectDifferent } from "./private-file.ts";
@@ -47,15 +47,14 @@ export function replay(options: ReplayOptions): Summary {
   if (first.value.type !== Frame.Setup) throw damaged(events, "its first frame is not the set-up");
   const recorded = first.value.text() as JoinSetup;
   const socketsListed = options.socketsListed ?? recorded.socketsListed;
-  const setup: JoinSetup = { ...recorded, socketsListed };
-  // The log begins with KQTIME-META all the same: the run's start is in it.
-  if (options.everyCall && setup.lines) setup.lines = { ...setup.lines, minNs: 0, sample: 1 };
+  const lines = (options.everyCall ? null : recorded.lines) ?? EVERY_LINE;
+  const setup: JoinSetup = { ...recorded, socketsListed, lines };
   const capture = Capture.savefile(headers);
   let log: Log | null = null;
   try {
     if (options.log !== null) {
-      const { baseSec, startNs, lines } = setup;
-      const head = lines ? writeMeta(lines, startNs, baseSec) : null;
+      const { baseSec, startNs } = setup;
+      const head = writeMeta(lines, startNs, baseSec);
       log = Log.open(options.log, { baseSec, onError: options.onWarning, head });
     }
     const player = new Player(options.folder, setup, capture, log);

@@ -9,6 +9,7 @@ import type { Rule } from "../match/rules.ts";
 import { Log } from "../output/log.ts";
 import { unmeasuredSentences } from "../output/losses.ts";
 import { printable } from "../output/name.ts";
+import { EVERY_LINE, writeMeta } from "../output/selection.ts";
 import {
   Constant,
   Message,
@@ -225,6 +226,8 @@ export class Requests {
       refuse("this process shares no memory with the collector");
       return;
     }
+    const { baseSec } = this.#parts;
+    const startNs = this.#parts.nowNs();
     let log: Log | null = null;
     if (fd >= 0) {
       const why = whyNoLog(fd, pid);
@@ -234,8 +237,9 @@ export class Requests {
       }
       try {
         log = Log.adopt(fd, path, (flags & OpenFlag.Gzip) !== 0, {
-          baseSec: this.#parts.baseSec,
+          baseSec,
           onError: this.#parts.onWarning,
+          head: writeMeta(EVERY_LINE, startNs, baseSec),
         });
       } catch (error) {
         // The log has closed it.
@@ -250,7 +254,7 @@ export class Requests {
       in: (flags & OpenFlag.In) !== 0,
       out: (flags & OpenFlag.Out) !== 0,
       queues: (flags & OpenFlag.Stats) !== 0,
-      startNs: this.#parts.nowNs(),
+      startNs,
     };
     this.#parts.tape?.text(Frame.Open, setup);
     this.#parts.join.open(setup, log);

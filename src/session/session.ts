@@ -7,7 +7,7 @@ import type { LabelMode } from "../match/label-modes.ts";
 import { IntervalLog } from "../output/interval-log.ts";
 import { Log } from "../output/log.ts";
 import type { Rotation } from "../output/rotation.ts";
-import { type LineSelection, writeMeta } from "../output/selection.ts";
+import { EVERY_LINE, type LineSelection, writeMeta } from "../output/selection.ts";
 import type { Summary } from "../output/summary.ts";
 import { Env, Loss } from "../ring/layout.ts";
 import type { Ring } from "../ring/ring.ts";
@@ -115,7 +115,7 @@ export class Session {
       let log: Log | null = null;
       if (options.log !== null) {
         const { rotation } = options;
-        const head = lines === null ? null : writeMeta(lines, startNs, baseSec);
+        const head = writeMeta(lines, startNs, baseSec);
         const opened = Log.open(options.log, { baseSec, onError: failed, rotation, head, follow: true });
         log = opened;
         undo.push(() => opened.close());
@@ -327,8 +327,8 @@ function ownNamespace(): bigint {
   }
 }
 
-/** Which calls have a line; null if it is to be all of them, in one file. */
-function selectionOf({ logMinNs, logSample, rotation }: SessionOptions): LineSelection | null {
-  if (logMinNs === 0 && logSample === 1 && rotation === null) return null;
+/** Which calls have a line. */
+function selectionOf({ logMinNs, logSample }: SessionOptions): LineSelection {
+  if (logMinNs === 0 && logSample === 1) return EVERY_LINE;
   return { minNs: logMinNs, sample: logSample, seed: crypto.getRandomValues(new Uint32Array(1))[0]! };
 }

@@ -1,6 +1,6 @@
 // What the reader of src/analysis tells of a log, kept as objects.
 
-import type { LogLine, LogVisitor } from "../../src/analysis/log-line.ts";
+import type { LogLine, LogVisitor, TextKind } from "../../src/analysis/log-line.ts";
 import { readLogs, type ReadResult } from "../../src/analysis/log-reader.ts";
 
 export interface Told {
@@ -33,7 +33,7 @@ export class Collector implements LogVisitor {
   socketQueues(line: LogLine): void {
     this.#keep("socket", line);
   }
-  text(kind: "books" | "loss", text: string): boolean {
+  text(kind: TextKind, text: string): boolean {
     this.texts.push(`${kind} ${text}`);
     return true;
   }
