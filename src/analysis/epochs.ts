@@ -37,8 +37,8 @@ export class Epoch {
 export class Epochs {
   readonly #room: Room = { books: 2 * GROUPS_MOST, sockets: SOCKETS_MOST };
   readonly #onCounted: (epoch: Epoch) => void;
-  /** Books came of a run whose calls had been counted already, because too many waited. */
-  isShort = false;
+  /** Books came of a run whose calls, some or all, had been counted from their lines. */
+  isDoubtful = false;
   /** In the order of their beginnings. */
   #open: Epoch[] = [];
   /** Where lines count now. */
@@ -46,6 +46,8 @@ export class Epochs {
   /** The lines of libkqtime, and parsed data, which are in nobody's books. */
   #foreign: Epoch | null = null;
   readonly #counted = new Set<number>();
+  /** When the last of the calls was made that were taken from the present log as of no known run. */
+  #unnamedNs = Number.NEGATIVE_INFINITY;
   #log = 0;
   #numbers = 0;
 
@@ -79,6 +81,7 @@ export class Epochs {
   nextLog(): void {
     this.#log++;
     this.#present = null;
+    this.#unnamedNs = Number.NEGATIVE_INFINITY;
     if (this.#foreign !== null) this.#onCounted(this.#foreign);
     this.#foreign = null;
     // Nothing could tell that it goes on.
@@ -109,6 +112,7 @@ export class Epochs {
   take(startNs: number): Epoch | null {
     const own = this.#open.findLast((epoch) => epoch.startNs === startNs) ?? this.#present;
     if (own === null || (own.startNs !== startNs && !Number.isNaN(own.startNs))) return null;
+    if (Number.isNaN(own.startNs)) this.#unnamedNs = own.account.lastNs;
     this.#close(own);
     return own;
   }
@@ -125,10 +129,9 @@ export class Epochs {
 
   /** Of books without KQTIME-META: the epochs whose calls may all be theirs. */
   #unnamed(startNs: number): Epoch[] | null {
-    if (this.#counted.has(startNs)) {
-      this.isShort = true;
-      return null;
-    }
+    const isCounted = this.#counted.has(startNs);
+    if (isCounted || startNs < this.#unnamedNs) this.isDoubtful = true;
+    if (isCounted) return null;
     const here = this.#open.filter(({ log }) => log === this.#log);
     const settled = here.filter(({ account }) => !(account.leastEndNs < startNs));
     return this.#present !== null && !settled.includes(this.#present) ? null : settled;

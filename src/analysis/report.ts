@@ -327,10 +327,10 @@ export class ReportBuilder implements LogVisitor {
           "it goes on, or its log does in another file",
       );
     }
-    if (this.#shared || this.#epochs.isShort) {
+    if (this.#shared || this.#epochs.isDoubtful) {
       notes.push(
         "a run wrote no books, or not all of them, and another one wrote to the same log: if both ran " +
-          "at the same time, calls of the first may be missing or counted in part",
+          "at the same time, some calls of that time may be missing, or counted twice",
       );
     }
     if (this.#cut) {

@@ -11,6 +11,7 @@ import { Window } from "../../src/analysis/window.ts";
 import { Log } from "../../src/output/log.ts";
 import { encodeName } from "../../src/output/name.ts";
 import { Reason } from "../../src/output/reasons.ts";
+import { EVERY_LINE, writeMeta } from "../../src/output/selection.ts";
 import { DirectionStats } from "../../src/output/stats.ts";
 import { buildSummary, type Summary } from "../../src/output/summary.ts";
 import { summaryInput } from "../output/summary-input.ts";
@@ -53,7 +54,8 @@ const NAMES = ["out:443", "relay-1", ""];
 /** A log of runs, one after another; returns the summaries that they printed. */
 function writeRuns(path: string, runs: readonly Run[]): Summary[] {
   return runs.map(({ startNs, seconds, seed, books }) => {
-    const log = Log.open(path, { baseSec: BASE, onError: (message) => expect(message).toBe("") });
+    const head = writeMeta(EVERY_LINE, startNs, BASE);
+    const log = Log.open(path, { baseSec: BASE, onError: (message) => expect(message).toBe(""), head });
     const next = random(seed);
     const labels = NAMES.map((label) => ({ label, out: new DirectionStats(), in: new DirectionStats() }));
     const seen = new Set<string>();
@@ -176,12 +178,16 @@ function callLines(fromMs: number, count: number, pid: number, name?: string): s
 function totals(text: string): [number, number, string] {
   const path = scope.path(`totals-${Bun.hash(text)}.log`);
   writeFileSync(path, text);
-  const { summary, source } = report(path);
+  const { summary, source, notes } = report(path);
   const { calls, bytesInFlight } = summary.directions.out;
+  doubt = notes.join().includes("some calls of that time may be missing, or counted twice");
   return [calls, bytesInFlight, source];
 }
 
-test("the books of each run count, whatever stands before or among its lines", () => {
+/** Of the last `totals`: whether a note says that they may be wrong. */
+let doubt = false;
+
+test("without KQTIME-META too every call counts once, whatever stands before a run's books", () => {
   const run = (fromMs: number, pid: number) =>
     callLines(fromMs + 5, 20, pid) + booksLine(fromMs, fromMs + 300, 20) + lossLine(fromMs, fromMs + 300);
   const killed = callLines(5, 20, 7);
@@ -190,21 +196,26 @@ test("the books of each run count, whatever stands before or among its lines", (
   expect(totals(run(0, 7) + run(3e10, 7))).toEqual([40, 14, "run"]);
   expect(totals(booksLine(0, 300, 20) + lossLine(0, 300) + run(3_600_000, 7))).toEqual([40, 14, "run"]);
   expect(totals(booksLine(0, 300, 20) + run(3_600_000, 7))).toEqual([40, 14, "run"]);
-  // Behind one that was killed: of another process, of the same one, and cut in the middle of a line.
-  expect(totals(killed + run(400, 8))).toEqual([40, 7, "both"]);
-  expect(totals(killed + run(400, 7))).toEqual([40, 7, "both"]);
-  expect(totals(killed.slice(0, -30) + run(400, 7))).toEqual([39, 7, "both"]);
-  expect(totals(run(0, 7) + callLines(405, 20, 7) + run(800, 7))).toEqual([60, 14, "both"]);
+  // Behind one that was killed: which calls are whose cannot be told, and their lines count.
+  expect(totals(killed + run(400, 8))).toEqual([40, 0, "calls"]);
+  expect(totals(killed + run(400, 7))).toEqual([40, 0, "calls"]);
+  expect(totals(killed.slice(0, -30) + run(400, 7))).toEqual([39, 0, "calls"]);
+  expect(totals(killed + run(400, 7) + run(800, 7))).toEqual([60, 7, "both"]);
+  expect(totals(run(0, 7) + callLines(405, 20, 7) + run(800, 7))).toEqual([60, 7, "both"]);
   expect(totals(run(0, 7) + callLines(405, 20, 7))).toEqual([40, 7, "both"]);
-  // Two at once into one log: the one that began later ends first, or was killed.
+  // A call without a time may be older than the run that knows of it.
+  const older = `KQTIME-MISS;${times(100, 100)},fd=3,bytes=9,off=0,pid=7,sock=1,lport=1,rport=2,dir=0,reason=3;a;\n`;
+  expect(totals(older + run(400, 7))).toEqual([20, 7, "run"]);
+  expect(doubt).toBe(false);
+  // Two at once into one log: which calls are whose cannot be told, and a note says it.
   const first = callLines(5, 60, 7).split(/(?<=\n)/);
   const second = callLines(105, 20, 8).split(/(?<=\n)/);
   const mixed = first.slice(0, 40).map((line, i) => line + (second[i] ?? "")).join("");
   const rest = first.slice(40).join("");
   const booksOfSecond = booksLine(100, 400, 20) + lossLine(100, 400);
   const booksOfFirst = booksLine(0, 700, 60) + lossLine(0, 700);
-  expect(totals(mixed + booksOfSecond + rest + booksOfFirst)).toEqual([80, 14, "run"]);
-  expect(totals(mixed + booksOfSecond + rest)).toEqual([80, 7, "both"]);
+  totals(mixed + booksOfSecond + rest + booksOfFirst);
+  expect(doubt).toBe(true);
   // Both at the end, line by line.
   const both = booksLine(0, 700, 60) + booksLine(100, 700, 20) + booksLine(0, 700, 5, "b") + booksLine(100, 700, 6, "b");
   expect(totals(mixed + rest + both + lossLine(0, 700) + lossLine(100, 700))).toEqual([91, 28, "run"]);
