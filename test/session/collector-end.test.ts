@@ -30,7 +30,7 @@ needsNamespaces("under kqtime run, the log of a killed program is completed whil
     const { calls, books, others } = parseLog(readFileSync(log, "utf8"), BASE_SEC);
     expect(calls.map(({ name, bytes }) => [name, bytes])).toEqual([["mine", 100], ["mine", 100]]);
     expect(books.map(({ values }) => values.matched)).toEqual([100, 100]);
-    expect([...others]).toEqual([["KQTIME-LOSS", 1]]);
+    expect([...others]).toEqual([["KQTIME-META", 1], ["KQTIME-LOSS", 1]]);
   }),
 );
 

@@ -147,7 +147,7 @@ test("free is answered when what was captured until then is joined, and the log 
     const log = readFileSync(join(folder, "a.log"), "utf8");
     const keys = [...Object.keys(session.losses), "badRecords", "logLines"];
     const pairs = keys.map((key) => `${key}=0`).join();
-    expect(log).toMatch(new RegExp(`^KQTIME-LOSS;start=\\S+,end=\\S+,${pairs};NULL;\\n$`));
+    expect(log).toMatch(new RegExp(`^KQTIME-META;.*\\nKQTIME-LOSS;start=\\S+,end=\\S+,${pairs};NULL;\\n$`));
     const again = session.ask(MessageType.Free, handle);
     expect(session.answers.get(again)!.text).toMatch(/^the handle was freed already/);
   }));
@@ -229,7 +229,7 @@ test("a handle ends with the processes that opened it", () =>
     session.joined();
     expect([session.requests.handles, session.requests.pending]).toEqual([0, false]);
     const kinds = readFileSync(path, "utf8").trim().split("\n").map((line) => line.split(";")[0]);
-    expect(kinds).toEqual(["KQTIME-OUT", "KQTIME-BOOKS", "KQTIME-BOOKS", "KQTIME-LOSS"]);
+    expect(kinds).toEqual(["KQTIME-META", "KQTIME-OUT", "KQTIME-BOOKS", "KQTIME-BOOKS", "KQTIME-LOSS"]);
     expect(session.bench.engine.handles.standing(handle)).toBeNull();
   }));
 
@@ -244,10 +244,10 @@ test("at the session's end a handle of nobody ends with the join, which knows wh
     session.finish();
     const lines = readFileSync(path, "utf8").trim().split("\n");
     expect(lines.map((line) => line.split(";")[0])).toEqual([
-      "KQTIME-MISS", "KQTIME-BOOKS", "KQTIME-BOOKS", "KQTIME-LOSS",
+      "KQTIME-META", "KQTIME-MISS", "KQTIME-BOOKS", "KQTIME-BOOKS", "KQTIME-LOSS",
     ]);
-    expect(lines[0]).toContain(`,reason=${Reason.closedUnsent};`);
-    expect(lines[1]).toContain(`,inflight=0,`);
+    expect(lines[1]).toContain(`,reason=${Reason.closedUnsent};`);
+    expect(lines[2]).toContain(`,inflight=0,`);
   }));
 
 test("a handle of an earlier collector names nobody's measurement, and that is told", () => {
