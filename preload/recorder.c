@@ -412,10 +412,16 @@ void kq_tag_gather(struct kq_tag *tag, size_t *filled, const struct iovec *parts
 }
 
 void kq_end_vector(struct kq_call *call, int64_t moved, const struct iovec *parts, size_t count) {
-  struct kq_tag tag = {{0}};
+  if (KQ_UNLIKELY(call->direction == NULL) || !is_recorded(call, moved)) {
+    return;
+  }
+  struct kq_tag tag;
   size_t filled = 0;
-  if (call->direction != NULL && moved > 0) {
+  if (KQ_LIKELY(parts[0].iov_len >= sizeof tag.bytes && (size_t)moved >= sizeof tag.bytes)) {
+    memcpy(tag.bytes, parts[0].iov_base, sizeof tag.bytes);
+  } else {
+    memset(tag.bytes, 0, sizeof tag.bytes);
     kq_tag_gather(&tag, &filled, parts, count, (size_t)moved);
   }
-  kq_end(call, moved, &tag);
+  end(call, moved, tag);
 }

@@ -4,7 +4,8 @@
 //
 // Benches: hook, idle, throughput, memory, parse, service; all without a name. What is compared takes
 // turns in an order that the seed decides, and a ratio is of neighbours, so that what else the
-// machine does falls on both. Figures are medians with quartiles. Exits 1 if a target is missed.
+// machine does falls on both. Figures are medians with their 95 %
+// confidence intervals. Exits 1 if a target is missed.
 
 import { writeFileSync } from "node:fs";
 import { release } from "node:os";

@@ -178,7 +178,7 @@ export async function benchService(bench: Bench): Promise<void> {
       gapsOf(summary, []).replace(/^(?=.)/, `service, ${NAMES[way]}: `),
     );
     report.notes.push(
-      "service: the target of the p99 is the third quartile of a second run without kqtime",
+      "service: the target of the p99 is the upper end of the interval of a second run without kqtime",
     );
     report.notes.push(...new Set(gaps.filter((text) => text !== "")));
   });
