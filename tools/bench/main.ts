@@ -2,7 +2,7 @@
 //
 //     bun tools/bench/main.ts [--quick] [--pairs N] [--seed N] [--congestion NAME] [--json FILE] [bench…]
 //
-// Benches: hook, idle, throughput, memory, parse, service; all without a name. What is compared takes
+// Benches: hook, join, idle, throughput, memory, parse, service; all without a name. What is compared takes
 // turns in an order that the seed decides, and a ratio is of neighbours, so that what else the
 // machine does falls on both. Figures are medians with their 95 %
 // confidence intervals. Exits 1 if a target is missed.
@@ -12,6 +12,7 @@ import { release } from "node:os";
 import type { Bench } from "./bench.ts";
 import { benchHook } from "./hook.ts";
 import { benchIdle } from "./idle.ts";
+import { benchJoin } from "./join.ts";
 import { benchMemory } from "./memory.ts";
 import { benchParse } from "./parse.ts";
 import { Report } from "./report.ts";
@@ -21,6 +22,7 @@ import { benchThroughput } from "./throughput.ts";
 
 const BENCHES: Record<string, (bench: Bench) => Promise<void>> = {
   hook: benchHook,
+  join: benchJoin,
   idle: benchIdle,
   throughput: benchThroughput,
   memory: benchMemory,
