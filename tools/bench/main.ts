@@ -14,8 +14,10 @@ import { benchHook } from "./hook.ts";
 import { benchIdle } from "./idle.ts";
 import { benchJoin } from "./join.ts";
 import { benchMemory } from "./memory.ts";
+import { benchPackets } from "./packets.ts";
 import { benchParse } from "./parse.ts";
 import { Report } from "./report.ts";
+import { benchServers } from "./servers.ts";
 import { benchService } from "./service.ts";
 import { seeded } from "./stats.ts";
 import { benchThroughput } from "./throughput.ts";
@@ -25,11 +27,14 @@ const BENCHES: Record<string, (bench: Bench) => Promise<void>> = {
   join: benchJoin,
   idle: benchIdle,
   throughput: benchThroughput,
+  servers: benchServers,
+  packets: benchPackets,
   memory: benchMemory,
   parse: benchParse,
   service: benchService,
 };
-const PROGRAMS = ["ip", "nsenter", "iperf3", "tcpdump", "wrk", "curl", ...(process.env.CC ? [] : ["cc"])];
+const PROGRAMS = ["ip", "nsenter", "iperf3", "tcpdump", "wrk", "curl", "ethtool", "nginx",
+  "redis-server", "redis-benchmark",  ...(process.env.CC ? [] : ["cc"])];
 
 class UsageError extends Error {}
 
