@@ -2,7 +2,9 @@
 // without offloads. None may be lost.
 
 import { withLab } from "../../test/lib/network.ts";
-import { type Bench, gapsOf, iperfServer, kqtimeRun, lossOf, memoryOf, readSummary, cpuNs } from "./bench.ts";
+import {
+  type Bench, cpuNs, gapsOf, iperfServer, kqtimeRun, lossOf, memoryOf, readSummary,
+} from "./bench.ts";
 import { spread } from "./stats.ts";
 import { setOffloads } from "./throughput.ts";
 
@@ -33,7 +35,7 @@ export async function benchPackets(bench: Bench): Promise<void> {
       const running = scope.start(
         kqtimeRun(json, [
           "iperf3", "--client", right.v4, "--congestion", bench.congestion, "--time", `${seconds}`,
-          "--parallel", `${STREAMS}`, "--set-mss", `${SEGMENT_BYTES}`,
+          "--parallel", `${STREAMS}`, "--forceflush", "--set-mss", `${SEGMENT_BYTES}`,
         ]),
         { prefix: left.prefix },
       );
