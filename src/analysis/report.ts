@@ -224,14 +224,16 @@ export class ReportBuilder implements LogVisitor {
   #loss(text: string): boolean {
     const pairs = text.split(";")[1];
     if (pairs === undefined) return false;
+    const counts = new Map<string, number>();
     for (const pair of pairs.split(",")) {
-      const parts = pair.match(/^(\w+)=(-?\d+(?:\.\d+)?)$/);
-      if (parts === null) return false;
-      const key = parts[1]!;
-      if (key !== "start" && key !== "end") {
-        this.#losses.set(key, (this.#losses.get(key) ?? 0) + Number(parts[2]));
-      }
+      const [, key, number] = pair.match(/^(\w+)=(-?\d+(?:\.\d+)?)$/) ?? [];
+      if (key === undefined) return false;
+      if (key === "start" || key === "end") continue;
+      const count = Number(number);
+      if (!Number.isSafeInteger(count) || count < 0) return false;
+      counts.set(key, count);
     }
+    for (const [key, count] of counts) this.#losses.set(key, (this.#losses.get(key) ?? 0) + count);
     return true;
   }
 

@@ -2,6 +2,7 @@
 // change neither the measurement nor the exit code, which is the command's.
 
 import { writeSync } from "node:fs";
+import { printable } from "../output/name.ts";
 import { errnoOf } from "../output/open-file.ts";
 
 const STDERR = 2;
@@ -26,7 +27,7 @@ export function tellLine(line: string): void {
   tell(`${line}\n`);
 }
 
-/** One line for the user. */
+/** One line for the user; it may hold names of files, which may hold anything. */
 export function warn(message: string): void {
-  tell(`kqtime: ${message.replaceAll("\n", " ")}\n`);
+  tell(`kqtime: ${printable(message.replaceAll("\n", " "))}\n`);
 }

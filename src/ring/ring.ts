@@ -22,6 +22,10 @@ export const ENTRY_WORDS = Constant.entryBytes / 4;
 const HEADER_WORDS = Constant.headerBytes / 4;
 const STATE_MASK = (1 << Constant.stateBits) - 1;
 
+/** No ring is larger. */
+export const RING_BYTES_MOST = Constant.headerBytes + Constant.slotsMax * Constant.slotBytes +
+  Constant.entriesMax * Constant.entryBytes;
+
 /** Slots that were claimed but never committed are skipped only when nobody can commit them. */
 export class Ring {
   readonly id: bigint;
