@@ -46,6 +46,8 @@ export class Ring {
    * (yet). None: what is in it is all there will be.
    */
   readonly users = new Set<number>();
+  /** Children that it says it has, and that were not looked into yet. */
+  readonly forked = new Set<number>();
   /** Slots skipped because their producer died before it committed them. */
   skipped = 0;
 

@@ -11,7 +11,6 @@ import {
   readdirSync,
   rmdirSync,
   rmSync,
-  statSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
@@ -132,9 +131,12 @@ function sweep(base: string): void {
     if (pid === undefined || processExists(Number(pid))) continue;
     const path = join(base, name);
     try {
+      // In a folder that is shared the name proves nothing: others' are not even looked into.
+      const found = lstatSync(path);
+      if (!found.isDirectory() || found.uid !== process.getuid?.()) continue;
       // Another collector may have taken that session over.
       if (readdirSync(path).some((socket) => unixSocketAnswers(join(path, socket)))) continue;
-      if (statSync(path).uid === process.getuid?.()) rmSync(path, { recursive: true, force: true });
+      rmSync(path, { recursive: true, force: true });
     } catch {
       // Another's, or gone already.
     }

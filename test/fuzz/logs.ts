@@ -28,8 +28,8 @@ import { type Fuzzer, must } from "./harness.ts";
 const HEAD_BYTES = 4;
 const BASE = 1_700_000_000;
 const NUMBERS = [
-  "0", "-1", "1", "9007199254740993", "1e5", "-0", "99999999999999999999999999", "1".repeat(400), "0.5", ".5",
-  "5.", "1700000000.999999999", "4294967296", "00000000001", "", "NaN", "-", "65536", "1700000001.1234567890123",
+  "0", "-1", "1", "9007199254740993", "9007199254740991", "1700000000123", "1e5", "-0", "99999999999999999999999999", "1".repeat(400), "0.5", ".5",
+  "5.", "1700000000.999999999", "4294967296", "00000000001", "", "nan", "-", "65536", "1700000001.1234567890123",
 ];
 const NAMES = [
   "out:443", "in:9001", "NULL", "", "\x1b[31mred\x07", "\u202egnp", "\ufffd", "a\0b", "x".repeat(600), "\x9b2J", "é😀",
@@ -115,6 +115,7 @@ class All implements LogVisitor {
   constructor(private readonly visitors: readonly LogVisitor[]) {}
   call(line: LogLine): void {
     this.calls++;
+    must(line.parsed || isWhole(line), "a call without times");
     for (const visitor of this.visitors) visitor.call(line);
   }
   miss(line: LogLine): void {
@@ -129,6 +130,13 @@ class All implements LogVisitor {
   text(kind: "books" | "loss", text: string): boolean {
     return this.visitors.map((visitor) => visitor.text(kind, text)).every(Boolean);
   }
+}
+
+/** Whether start and end stand before the name. */
+function isWhole({ buffer, nameFrom }: LogLine): boolean {
+  const from = buffer.lastIndexOf(10, nameFrom - 1) + 1;
+  const pairs = Buffer.from(buffer.buffer, buffer.byteOffset + from, nameFrom - from).toString("latin1");
+  return pairs.includes("start=") && pairs.includes("end=");
 }
 
 /** What no output of a tool may hold, whatever the log does: it could command a terminal. */

@@ -53,7 +53,7 @@ export function makeOps(random: Random, headBytes: number, kinds: readonly numbe
     view.setUint8(at, random.pick(kinds));
     view.setUint8(at + 1, wild ? random.below(256) : random.below(CONNECTIONS * 2));
     view.setUint8(at + 2, wild ? random.below(256) : random.pick([0, 1, 2, 8, 9]));
-    view.setUint8(at + 3, wild && random.chance(0.2) ? random.below(256) : 0);
+    view.setUint8(at + 3, wild && random.chance(0.3) ? random.below(256) : 0);
     const step = 1 + random.below(2000);
     view.setUint32(at + 4, wild && random.chance(0.3) ? anyWord(random) : off, true);
     view.setUint32(at + 8, wild && random.chance(0.3) ? anyWord(random) : step, true);
@@ -123,6 +123,7 @@ export function slotOf(op: Op): Uint32Array {
     group: op.c & 3,
   });
   words[SlotWord.tag] = op.x;
+  if ((op.c & 8) !== 0) words[SlotWord.off + 1] = op.y;
   return scramble(words, op);
 }
 

@@ -41,7 +41,10 @@ const WEIGHTED = [
 ];
 const RULES = ["port 443 web", "peer 10.0.0.2 443 x", "peer ::1 70000 x", "port 99999 y", "", "port 443"];
 /** What may be wrong with the files themselves; most are sound. */
-const Damage = { None: 0, Crc: 1, Length: 2, CutTape: 3, CutPcap: 4, PcapHead: 5, PcapBytes: 6, Magic: 7, Setup: 8 } as const;
+const Damage = {
+  None: 0, Crc: 1, Length: 2, CutTape: 3, CutPcap: 4, PcapHead: 5, PcapBytes: 6, Magic: 7, Setup: 8,
+  Word: 9,
+} as const;
 
 class Tape {
   readonly #frames: number[] = [];
@@ -63,11 +66,13 @@ class Tape {
     this.frame(type, new Uint8Array(new Float64Array(numbers).buffer));
   }
 
-  bytes(damage: number, at: number): Uint8Array {
+  bytes(damage: number, at: number, value: number): Uint8Array {
     const body = new Uint8Array(this.#frames);
+    // Any word, under a checksum that is right.
+    if (damage === Damage.Word) new Uint32Array(body.buffer)[at % (body.length >> 2)] = value << (at % 25);
     const head = new Uint32Array([body.length, ~body.length, Bun.hash.crc32(body)]);
     if (damage === Damage.Crc) head[2]! ^= 1;
-    if (damage === Damage.Length) head[0] = at;
+    if (damage === Damage.Length) head.set([(at << 20) | 4, ~((at << 20) | (value & 4))]);
     const magic = new TextEncoder().encode(MAGIC);
     if (damage === Damage.Magic) magic[at % magic.length]! ^= 1;
     const all = Buffer.concat([magic, new Uint8Array(head.buffer), body]);
@@ -113,7 +118,7 @@ export class RecordingFuzzer implements Fuzzer {
   make(random: Random): Uint8Array {
     const input = makeOps(random, HEAD_BYTES, WEIGHTED, 40);
     const head = new DataView(input.buffer);
-    input[0] = random.chance(0.3) ? random.below(9) : Damage.None;
+    input[0] = random.chance(0.3) ? random.below(10) : Damage.None;
     input[1] = random.below(256);
     input[2] = random.below(LINKS.length);
     // Of the socket's own packets, or of any.
@@ -140,7 +145,7 @@ export class RecordingFuzzer implements Fuzzer {
       put(tape, packets, readOp(input, op), random, foreign === 1);
     }
     if ((value & 3) !== 0) tape.text(Frame.End, END);
-    writeFileSync(join(this.#folder, EVENTS_FILE), tape.bytes(damage, at));
+    writeFileSync(join(this.#folder, EVENTS_FILE), tape.bytes(damage, at, value));
     writeFileSync(join(this.#folder, HEADERS_FILE), packets.bytes(damage, at, value));
     try {
       const summary = replay({ folder: this.#folder, log: null, json: null, onWarning: () => {} });
@@ -182,7 +187,8 @@ function put(tape: Tape, packets: Savefile, op: Op, random: Random, foreign: boo
     case Do.Packets: {
       const count = 1 + (op.b & 1);
       for (let i = 0; i < count; i++) packet(packets, op, random, foreign);
-      const floats = new Uint32Array(new Float64Array([op.c & 3, op.c & 1]).buffer);
+      const drops = (op.c & 0x20) !== 0 ? [oddNumber(op), 0] : [op.c & 3, op.c & 1];
+      const floats = new Uint32Array(new Float64Array(drops).buffer);
       tape.words(Frame.Packets, (op.c & 0x40) !== 0 ? op.y : count, ...floats);
       return;
     }

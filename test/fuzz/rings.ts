@@ -6,7 +6,7 @@
 
 import { PacketBatch } from "../../src/capture/packets.ts";
 import type { MessageListener, Received } from "../../src/ffi/libc.ts";
-import { Constant, Header, HeaderWord, Loss, Message } from "../../src/ring/layout.ts";
+import { Constant, HeaderWord, Kind, Loss, Message, SlotWord } from "../../src/ring/layout.ts";
 import { Rings } from "../../src/ring/rings.ts";
 import { Join } from "../../src/session/join.ts";
 import type { Random } from "../match/random.ts";
@@ -18,7 +18,11 @@ import { BASE_SEC, ENTRIES, ENTRY_WORDS, entryOf, makeOps, type Op, OP_BYTES, re
 const SLOTS = Constant.slotsMin;
 const HEADER_WORDS = Constant.headerBytes / 4;
 const TABLE_AT = HEADER_WORDS + SLOTS * SLOT_WORDS;
-const BYTES = Constant.headerBytes + SLOTS * Constant.slotBytes + ENTRIES * Constant.entryBytes;
+/** More than it says that it is: sizes a little larger fit, too. */
+const SPARE_BYTES = 8192;
+const BYTES = Constant.headerBytes + SLOTS * Constant.slotBytes + ENTRIES * Constant.entryBytes + SPARE_BYTES;
+/** A process's own memory, and those of forked children. */
+const MEMORIES = 3;
 const TOKEN = "0123456789abcdef".repeat(2);
 /** The kernel gives no such pid: nobody writes any more. */
 const NOBODY = (1 << 22) + 1;
@@ -27,12 +31,13 @@ const LOSS_COUNT = Loss.Count;
 
 const Do = {
   Record: 0, Entry: 1, Poke: 2, Head: 3, Tail: 4, Drain: 5, Reap: 6, Packet: 7, Tick: 8, Child: 9,
-  Scramble: 10, Refresh: 11, Uncommitted: 12, Losses: 13, Flush: 14,
+  Scramble: 10, Refresh: 11, Uncommitted: 12, Losses: 13, Flush: 14, Switch: 15,
 } as const;
 const WEIGHTED = [
   ...Array<number>(10).fill(Do.Record), ...Array<number>(6).fill(Do.Entry), ...Array<number>(8).fill(Do.Packet),
   ...Array<number>(4).fill(Do.Drain), Do.Poke, Do.Poke, Do.Head, Do.Tail, Do.Reap, Do.Reap, Do.Tick,
   Do.Tick, Do.Child, Do.Scramble, Do.Refresh, Do.Uncommitted, Do.Losses, Do.Flush,
+  Do.Child, Do.Switch,
 ];
 /** Header fields that an input may change before the collector sees them, and how many of them. */
 const HEADER_FIELDS = [
@@ -40,23 +45,49 @@ const HEADER_FIELDS = [
   HeaderWord.entryBytes, HeaderWord.entryCount, HeaderWord.pid, HeaderWord.ringId, HeaderWord.tableId,
   HeaderWord.head, HeaderWord.tail, HeaderWord.entryHigh, HeaderWord.comm, HeaderWord.sessionSocket,
 ] as const;
-const HEADER_VALUES = [0, 1, 32, 64, 65, 128, 255, 4096, 1 << 18, 1 << 24, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff];
+const HEADER_VALUES = [0, 1, 32, 64, 65, 96, 128, 255, 4096, 1 << 18, 1 << 24, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff];
 
-/** A session's rings and join, and a memory that a target writes to. */
+/** What one process shares. */
+class Shared {
+  readonly words: Uint32Array;
+  head = 0;
+
+  constructor(readonly memory: TargetMemory) {
+    this.words = new Uint32Array(memory.buffer);
+  }
+
+  /** As the preload library fills it in. */
+  begin(id: number, tableId: number, entries: number): void {
+    const { words } = this;
+    words.fill(0);
+    const fields: [keyof typeof HeaderWord, number][] = [
+      ["magic", Constant.magic], ["version", Constant.version], ["headerBytes", Constant.headerBytes],
+      ["slotBytes", Constant.slotBytes], ["entryBytes", Constant.entryBytes], ["slotCount", SLOTS],
+      ["entryCount", entries], ["pid", NOBODY], ["entryHigh", entries], ["ringId", id], ["tableId", tableId],
+    ];
+    for (const [name, value] of fields) words[HeaderWord[name]] = value;
+    this.head = 0;
+  }
+}
+
+/** A session's rings and join, and memories that a target writes to. */
 export class HostileSession {
   readonly join: Join;
   readonly rings: Rings;
-  readonly words: Uint32Array;
-  read = 0;
+  /** Records of calls that moved bytes. */
+  calls = 0;
   nowMs = 0;
-  head = 0;
+  /** The one that is written to. */
+  current = 0;
+  readonly shared: readonly Shared[];
   readonly #batch = new PacketBatch(1);
   readonly #waiting: Received[] = [];
-  readonly #memory: TargetMemory;
 
-  constructor(memory: TargetMemory, everything = true) {
-    this.#memory = memory;
-    this.words = new Uint32Array(memory.buffer);
+  readonly #everything: boolean;
+
+  constructor(memories: readonly TargetMemory[], everything = true) {
+    this.#everything = everything;
+    this.shared = memories.map((memory) => new Shared(memory));
     this.join = new Join(
       {
         baseSec: BASE_SEC, startNs: 0, direction: "both", label: "port", command: ["fuzz"], version: "0",
@@ -81,50 +112,42 @@ export class HostileSession {
         engine.entry(table, entry, words);
       },
       record: (table, words) => {
-        this.read++;
+        const kind = words[SlotWord.kind]! & 0xff;
+        if ((kind === Kind.Out || kind === Kind.In) && words[SlotWord.bytes] !== 0) this.calls++;
         engine.record(table, words);
       },
     });
+    this.rings.onReject = (why) => must(!/undefined|null is|\n/.test(why), `rejected for ${why}`);
     engine.onFree = (table, entry, generation) => this.rings.free(table, entry, generation);
   }
 
-  /** As the preload library fills it in. */
-  begin(id: number, tableId = id): void {
-    const { words } = this;
-    words.fill(0);
-    const fields: [keyof typeof HeaderWord, number][] = [
-      ["magic", Constant.magic], ["version", Constant.version], ["headerBytes", Constant.headerBytes],
-      ["slotBytes", Constant.slotBytes], ["entryBytes", Constant.entryBytes], ["slotCount", SLOTS],
-      ["entryCount", ENTRIES], ["pid", NOBODY], ["entryHigh", ENTRIES], ["ringId", id], ["tableId", tableId],
-    ];
-    for (const [name, value] of fields) words[HeaderWord[name]] = value;
-    this.head = 0;
-  }
-
   /** Hands the memory over; whether the collector took it. */
-  announce(pid = NOBODY, fd = duplicate(this.#memory.fd)): boolean {
+  announce(): boolean {
+    const fd = duplicate(this.shared[this.current]!.memory.fd);
     const message = new Uint8Array(Constant.messageHeadBytes);
     const view = new DataView(message.buffer);
     view.setUint32(Message.magic, Constant.magic, true);
     view.setUint32(Message.version, Constant.version, true);
     message.set(new TextEncoder().encode(TOKEN), Message.token);
     const before = this.rings.attached;
-    this.#waiting.push({ message, fd, pid, uid: 0, connection: -1 });
+    this.#waiting.push({ message, fd, pid: NOBODY, uid: 0, connection: -1 });
     this.rings.drain();
     return this.rings.attached > before;
   }
 
   perform(op: Op): void {
-    const { words, rings } = this;
+    const { rings } = this;
+    const shared = this.shared[this.current]!;
+    const { words } = shared;
     const { engine } = this.join;
     switch (op.kind) {
       case Do.Record:
       case Do.Uncommitted: {
-        const at = HEADER_WORDS + (this.head & (SLOTS - 1)) * SLOT_WORDS;
+        const at = HEADER_WORDS + (shared.head & (SLOTS - 1)) * SLOT_WORDS;
         words.set(slotOf(op).subarray(1), at + 1);
-        this.head = (this.head + 1) >>> 0;
-        Atomics.store(words, HeaderWord.head, this.head);
-        if (op.kind === Do.Record) Atomics.store(words, at, this.head);
+        shared.head = (shared.head + 1) >>> 0;
+        Atomics.store(words, HeaderWord.head, shared.head);
+        if (op.kind === Do.Record) Atomics.store(words, at, shared.head);
         return;
       }
       case Do.Entry: {
@@ -136,8 +159,8 @@ export class HostileSession {
         words[op.y % words.length] = op.z;
         return;
       case Do.Head:
-        this.head = (op.c & 1) === 0 ? (this.head + op.y) >>> 0 : op.y;
-        words[HeaderWord.head] = this.head;
+        shared.head = (op.c & 1) === 0 ? (shared.head + op.y) >>> 0 : op.y;
+        words[HeaderWord.head] = shared.head;
         return;
       case Do.Tail:
         words[HeaderWord.tail] = op.y;
@@ -159,11 +182,13 @@ export class HostileSession {
         engine.tick(op.z);
         return;
       case Do.Child:
-        // A ring without a table that refers to this one, or to none.
-        words[HeaderWord.ringId] = op.b;
-        words[HeaderWord.tableId] = op.a & 3;
-        words[HeaderWord.entryCount] = (op.c & 1) === 0 ? 0 : ENTRIES;
+        // A ring without a table that refers to the first one's, or to none; or one with a table.
+        this.current = 1 + (op.a % (MEMORIES - 1));
+        this.shared[this.current]!.begin(1 + (op.b & 3), 1 + (op.x & 1), (op.y & 7) === 0 ? ENTRIES : 0);
         this.announce();
+        return;
+      case Do.Switch:
+        this.current = op.a % MEMORIES;
         return;
       case Do.Scramble: {
         const from = op.y % words.length;
@@ -208,7 +233,18 @@ export class HostileSession {
     });
     checkSummary(summary, whole);
     must(engine.live.size === 0, "sockets without an end");
+    if (!this.#everything) return;
+    const { out, in: inbound } = summary.directions;
+    const counted = out!.calls + inbound!.calls + summary.datagram.calls + engine.badRecords;
+    must(counted >= this.calls, `${this.calls} calls were recorded, ${counted} counted`);
   }
+}
+
+/** As targets have them: sealed against both. */
+export function makeMemories(count: number): TargetMemory[] {
+  return Array.from({ length: count }, () => {
+    return new TargetMemory(sealedMemory(BYTES, Seal.Shrink | Seal.Grow), BYTES);
+  });
 }
 
 export class RingFuzzer implements Fuzzer {
@@ -216,7 +252,7 @@ export class RingFuzzer implements Fuzzer {
   readonly past = "the collector took the ring";
   readonly headBytes = HEAD_BYTES;
   readonly unitBytes = OP_BYTES;
-  #memory: TargetMemory | null = null;
+  #memories: TargetMemory[] = [];
   #runs = 0;
 
   make(random: Random): Uint8Array {
@@ -230,27 +266,29 @@ export class RingFuzzer implements Fuzzer {
 
   run(input: Uint8Array): boolean {
     if (input.length < HEAD_BYTES) return false;
-    const seals = Seal.Shrink | Seal.Grow;
-    this.#memory ??= new TargetMemory(sealedMemory(BYTES, seals), BYTES);
-    const session = new HostileSession(this.#memory, (input[1]! & 7) !== 0);
-    session.begin(1);
+    if (this.#memories.length === 0) this.#memories = makeMemories(MEMORIES);
+    const session = new HostileSession(this.#memories, (input[1]! & 7) !== 0);
+    const first = session.shared[0]!;
+    first.begin(1, 1, ENTRIES);
     const field = HEADER_FIELDS[input[0]!];
     const value = new DataView(input.buffer, input.byteOffset).getUint32(4, true);
-    if (field !== undefined) session.words[field] = value;
+    if (field !== undefined) first.words[field] = value;
     const taken = session.announce();
-    const claimed = session.words[HeaderWord.head]!;
+    if (taken && field === HeaderWord.slotCount) {
+      must(value >= SLOTS && Number.isInteger(Math.log2(value)), `a ring of ${value} slots`);
+    }
     for (let at = HEAD_BYTES; at + OP_BYTES <= input.length; at += OP_BYTES) {
       session.perform(readOp(input, at));
     }
-    void claimed;
     session.end(this.#runs++ % 16 === 0);
     return taken;
   }
 
   close(): void {
-    this.#memory?.close();
-    this.#memory = null;
+    for (const memory of this.#memories) memory.close();
+    this.#memories = [];
   }
 }
 
-export { BYTES as RING_BYTES, NOBODY, Header };
+
+export { BYTES as RING_BYTES };
