@@ -86,13 +86,17 @@ export class SessionFolder {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    // While it listens: as soon as it does not, another collector may make both again.
-    rmSync(this.socket, { force: true });
+    try {
+      // While it listens: as soon as it does not, another collector may make both again.
+      rmSync(this.socket, { force: true });
+    } catch {
+      // A process of the same user has put something else there.
+    }
     this.listener.close();
     try {
       rmdirSync(this.path);
     } catch {
-      // That one has, or the folder is gone.
+      // Another collector has made it again, or the folder is gone.
     }
   }
 }

@@ -15,7 +15,6 @@ const ring = of("rings", "src/ring/ring.ts");
 const rings = of("rings", "src/ring/rings.ts");
 const engine = of("rings", "src/match/engine.ts");
 const calls = of("rings", "src/match/calls.ts");
-const sightings = of("rings", "src/match/sightings.ts");
 const scanner = of("logs", "src/analysis/log-scanner.ts");
 const reader = of("logs", "src/analysis/log-reader.ts");
 const input = of("logs", "src/analysis/input.ts");
@@ -52,7 +51,6 @@ export const PLANTED: readonly Planted[] = [
   rings("if (known !== undefined) return known;\n      throw", "return known!;\n      throw"),
   engine("if (port < 65536) this.instances.listen(port);\n      else this.badRecords++;", "if (port >= 65536) throw new Error(`port ${port}`);"),
   calls("for (const call of held) this.#appendCall(call, Reason.concurrent);\n    }\n    held.length = 0;", "held.pop();\n    }\n    held.length = 0;"),
-  sightings("if (start > this.high + MAX_WINDOW_BYTES || end < edge - MAX_WINDOW_BYTES) return false;", ""),
 
   scanner("if (at === first || value > Number.MAX_SAFE_INTEGER) return -1;", "if (at === first) return -1;"),
   scanner("if (this.#value >= SECONDS_LIMIT) return -1;\n            this.#startSec", "this.#startSec"),
