@@ -17,8 +17,6 @@ import { ABSENT, Direction, LogLine, type LogVisitor } from "./log-line.ts";
 /** Histograms of a KQTIME-BOOKS line take 250 kB at the very most. */
 const TEXT_BYTES_MOST = 1 << 20;
 
-/** Unix seconds that are no time: beyond the year 3000, or as long before 1970. */
-const SECONDS_LIMIT = 2 ** 35;
 const POWERS = [1e9, 1e8, 1e7, 1e6, 1e5, 1e4, 1e3, 1e2, 1e1, 1];
 
 export class LogScanner {
@@ -197,7 +195,7 @@ export class LogScanner {
     this.#clear();
     const { line } = this;
     let to = this.#number(bytes, at);
-    if (to < 0 || bytes[to] !== SPACE || this.#value >= SECONDS_LIMIT) return at;
+    if (to < 0 || bytes[to] !== SPACE) return at;
     this.#startSec = this.#value;
     this.#startNs = this.#fractionNs;
     if (!this.#based) line.baseSec = this.#startSec;
@@ -339,7 +337,6 @@ export class LogScanner {
         switch (a) {
           case Key.START:
             if (b !== Key.START_TAIL) break;
-            if (this.#value >= SECONDS_LIMIT) return -1;
             this.#startSec = value;
             this.#startNs = this.#fractionNs;
             if (!this.#based) line.baseSec = value;
@@ -347,7 +344,6 @@ export class LogScanner {
             break;
           case Key.END:
             if (length !== 3) break;
-            if (this.#value >= SECONDS_LIMIT) return -1;
             this.#endSec = value;
             this.#endNs = this.#fractionNs;
             this.#seen |= 2;

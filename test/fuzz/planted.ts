@@ -53,7 +53,6 @@ export const PLANTED: readonly Planted[] = [
   calls("for (const call of held) this.#appendCall(call, Reason.concurrent);\n    }\n    held.length = 0;", "held.pop();\n    }\n    held.length = 0;"),
 
   scanner("if (at === first || value > Number.MAX_SAFE_INTEGER) return -1;", "if (at === first) return -1;"),
-  scanner("if (this.#value >= SECONDS_LIMIT) return -1;\n            this.#startSec", "this.#startSec"),
   scanner("    this.damaged++;\n    let newline", "    let newline"),
   scanner("if (pairs < 0 || this.#seen !== 3) return at;\n    const next = this.#lastField(bytes, pairs + 1);\n    if (next < 0) return at;\n    this.#setTimes();\n    line.direction", "if (pairs < 0) return at;\n    const next = this.#lastField(bytes, pairs + 1);\n    this.#setTimes();\n    line.direction"),
   scanner("while (bytes[to]! >= SPACE && bytes[to] !== SEMICOLON) to++;", "while (bytes[to] !== SEMICOLON) to++;"),
