@@ -14,11 +14,11 @@ interface Kind {
 }
 
 export const FUZZERS: Readonly<Record<string, Kind>> = {
-  frames: { share: 900, open: () => new FrameFuzzer() },
-  rings: { share: 36, open: () => new RingFuzzer() },
-  logs: { share: 39, open: () => LogFuzzer.open() },
-  recordings: { share: 20, open: () => new RecordingFuzzer() },
-  messages: { share: 5, open: () => new MessageFuzzer() },
+  frames: { share: 965, open: () => new FrameFuzzer() },
+  rings: { share: 14, open: () => new RingFuzzer() },
+  logs: { share: 9, open: () => LogFuzzer.open() },
+  recordings: { share: 9, open: () => new RecordingFuzzer() },
+  messages: { share: 3, open: () => new MessageFuzzer() },
 };
 
 /** Inputs of each name, of so many in all. */

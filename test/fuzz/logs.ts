@@ -127,8 +127,8 @@ class All implements LogVisitor {
   socketQueues(line: LogLine): void {
     for (const visitor of this.visitors) visitor.socketQueues(line);
   }
-  text(kind: "books" | "loss", text: string): boolean {
-    return this.visitors.map((visitor) => visitor.text(kind, text)).every(Boolean);
+  text(kind: "books" | "loss", text: string, line: LogLine): boolean {
+    return this.visitors.map((visitor) => visitor.text(kind, text, line)).every(Boolean);
   }
 }
 
@@ -260,6 +260,7 @@ export class LogFuzzer implements Fuzzer {
     const { model, names } = plot;
     if (input[1] === 1 && model.times.count + model.lengths.count > 0) {
       model.originSec = result.baseSec;
+      model.startSec = result.logStartNs / 1e9;
       const drawing = {
         model, font: this.#font, use: "still" as const, remarks: [], nameOf: (name: number) => names.name(name),
       };

@@ -16,6 +16,7 @@ const rings = of("rings", "src/ring/rings.ts");
 const engine = of("rings", "src/match/engine.ts");
 const calls = of("rings", "src/match/calls.ts");
 const scanner = of("logs", "src/analysis/log-scanner.ts");
+const pairs = of("logs", "src/analysis/log-pairs.ts");
 const reader = of("logs", "src/analysis/log-reader.ts");
 const input = of("logs", "src/analysis/input.ts");
 const books = of("logs", "src/output/books.ts");
@@ -52,9 +53,9 @@ export const PLANTED: readonly Planted[] = [
   engine("if (port < 65536) this.instances.listen(port);\n      else this.badRecords++;", "if (port >= 65536) throw new Error(`port ${port}`);"),
   calls("for (const call of held) this.#appendCall(call, Reason.concurrent);\n    }\n    held.length = 0;", "held.pop();\n    }\n    held.length = 0;"),
 
-  scanner("if (at === first || value > Number.MAX_SAFE_INTEGER) return -1;", "if (at === first) return -1;"),
-  scanner("    this.damaged++;\n    let newline", "    let newline"),
-  scanner("if (pairs < 0 || this.#seen !== 3) return at;\n    const next = this.#lastField(bytes, pairs + 1);\n    if (next < 0) return at;\n    this.#setTimes();\n    line.direction", "if (pairs < 0) return at;\n    const next = this.#lastField(bytes, pairs + 1);\n    this.#setTimes();\n    line.direction"),
+  pairs("if (at === first || !(value < NUMBER_LIMIT)) return -1;", "if (at === first) return -1;"),
+  scanner("    this.damaged++;\n    // The last one", "    // The last one"),
+  scanner("if (pairs < 0 || this.seen !== 3) return at;\n    const next = this.#lastField(bytes, pairs + 1);\n    if (next < 0) return at;\n    this.setTimes();\n    line.direction", "if (pairs < 0) return at;\n    const next = this.#lastField(bytes, pairs + 1);\n    this.setTimes();\n    line.direction"),
   scanner("while (bytes[to]! >= SPACE && bytes[to] !== SEMICOLON) to++;", "while (bytes[to] !== SEMICOLON) to++;"),
   reader("buffer[end++] = NEWLINE;", "end++;"),
   reader("held = end - newline - 1;", "held = 0;"),
