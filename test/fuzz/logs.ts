@@ -111,10 +111,11 @@ function compress(kind: number, bytes: Uint8Array): Uint8Array {
 
 /** Counts what visitors are told, and passes it on. */
 class All implements LogVisitor {
-  calls = 0;
+  /** What parsed data is to hold, in its order: ms, or bytes. */
+  readonly values: number[] = [];
   constructor(private readonly visitors: readonly LogVisitor[]) {}
   call(line: LogLine): void {
-    this.calls++;
+    this.values.push(line.waitNs / 1e6);
     must(line.parsed || isWhole(line), "a call without times");
     for (const visitor of this.visitors) visitor.call(line);
   }
@@ -122,6 +123,7 @@ class All implements LogVisitor {
     for (const visitor of this.visitors) visitor.miss(line);
   }
   queues(line: LogLine): void {
+    this.values.push(...[line.sndLen, line.rcvLen].filter((bytes) => bytes >= 0));
     for (const visitor of this.visitors) visitor.queues(line);
   }
   socketQueues(line: LogLine): void {
@@ -236,7 +238,11 @@ export class LogFuzzer implements Fuzzer {
       ftruncateSync(this.#parsed);
       const lines = text.trimEnd().split("\n");
       must(lines.length === parsed.samples, `${lines.length} lines, ${parsed.samples} samples`);
-      for (const one of lines) must(PARSED.test(one), `parsed: ${JSON.stringify(one)}`);
+      lines.forEach((one, i) => {
+        must(PARSED.test(one), `parsed: ${JSON.stringify(one)}`);
+        const off = Math.abs(Number(one.split(" ")[2]) - all.values[i]!);
+        must(off <= 1e-6 + Math.abs(all.values[i]!) * 1e-12, `parsed ${one}, read ${all.values[i]}`);
+      });
     }
     const { summary, empty, notes, from, to } = report.finish();
     if (!empty) {

@@ -29,6 +29,8 @@ const LENGTHS = [0, 1, 4, 8, 63, 64, 65, 300, 575, 576, 577, 1000, 1024, 1025, 5
 /** Rings in use, descriptors and memory of an input all go back; what stays are the threads' own. */
 const CHECK_EVERY = 256;
 const DESCRIPTORS_SPARE = 40;
+/** Kinds of descriptors from here on are rings, or say so; those before must be refused. */
+const RING_KIND = 12;
 
 export class MessageFuzzer implements Fuzzer {
   readonly name = "messages";
@@ -98,7 +100,10 @@ export class MessageFuzzer implements Fuzzer {
       sendDescriptors(connection, bytes, fds);
       for (const fd of fds) closeSync(fd);
       if (op.getUint8(3) === 0 && bytes.length >= Constant.messageHeadBytes) taken++;
+      const { attached } = rings;
       rings.drain();
+      const isRing = fds.length > 0 && op.getUint8(4) >= RING_KIND;
+      must(rings.attached === attached || isRing, `a ring of what is none, ${op.getUint8(4)}`);
       requests.answer(0, false);
       const reply = readAll(connection);
       if (reply.length >= Reply.text) {
@@ -149,7 +154,7 @@ export class MessageFuzzer implements Fuzzer {
     const { O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_APPEND } = constants;
     const seals = Seal.Shrink | Seal.Grow;
     switch (kind) {
-      case 0: return sealedMemory(RING_BYTES, 0);
+      case 0: return ring(op, RING_BYTES, Seal.Grow);
       case 1: return sealedMemory(op.getUint32(12, true), seals);
       // Its size does not fit into 32 bits, or is beyond what any ring has.
       case 2: return ring(op, 2 ** 32 + Constant.headerBytes);
@@ -176,8 +181,8 @@ function openDescriptors(): number {
 }
 
 /** Memory that says that it is a ring. */
-function ring(op: DataView, bytes: number): number {
-  const fd = sealedMemory(bytes, Seal.Shrink | Seal.Grow);
+function ring(op: DataView, bytes: number, seals: number = Seal.Shrink | Seal.Grow): number {
+  const fd = sealedMemory(bytes, seals);
   // The header alone: a target need not have more of it mapped.
   const memory = new TargetMemory(duplicate(fd), Constant.headerBytes);
   const words = new Uint32Array(memory.buffer);

@@ -66,12 +66,11 @@ export const PLANTED: readonly Planted[] = [
   name("const UNSAFE = /[;\\p{Cc}", "const UNSAFE = /[;"),
   parsed("if (value < 0) {", "if (value < -1e300) {"),
 
-  tape("if (left < 0) return;", ""),
   tape("if (body + padded > chunk.length) throw damaged(path, \"a frame's length is wrong\");", ""),
   player("if (error instanceof KQTimeError) throw error;\n      throw damaged", "if (error !== null) throw error;\n      throw damaged"),
   player("if (Number.isSafeInteger(value) && value >= 0) return value;", "return value;"),
   player("if (count > this.#batch.capacity) throw damaged(this.#events, \"a batch of packets is too large\");", "while (count > this.#batch.capacity);"),
-  recorded("baseSec: isSeconds,", ""),
+  recorded("command: listOf(isText),", ""),
 
   libc("if (seals < 0 || (seals & F_SEAL_SHRINK) === 0) {", "if (seals < 0 && (seals & F_SEAL_SHRINK) === 0) {"),
   libc("if (size <= 0 || size > mostBytes) {", "if (size <= 0 || size > 2 ** 36) {"),
