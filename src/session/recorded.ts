@@ -27,8 +27,9 @@ const isCount: Check = (value) => isWhole(value) && (value as number) >= 0;
 const isHandle: Check = (value) => isCount(value) && (value as number) < 2 ** 32;
 /** Some 100 years: what is added to it stays whole. */
 const isSeconds: Check = (value) => isCount(value) && (value as number) < 2 ** 33;
-/** Relative to the session's base; half of what is exact, so that differences are. */
-const isTime: Check = (value) => typeof value === "number" && Math.abs(value) < 2 ** 52;
+/** Of a time relative to the session's base, some 36 years: a session may be long. */
+export const TIME_LIMIT_NS = 2 ** 60;
+const isTime: Check = (value) => typeof value === "number" && Math.abs(value) < TIME_LIMIT_NS;
 
 const oneOf = (...values: readonly unknown[]): Check => (value) => values.includes(value);
 const orNull = (check: Check): Check => (value) => value === null || check(value);

@@ -12,7 +12,7 @@ import { writeMeta } from "../output/selection.ts";
 import type { Summary } from "../output/summary.ts";
 import { Join, type JoinEnd, type JoinSetup } from "./join.ts";
 import { expectDifferent } from "./private-file.ts";
-import { endOf, freeOf, openOf, ruleOf, setupOf } from "./recorded.ts";
+import { endOf, freeOf, openOf, ruleOf, setupOf, TIME_LIMIT_NS } from "./recorded.ts";
 import { parseRule } from "./rule-text.ts";
 import { ENTRY_WORDS, SLOT_WORDS } from "../ring/ring.ts";
 import { damaged, EVENTS_FILE, Frame, HEADERS_FILE, readTape, type TapeFrame } from "./tape.ts";
@@ -81,8 +81,6 @@ function identityOf(path: string): string | null {
   return stat === undefined || stat.isCharacterDevice() ? null : `${stat.dev}:${stat.ino}`;
 }
 
-/** As in recorded.ts. */
-const TIME_LIMIT_NS = 2 ** 52;
 /** Words of a frame's body, where all frames of the type have as many. */
 const BODY_WORDS = new Map<number, number>([
   [Frame.EndTable, 1], [Frame.Entry, 2 + ENTRY_WORDS], [Frame.Taken, 2 + ENTRY_WORDS],

@@ -136,7 +136,7 @@ export function rowOf(op: Op, batch: PacketBatch): void {
   const flags = op.b === 1 ? TcpFlag.SYN | (fromClient ? 0 : TcpFlag.ACK) : TcpFlag.ACK | (op.b >> 4);
   const first = fromClient ? CLIENT_FIRST : SERVER_FIRST;
   putRow(batch, {
-    timeNs: (op.c & 0x80) !== 0 ? (op.z - 2 ** 31) * 2 ** (op.c & 31) : op.z,
+    timeNs: (op.c & 0x80) !== 0 ? (op.z - 2 ** 31) * 2 ** (op.c % 21) : op.z,
     source: fromClient ? CLIENT : SERVER,
     destination: fromClient ? SERVER : CLIENT,
     sourcePort: fromClient ? 40_000 + connection : 443,
