@@ -17,6 +17,9 @@ const CLIENT = ipv4(10, 0, 0, 1);
 const SERVER = ipv4(10, 0, 0, 2);
 const WORDS = [0, 1, 2, 3, 63, 64, 65, 0x7fff_ffff, 0x8000_0000, 0xffff_fffe, 0xffff_ffff];
 
+/** As `c`: the call may have overlapped with another. */
+const OVERLAP = 0x20;
+
 /** A number that is small, at an edge, or anything. */
 export function anyWord(random: Random): number {
   const how = random.below(4);
@@ -53,7 +56,7 @@ export function makeOps(random: Random, headBytes: number, kinds: readonly numbe
     view.setUint8(at, random.pick(kinds));
     view.setUint8(at + 1, wild ? random.below(256) : random.below(CONNECTIONS * 2));
     view.setUint8(at + 2, wild ? random.below(256) : random.pick([0, 1, 2, 8, 9]));
-    view.setUint8(at + 3, wild && random.chance(0.3) ? random.below(256) : 0);
+    view.setUint8(at + 3, wild && random.chance(0.3) ? random.below(256) : random.chance(0.15) ? OVERLAP : 0);
     const step = 1 + random.below(2000);
     view.setUint32(at + 4, wild && random.chance(0.3) ? anyWord(random) : off, true);
     view.setUint32(at + 8, wild && random.chance(0.3) ? anyWord(random) : step, true);

@@ -8,7 +8,7 @@ import { encodeName } from "../../src/output/name.ts";
 import { REASONS } from "../../src/output/reasons.ts";
 import { DirectionStats } from "../../src/output/stats.ts";
 import { buildSummary } from "../../src/output/summary.ts";
-import { inFolder, openLog, readLines } from "./log-lines.ts";
+import { BASE_SEC, inFolder, openLog, readLines } from "./log-lines.ts";
 import { busyInput } from "./summary-input.ts";
 
 const bytes = fc.maxSafeInteger().map(Math.abs);
