@@ -21,6 +21,8 @@ const TABLE_AT = HEADER_WORDS + SLOTS * SLOT_WORDS;
 /** More than it says that it is: sizes a little larger fit, too. */
 const SPARE_BYTES = 8192;
 const BYTES = Constant.headerBytes + SLOTS * Constant.slotBytes + ENTRIES * Constant.entryBytes + SPARE_BYTES;
+/** That fit, if the header says so. */
+const ENTRIES_MOST = ENTRIES + SPARE_BYTES / Constant.entryBytes;
 /** A process's own memory, and those of forked children. */
 const MEMORIES = 3;
 const TOKEN = "0123456789abcdef".repeat(2);
@@ -108,7 +110,7 @@ export class HostileSession {
       endTable: (table) => engine.endTable(table),
       isUnknown: (table, entry, generation) => engine.isUnknown(table, entry, generation),
       entry: (table, entry, words) => {
-        must(entry < ENTRIES && words.length === ENTRY_WORDS, "an entry outside of the table");
+        must(entry < ENTRIES_MOST && words.length === ENTRY_WORDS, "an entry outside of the table");
         engine.entry(table, entry, words);
       },
       record: (table, words) => {
