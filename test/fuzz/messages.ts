@@ -2,7 +2,7 @@
 // types with any text, no descriptor, many, and such of every kind. Through a real socket, to the real
 // listener, rings and requests.
 
-import { closeSync, constants, fstatSync, mkdtempSync, openSync, readdirSync, rmSync } from "node:fs";
+import { closeSync, constants, fstatSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { makePipe } from "../../src/ffi/descriptors.ts";
@@ -109,6 +109,7 @@ export class MessageFuzzer implements Fuzzer {
       if (reply.length >= Reply.text) {
         const view = new DataView(reply.buffer, reply.byteOffset);
         const number = view.getInt32(Reply.handle, true);
+        must(number <= 0 || rings.attached > 0, "a handle for a program that shares no memory");
         if (number > 0) handle = number;
         const text = new TextDecoder().decode(reply.subarray(Reply.text));
         must(text.length === view.getUint32(Reply.textBytes, true) || /[^\x00-\x7f]/.test(text), "a reply's length");
@@ -148,6 +149,8 @@ export class MessageFuzzer implements Fuzzer {
       must(performance.now() < deadline, `${openDescriptors() - this.#openAtFirst} descriptors stay open`);
       Bun.sleepSync(1);
     }
+    const kept = readFileSync("/proc/self/maps", "latin1").match(/memfd:kqtime-fuzz/g)?.length ?? 0;
+    must(kept === 0, `${kept} mappings stay`);
   }
 
   #descriptor(kind: number, op: DataView): number {

@@ -70,7 +70,7 @@ export const PLANTED: readonly Planted[] = [
   player("if (error instanceof KQTimeError) throw error;\n      throw damaged", "if (error !== null) throw error;\n      throw damaged"),
   player("if (Number.isSafeInteger(value) && value >= 0) return value;", "return value;"),
   player("if (count > this.#batch.capacity) throw damaged(this.#events, \"a batch of packets is too large\");", "while (count > this.#batch.capacity);"),
-  recorded("command: listOf(isText),", ""),
+  recorded("direction: oneOf(\"in\", \"out\", \"both\"),", ""),
 
   libc("if (seals < 0 || (seals & F_SEAL_SHRINK) === 0) {", "if (seals < 0 && (seals & F_SEAL_SHRINK) === 0) {"),
   libc("if (size <= 0 || size > mostBytes) {", "if (size <= 0 || size > 2 ** 36) {"),
