@@ -68,8 +68,9 @@ class Tape {
 
   bytes(damage: number, at: number, value: number): Uint8Array {
     const body = new Uint8Array(this.#frames);
-    // Any word, under a checksum that is right.
-    if (damage === Damage.Word) new Uint32Array(body.buffer)[at % (body.length >> 2)] = value << (at % 25);
+    // The first frame's length, or any word, under a checksum that is right.
+    const word = (value & 1) === 0 ? 1 : at % (body.length >> 2);
+    if (damage === Damage.Word) new Uint32Array(body.buffer)[word] = value << (at % 25);
     const head = new Uint32Array([body.length, ~body.length, Bun.hash.crc32(body)]);
     if (damage === Damage.Crc) head[2]! ^= 1;
     if (damage === Damage.Length) head.set([(at << 20) | 4, ~((at << 20) | (value & 4))]);
