@@ -1,9 +1,12 @@
-// Shows that the fuzzers find faults: plants those of test/fuzz/planted.ts one at a time into a copy of
+// Shows that the fuzzers find faults: plants those of test/fuzz/planted.ts one at a time into a
+// copy of
 // the sources, and tells after how many inputs each is found.
 //
 //     bun tools/fuzz-planted.ts [--seed N] [--inputs N] [fuzzer…]
 
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PLANTED } from "../test/fuzz/planted.ts";

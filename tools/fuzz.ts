@@ -1,8 +1,10 @@
 // Hostile inputs, any number of them, from a seed:
 //
-//     bun tools/fuzz.ts [--inputs N] [--seed N] [--time SECONDS] [frames|rings|logs|recordings|messages…]
+//     bun tools/fuzz.ts [--inputs N] [--seed N] [--time SECONDS]
+// [frames|rings|logs|recordings|messages…]
 //
-// Each fuzzer runs in a process of its own, so that a crash or a hang is a finding too. What is found
+// Each fuzzer runs in a process of its own, so that a crash or a hang is a finding too. What is
+// found
 // is said with its seed and number, made as small as it can be, and kept in test/fuzz/cases, whose
 // files the tests run. Exits 1 on a finding. --time ends each fuzzer after so long.
 

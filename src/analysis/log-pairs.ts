@@ -5,7 +5,10 @@ import { COMMA, DOT, EQUALS, MINUS, NINE, SEMICOLON, ZERO } from "./log-bytes.ts
 import * as Key from "./log-keys.ts";
 import { ABSENT, Direction, LogLine } from "./log-line.ts";
 
-/** No number of a log's is greater, for all are exact; nor is a moment (year 2242), so that ns of it fit 64 bits. */
+/**
+ * No number of a log's is greater, for all are exact; nor is a moment (year 2242), so that ns of it
+ * fit 64 bits.
+ */
 export const NUMBER_LIMIT = 2 ** 53;
 const SECONDS_LIMIT = 2 ** 33;
 

@@ -2,7 +2,9 @@
 // the command back to the rights of kqtime, no file reached through a link.
 
 import { expect, test } from "bun:test";
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { e2e } from "../lib/e2e.ts";
 import { BARE, kqtime } from "../lib/kqtime.ts";
@@ -136,7 +138,8 @@ security("--user leaves nothing of kqtime's rights, even where they are to be in
 });
 
 security("the session's folder is open to none but those who know its socket's name", async (node, scope) => {
-  const command = ["sh", "-c", 'umask; stat -c "%a %u" "$(dirname "$KQTIME_SESSION")"; stat -c "%a %u" "$KQTIME_SESSION"'];
+  const look = 'umask; stat -c "%a %u" "$(dirname "$KQTIME_SESSION")" "$KQTIME_SESSION"';
+  const command = ["sh", "-c", look];
   const prefix = [...node.prefix, "sh", "-c", 'umask 0; exec "$@"', "sh"];
   const { stdout } = await kqtime(scope, ["run", "--quiet", "--", ...command], { prefix }).success();
   expect(stdout.trim().split("\n")).toEqual(["0000", "711 0", "666 0"]);
@@ -155,7 +158,8 @@ security("no session stays behind, and no preloaded library in what kqtime start
 security("names that could command a terminal are shown harmless", async (_node, scope) => {
   const path = scope.path("\x1b[31mred\x07\u202e.log");
   writeFileSync(path, "no log\n");
-  for (const words of [["report", path], ["parse", path], ["compare", path, path], ["export", "--parquet", scope.path("x"), path]]) {
+  const exported = ["export", "--parquet", scope.path("x"), path];
+  for (const words of [["report", path], ["parse", path], ["compare", path, path], exported]) {
     const { stdout, stderr } = await kqtime(scope, words).exit();
     expect(`${stdout}${stderr}`).not.toMatch(/[\x00-\x09\x0b-\x1f\x7f\u202e]/);
     expect(stderr).toContain("_[31mred__.log");

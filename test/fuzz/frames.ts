@@ -6,7 +6,7 @@ import { PacketBatch, Sight } from "../../src/capture/packets.ts";
 import { stripEncapsulation } from "../../src/capture/source.ts";
 import { LinkType } from "../../src/ffi/libpcap.ts";
 import {
-  cooked, cooked2, ethernet, extension, ip4, ip6, jumbo, tag, tcp, typed, u16, u32,
+  cooked, cooked2, ethernet, extension, ip4, ip6, jumbo, tag, tcp, typed, u32,
 } from "../capture/frames.ts";
 import type { Random } from "../match/random.ts";
 import { type Fuzzer, must } from "./harness.ts";
@@ -154,4 +154,3 @@ export class FrameFuzzer implements Fuzzer {
   }
 }
 
-export { u16, u32 };

@@ -41,6 +41,14 @@ export interface FuzzResult {
   readonly findings: Finding[];
 }
 
+export interface FuzzOptions {
+  readonly seed: number;
+  readonly from?: number;
+  readonly count: number;
+  /** Told of each input before it is run, and how many got past the first check before it. */
+  readonly step?: (number: number, past: number) => void;
+}
+
 /** What one input may take: far more than any needs, also on a machine that is busy. */
 export const INPUT_MOST_MS = 5000;
 /** Runs of the input that is made smaller. */
@@ -68,7 +76,7 @@ export function failureOf(fuzzer: Fuzzer, input: Uint8Array, past?: (is: boolean
 /** Runs inputs `from` … `from + count - 1` of a seed; ends with the first finding. */
 export async function fuzz(
   fuzzer: Fuzzer,
-  { seed, from = 0, count, step }: { seed: number; from?: number; count: number; step?: (number: number, past: number) => void },
+  { seed, from = 0, count, step }: FuzzOptions,
 ): Promise<FuzzResult> {
   const result: FuzzResult = { inputs: 0, past: 0, slowestMs: 0, findings: [] };
   for (let number = from; number < from + count; number++) {

@@ -1,19 +1,27 @@
-// What a program may say over the session's socket: messages of wrong lengths and halves of them, all
-// types with any text, no descriptor, many, and such of every kind. Through a real socket, to the real
+// What a program may say over the session's socket: messages of wrong lengths and halves of them,
+// all
+// types with any text, no descriptor, many, and such of every kind. Through a real socket, to the
+// real
 // listener, rings and requests.
 
-import { closeSync, constants, fstatSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import {
+  closeSync, constants, fstatSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { makePipe } from "../../src/ffi/descriptors.ts";
 import { MessageListener } from "../../src/ffi/libc.ts";
-import { Constant, Header, HeaderWord, Message, MessageType, Reply } from "../../src/ring/layout.ts";
+import {
+  Constant, Header, HeaderWord, Message, Reply,
+} from "../../src/ring/layout.ts";
 import { Rings } from "../../src/ring/rings.ts";
 import { Join } from "../../src/session/join.ts";
 import { Requests } from "../../src/session/requests.ts";
 import type { Random } from "../match/random.ts";
 import { type Fuzzer, must } from "./harness.ts";
-import { connectTo, readAll, Seal, sealedMemory, sendDescriptors, TargetMemory, duplicate } from "./memory.ts";
+import {
+  connectTo, readAll, Seal, sealedMemory, sendDescriptors, TargetMemory, duplicate,
+} from "./memory.ts";
 import { BASE_SEC, ENTRIES } from "./ops.ts";
 
 const SLOTS = Constant.slotsMin;
@@ -22,7 +30,8 @@ const TOKEN = "fedcba9876543210".repeat(2);
 const OP_BYTES = 16;
 const HEAD_BYTES = 4;
 const TEXTS = [
-  "", "port 443 web", "port 99999 x", "peer 10.0.0.1 443 name", "peer ::1 1 x", "/tmp/x.log", "\x1b[2J\n", "x".repeat(600),
+  "", "port 443 web", "port 99999 x", "peer 10.0.0.1 443 name", "peer ::1 1 x", "/tmp/x.log",
+  "\x1b[2J\n", "x".repeat(600),
   "port 443 \0\x07", "peer 999.1.1.1 1 x", "peer ::ffff:1.2.3.4%eth0 80 z", "port 0 ",
 ];
 const LENGTHS = [0, 1, 4, 8, 63, 64, 65, 300, 575, 576, 577, 1000, 1024, 1025, 5000];
@@ -226,4 +235,3 @@ function messageOf(op: DataView, handle: number): Uint8Array {
   return asked === 0 ? bytes : bytes.subarray(0, asked - 1);
 }
 
-export { MessageType };

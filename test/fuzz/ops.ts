@@ -1,14 +1,20 @@
 // The vocabulary of what a target and a network can do, as operations of 16 bytes: four small
-// numbers and three words. What is plausible is made most of the time; any byte of it may be changed.
+// numbers and three words. What is plausible is made most of the time; any byte of it may be
+// changed.
 
 import { Sight, TcpFlag, type PacketBatch } from "../../src/capture/packets.ts";
-import { Constant, EntryFlag, Kind, SlotFlag, SlotWord, State, Type } from "../../src/ring/layout.ts";
+import {
+  Constant, EntryFlag, Kind, SlotFlag, SlotWord, State, Type,
+} from "../../src/ring/layout.ts";
 import type { Random } from "../match/random.ts";
 import { BASE_SEC, entryWords, ipv4, putRow, slotWords } from "../match/words.ts";
 
 export const OP_BYTES = 16;
 export const ENTRIES = 64;
-/** Connections that operations speak of; entry 2i is the client's end of connection i, 2i + 1 the server's. */
+/**
+ * Connections that operations speak of; entry 2i is the client's end of connection i, 2i + 1 the
+ * server's.
+ */
 const CONNECTIONS = 4;
 const MS = 1e6;
 const CLIENT_FIRST = 1000;

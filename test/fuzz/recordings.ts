@@ -14,7 +14,9 @@ import { checkSummary } from "./books.ts";
 import { frameOf, LINKS, mutateFrame } from "./frames.ts";
 import { type Fuzzer, must } from "./harness.ts";
 import { ethernet, ip4, tcp, typed } from "../capture/frames.ts";
-import { BASE_SEC, ENTRY_WORDS, entryOf, makeOps, type Op, OP_BYTES, readOp, slotOf, SLOT_WORDS } from "./ops.ts";
+import {
+  BASE_SEC, entryOf, makeOps, type Op, OP_BYTES, readOp, slotOf,
+} from "./ops.ts";
 
 const HEAD_BYTES = 16;
 const MAGIC = "kqtime tape 4\n\0\0";
@@ -209,10 +211,12 @@ function put(tape: Tape, packets: Savefile, op: Op, random: Random, foreign: boo
       tape.numbers(Frame.Queued, op.b & 7, (op.c & 0x40) !== 0 ? oddNumber(op) : op.x);
       return;
     case Do.Observed:
-      tape.numbers(Frame.Observed, op.b & 7, ...Array.from({ length: Observed.count }, (_, i) => (op.x * i) % 2 ** 32));
+      tape.numbers(Frame.Observed, op.b & 7, ...filled(Observed.count, (i) => (op.x * i) % 2 ** 32));
       return;
     case Do.Queues:
-      tape.numbers(Frame.Queues, op.z, op.z + op.x, ...Array.from({ length: op.a & 31 }, (_, i) => (i === 0 ? op.b & 7 : op.y)));
+      tape.numbers(
+        Frame.Queues, op.z, op.z + op.x, ...filled(op.a & 31, (i) => (i === 0 ? op.b & 7 : op.y)),
+      );
       return;
     case Do.Gone:
       tape.numbers(Frame.Gone, op.b & 7, 0);
@@ -221,13 +225,17 @@ function put(tape: Tape, packets: Savefile, op: Op, random: Random, foreign: boo
       tape.words(Frame.Inner, op.b & 3);
       return;
     case Do.Open:
-      tape.text(Frame.Open, { handle: 1 + (op.b & 1), in: true, out: (op.b & 2) !== 0, queues: (op.b & 4) !== 0, startNs: op.z });
+      tape.text(Frame.Open, {
+        handle: 1 + (op.b & 1), in: true, out: (op.b & 2) !== 0, queues: (op.b & 4) !== 0, startNs: op.z,
+      });
       return;
     case Do.Free:
       tape.text(Frame.Free, { handle: 1 + (op.b & 1), endNs: op.z });
       return;
     case Do.Rule:
-      tape.text(Frame.Rule, { handle: 1 + (op.b & 1), remove: (op.b & 2) !== 0, text: RULES[op.a % RULES.length]!, askedNs: op.z });
+      tape.text(Frame.Rule, {
+        handle: 1 + (op.b & 1), remove: (op.b & 2) !== 0, text: RULES[op.a % RULES.length]!, askedNs: op.z,
+      });
       return;
     case Do.Any:
       // Any type with any body.
@@ -237,6 +245,10 @@ function put(tape: Tape, packets: Savefile, op: Op, random: Random, foreign: boo
       if ((op.c & 0x80) !== 0) tape.text(Frame.End, END);
       return;
   }
+}
+
+function filled(length: number, value: (i: number) => number): number[] {
+  return Array.from({ length }, (_, i) => value(i));
 }
 
 function oddNumber({ y }: Op): number {
@@ -271,7 +283,7 @@ function packet(packets: Savefile, op: Op, random: Random, foreign: boolean): vo
   if ((op.c & 0x20) !== 0) mutateFrame(random, frame);
   const odd = (op.c & 0x10) !== 0;
   const sec = odd ? op.y : BASE_SEC + Math.floor(op.z / 1e9);
-  packets.packet(sec, odd ? op.x : op.z % 1e9, frame, odd ? op.x : frame.length, odd && (op.c & 1) !== 0 ? op.z % 400_000 : frame.length);
+  const captured = odd && (op.c & 1) !== 0 ? op.z % 400_000 : frame.length;
+  packets.packet(sec, odd ? op.x : op.z % 1e9, frame, odd ? op.x : frame.length, captured);
 }
 
-export { ENTRY_WORDS, SLOT_WORDS };

@@ -13,7 +13,10 @@ import type { Random } from "../match/random.ts";
 import { checkSummary } from "./books.ts";
 import { type Fuzzer, must } from "./harness.ts";
 import { duplicate, Seal, sealedMemory, TargetMemory } from "./memory.ts";
-import { BASE_SEC, ENTRIES, ENTRY_WORDS, entryOf, makeOps, type Op, OP_BYTES, readOp, rowOf, slotOf, SLOT_WORDS } from "./ops.ts";
+import {
+  BASE_SEC, ENTRIES, ENTRY_WORDS, entryOf, makeOps, type Op, OP_BYTES, readOp, rowOf, slotOf,
+  SLOT_WORDS,
+} from "./ops.ts";
 
 const SLOTS = Constant.slotsMin;
 const HEADER_WORDS = Constant.headerBytes / 4;
@@ -47,7 +50,9 @@ const HEADER_FIELDS = [
   HeaderWord.entryBytes, HeaderWord.entryCount, HeaderWord.pid, HeaderWord.ringId, HeaderWord.tableId,
   HeaderWord.head, HeaderWord.tail, HeaderWord.entryHigh, HeaderWord.comm, HeaderWord.sessionSocket,
 ] as const;
-const HEADER_VALUES = [0, 1, 32, 64, 65, 96, 128, 255, 4096, 1 << 18, 1 << 24, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff];
+const HEADER_VALUES = [
+  0, 1, 32, 64, 65, 96, 128, 255, 4096, 1 << 18, 1 << 24, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff,
+];
 
 /** What one process shares. */
 class Shared {

@@ -1,4 +1,5 @@
-// Memory that a program hands over and that the collector must not map, or not as it says: the reader
+// Memory that a program hands over and that the collector must not map, or not as it says: the
+// reader
 // of a file that is cut dies, and what is mapped is the reader's own room.
 
 import { expect, test } from "bun:test";
@@ -53,9 +54,10 @@ test("what is mapped cannot be cut, nor can its seal be taken away: whoever read
   mapping.close();
   closeSync(kept);
   // The same without the seal, in a process of its own.
+  const memory = JSON.stringify(join(import.meta.dir, "../fuzz/memory.ts"));
   const program = `
     import { ftruncateSync } from "node:fs";
-    import { duplicate, sealedMemory, TargetMemory } from ${JSON.stringify(join(import.meta.dir, "../fuzz/memory.ts"))};
+    import { duplicate, sealedMemory, TargetMemory } from ${memory};
     const fd = sealedMemory(65536, 0);
     const words = new Uint32Array(new TargetMemory(duplicate(fd), 65536).buffer);
     ftruncateSync(fd, 0);

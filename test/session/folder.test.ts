@@ -2,7 +2,10 @@
 // becomes of things that were put there instead.
 
 import { afterEach, expect, test } from "bun:test";
-import { chownSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  chownSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync,
+  symlinkSync, writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { SessionFolder } from "../../src/session/folder.ts";
@@ -26,7 +29,8 @@ function places(): { base: string; precious: string; file: string } {
 
 /** A folder's name that a dead collector could have had. */
 function leftOver(base: string): string {
-  const path = join(base, `kqtime-${NOBODY_PID}-${process.pid.toString(36).padStart(4, "0").slice(-4)}${String(names++).padStart(2, "0")}`);
+  const own = process.pid.toString(36).padStart(4, "0").slice(-4);
+  const path = join(base, `kqtime-${NOBODY_PID}-${own}${String(names++).padStart(2, "0")}`);
   made.push(path);
   return path;
 }
