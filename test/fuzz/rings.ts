@@ -131,7 +131,7 @@ export class HostileSession {
   }
 
   /** Hands the memory over; whether the collector took it. */
-  announce(): boolean {
+  announce(pid = NOBODY): boolean {
     const fd = duplicate(this.shared[this.current]!.memory.fd);
     const message = new Uint8Array(Constant.messageHeadBytes);
     const view = new DataView(message.buffer);
@@ -139,7 +139,7 @@ export class HostileSession {
     view.setUint32(Message.version, Constant.version, true);
     message.set(new TextEncoder().encode(TOKEN), Message.token);
     const before = this.rings.attached;
-    this.#waiting.push({ message, fd, pid: NOBODY, uid: 0, connection: -1 });
+    this.#waiting.push({ message, fd, pid, uid: 0, connection: -1 });
     this.rings.drain();
     return this.rings.attached > before;
   }
@@ -217,12 +217,12 @@ export class HostileSession {
     }
   }
 
-  /** Reads what is there, and lets go of all rings as those of dead processes. */
-  end(whole: boolean): void {
+  /** Reads what is there, and lets go of all rings as those of dead processes, but for `living`. */
+  end(whole: boolean, living = 0): void {
     const { rings } = this;
     const { engine } = this.join;
     rings.drain();
-    for (let left = 20; rings.open > 0; left--) {
+    for (let left = 20; rings.open > 0 && living === 0; left--) {
       must(left > 0, "a ring of nobody is never let go of");
       this.nowMs += 1000;
       rings.reap(this.nowMs, 0);

@@ -15,6 +15,7 @@ import { inputOf } from "../fuzz/harness.ts";
 
 const INPUTS = 6000;
 const GROWTH_MOST_MB = 100;
+const SCRIBBLED_MS = 2000;
 
 function residentMb(): number {
   Bun.gc(true);
@@ -41,6 +42,32 @@ test("a program that scribbles over its memory for long does not fill the collec
   expect(residentMb() - early).toBeLessThan(GROWTH_MOST_MB);
   session.end(true);
   for (const memory of memories) memory.close();
+}, 60_000);
+
+test("a program that writes to its memory while that is read", async () => {
+  const memories = makeMemories(1);
+  const [memory] = memories;
+  const session = new HostileSession(memories);
+  const { engine } = session.join;
+  session.shared[0]!.begin(1, 1, 64);
+  session.announce(process.pid);
+  const scribbler = join(import.meta.dir, "../fuzz/scribbler.ts");
+  const path = `/proc/${process.pid}/fd/${memory!.fd}`;
+  const child = Bun.spawn([process.execPath, scribbler, path, String(memory!.bytes), "1"], { stdout: "pipe" });
+  await child.stdout.getReader().read();
+  let records = 0;
+  const untilMs = performance.now() + SCRIBBLED_MS;
+  for (let round = 0; performance.now() < untilMs; round++) {
+    records += session.rings.drain();
+    engine.flush();
+    if (round % 64 === 0) engine.tick(round * 1e6);
+    for (const { table, entry } of [...engine.live].slice(0, 8)) session.rings.refresh(table, entry);
+  }
+  child.kill();
+  await child.exited;
+  expect(records).toBeGreaterThan(1000);
+  session.end(true, process.pid);
+  for (const each of memories) each.close();
 }, 60_000);
 
 const TOKEN = "0".repeat(32);
