@@ -66,6 +66,10 @@ function canCompile() {
   return compiled.status === 0;
 }
 
+function importsTests(python) {
+  return spawnSync(python, ["-c", "import test.test_socket"], { stdio: "ignore" }).status === 0;
+}
+
 /** Debian keeps PostgreSQL's server programs off PATH, one folder a major version. */
 function postgresFolders() {
   try {
@@ -116,6 +120,14 @@ const forTests = [
   programs(["curl"], ["curl"], ["curl"]),
   programs(["openssl"], ["openssl"], ["openssl"]),
   programs(["python3"], ["python3"], ["python3"]),
+  {
+    what: "CPython's own tests",
+    present: () => ["/usr/bin/python3", "python3"].some(importsTests),
+    // Debian names it by the version that python3 is.
+    apt: ["libpython3.11-testsuite|libpython3.13-testsuite|libpython3.12-testsuite|libpython3.10-testsuite"],
+    dnf: ["python3-test"],
+  },
+  programs(["valgrind"], ["valgrind"], ["valgrind"]),
   programs(["iperf3"], ["iperf3"], ["iperf3"]),
   programs(["wrk"], ["wrk"], ["wrk"]),
   programs(["nginx"], ["nginx"], ["nginx"]),
