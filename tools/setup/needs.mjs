@@ -123,8 +123,8 @@ const forTests = [
   {
     what: "CPython's own tests",
     present: () => ["/usr/bin/python3", "python3"].some(importsTests),
-    // Debian names it by the version that python3 is.
-    apt: ["libpython3.11-testsuite|libpython3.13-testsuite|libpython3.12-testsuite|libpython3.10-testsuite"],
+    // Debian names it by python3's version: a regular expression (apt-get(8)).
+    apt: ["^libpython3[.].*-testsuite$"],
     dnf: ["python3-test"],
   },
   programs(["valgrind"], ["valgrind"], ["valgrind"]),
