@@ -4,6 +4,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { testUnless } from "../lib/requires.ts";
 import { BUILD_MS, Bench, canCompile, LOSS, type Entry } from "../preload/ringdump.ts";
 
 const FAMILIES = ["out", "in", "messages", "birth", "accept", "death", "options"];
@@ -17,6 +18,8 @@ interface Lines {
   lines: string[];
   stderr: string;
 }
+
+if (!canCompile) testUnless("needs cc", "what a program sees of each entry", () => {});
 
 describe.skipIf(!canCompile)("what a program sees", () => {
   let bench: Bench;
@@ -67,7 +70,9 @@ describe.skipIf(!canCompile)("what a program sees", () => {
     return found;
   };
 
-  const expectSame = async (family: string, env: Record<string, string>, measured: Promise<Lines>) => {
+  const expectSame = async (
+    family: string, env: Record<string, string>, measured: Promise<Lines>,
+  ) => {
     const [without, withLibrary] = await Promise.all([alone(family, env), measured]);
     expect([without.code, without.stderr]).toEqual([0, ""]);
     expect(without.lines.length).toBeGreaterThan(100);

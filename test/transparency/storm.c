@@ -18,7 +18,7 @@
 
 #define OWN 24
 #define SHARED 24
-#define STORM 12
+#define STORM 12 /* threads; a shared few numbers from STORM_FIRST on */
 #define FORKS 4
 #define STORM_FDS 16
 #define STORM_FIRST 300
