@@ -28,6 +28,7 @@ describe.skipIf(!canCompile)("what a program sees", () => {
     bench.compile("ringdump");
     const others = FAMILIES.map((name) => join(import.meta.dir, `${name}.c`));
     bench.compile("../transparency/cases", "cases", ...others, "-ldl");
+    bench.compile("../transparency/nameless", "nameless.so", "-shared", "-fPIC");
   }, BUILD_MS);
   afterAll(() => bench.remove());
 
@@ -106,6 +107,17 @@ describe.skipIf(!canCompile)("what a program sees", () => {
       }, CASES_MS);
     }
   }
+
+  test.concurrent("accept: no name is asked for that the program does not ask for", async () => {
+    const behind = join(bench.folder, "nameless.so");
+    const measured = start(
+      ["./ringdump", bench.library, "nameless.json", "./cases", "accept"],
+      { RINGDUMP_PRELOAD: behind },
+    );
+    await expectSame("accept", { LD_PRELOAD: behind }, measured);
+    const { lines } = await alone("accept", { LD_PRELOAD: behind });
+    expect(lines.filter((line) => line.includes("ECONNABORTED")).length).toBeGreaterThan(10);
+  }, CASES_MS);
 
   test.concurrent("no entry is without a case", async () => {
     const runs = await Promise.all(FAMILIES.map((family) => alone(family, {})));

@@ -41,7 +41,8 @@ function lacksSanitizer(sanitizer: string): string | false {
     writeFileSync(source, "int main(void) { return 0; }\n");
     const program = join(folder, "empty");
     const built = build(program, sanitizer, [source]) === "";
-    return !(built && Bun.spawnSync([program]).exitCode === 0) && `needs a compiler with -fsanitize=${sanitizer}`;
+    const works = built && Bun.spawnSync([program]).exitCode === 0;
+    return !works && `needs a compiler with -fsanitize=${sanitizer}`;
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
