@@ -132,8 +132,8 @@ static void once(const struct call *call, enum kind kind, const char *variant,
   snprintf(name, sizeof name, "%s %s", kind_names[kind], variant);
   errno = error;
   /* How much a full socket takes is chance: that all of it arrives is not. */
-  if (result > 65536) {
-    tell(call, name, 65536, "or more%s, arrived %s", left,
+  if (sent > 65536) {
+    tell(call, name, result > 65536 ? 65536 : result, "or more%s, arrived %s", left,
          (size_t)sent == got ? "as much" : "not");
   } else {
     tell(call, name, result, "arrived %zu%s, SIGPIPE %d", got, left, pipe_signals());
