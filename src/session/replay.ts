@@ -129,7 +129,8 @@ class Player {
         drops.drained = numbers[1]!;
         if (count > this.#batch.capacity) throw damaged(this.#events, "a batch of packets is too large");
         this.#short = this.#source.read(this.#batch, count) < count;
-        if (!this.#short) engine.packets(this.#batch);
+        // Those of a batch that is cut are packets as good as any.
+        engine.packets(this.#batch);
         break;
       }
       case Frame.Tick:

@@ -8,7 +8,6 @@
 
 import { expect } from "bun:test";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { createGunzip } from "node:zlib";
 import { OUT, readTicks, type CallStream } from "../lib/calllog.ts";
 import { e2e } from "../lib/e2e.ts";
 import { fixture } from "../lib/fixtures.ts";
@@ -17,6 +16,7 @@ import { parseLog, type KQTimeLog } from "../lib/kqlog.ts";
 import { withLoopback, type Node } from "../lib/network.ts";
 import { childrenOf, until, type Scope } from "../lib/process.ts";
 import { Random } from "../match/random.ts";
+import { readable } from "./readable.ts";
 
 const KILLS = Number(process.env["KQTIME_KILLS"] ?? 60);
 const SEED = Number(process.env["KQTIME_KILLS_SEED"] ?? 1);
@@ -101,24 +101,6 @@ async function round(
   if (victim === "kqtime") for (const pid of marked(mark)) kill(pid, "SIGTERM");
   await until(`end of all of ${name}: ${marked(mark)}`, () => marked(mark).length === 0);
   return { name, victim, logPath, killedNs, kqtimePid, calls: ticks(path), measurement };
-}
-
-/** What a stranger can read of a log, complete or cut off. */
-async function readable(path: string): Promise<string> {
-  if (!existsSync(path)) return "";
-  const file = readFileSync(path);
-  if (!path.endsWith(".gz")) return file.toString();
-  const gunzip = createGunzip();
-  const parts: Buffer[] = [];
-  gunzip.on("data", (part: Buffer) => parts.push(part));
-  const end = new Promise<string | null>((resolve) => {
-    gunzip.on("end", () => resolve(null));
-    gunzip.on("error", (error: Error) => resolve(error.message));
-  });
-  gunzip.end(file);
-  const failure = await end;
-  if (failure !== null && !/unexpected end of file/.test(failure)) throw new Error(`${path}: ${failure}`);
-  return Buffer.concat(parts).toString();
 }
 
 /** Lines that are to be there and are not, or are not true. */
