@@ -38,6 +38,8 @@ const QUEUES_EVERY_MS = 20;
 /** A thread that is just writing a record gets its processor back within this. */
 const COMMIT_MS = 200;
 const DEVICES_EVERY_MS = 2000;
+/** How often a device that is gone is looked for. */
+const REOPEN_EVERY_MS = 200;
 /** Grows this slowly, so that only long silence is met with long sleep, … */
 const IDLE_STEP_MS = 0.5;
 /** … in which a ring of the default size still holds 1.3 million calls a second. */
@@ -91,6 +93,9 @@ export class Collector implements RecordFeed {
   #pressed = 0;
   #busy = false;
   #captureFailed = false;
+  #reopenAtMs = 0;
+  /** How often the capture began to see nothing, for some time or for good. */
+  #captureGaps = 0;
   #netlinkFailed = false;
   #hurry = false;
   /** See `detach`. */
@@ -288,7 +293,7 @@ export class Collector implements RecordFeed {
       source.read(this.#batch, BATCH_PACKETS);
       this.#empty = this.#batch.count < BATCH_PACKETS && source.examined < BATCH_PACKETS;
       if (this.isDetached) this.#cut();
-      if (this.#batch.count > 0) drops.now = this.#parts.capture.stats().droppedKernel;
+      if (this.#batch.count > 0) drops.now = this.#droppedPackets();
     }
     const packets = this.#batch.count;
     // A log that cannot keep up sheds lines, counted, before records are lost.
@@ -327,13 +332,35 @@ export class Collector implements RecordFeed {
       this.#syncAtMs = nowMs;
       for (const log of logs) log.sync();
     }
-    if (!this.#captureFailed && this.#parts.capture.state === CaptureState.Failed) {
-      this.#captureFailed = true;
-      const failure = this.#parts.capture.failure?.message ?? "the capture ended";
-      this.#parts.onWarning(`${failure}: what passes from now on cannot be matched`);
-    }
+    this.#watchCapture(nowMs);
     this.#busy = packets + records > 0 || source.examined > 0;
     this.onJoined(this.#capturedNs, this.#captureFailed);
+  }
+
+  /** A device that was deleted may be made again under its name. */
+  #watchCapture(nowMs: number): void {
+    const { capture, onWarning } = this.#parts;
+    if (capture.state !== CaptureState.Failed) return;
+    const { drops } = this.#engine.instances;
+    if (!this.#captureFailed) {
+      this.#captureFailed = true;
+      this.#captureGaps++;
+      drops.now = this.#droppedPackets();
+      // What is settled meanwhile must know of it, in a replay too.
+      this.#tape?.packets(0, drops.now, drops.drained);
+      const failure = capture.failure?.message ?? "the capture ended";
+      onWarning(`${failure}: what passes while it is so cannot be matched`);
+    }
+    if (nowMs - this.#reopenAtMs < REOPEN_EVERY_MS) return;
+    this.#reopenAtMs = nowMs;
+    if (!capture.reopen()) return;
+    this.#captureFailed = false;
+    onWarning(`capture on ${capture.name} goes on`);
+  }
+
+  /** That they are more than before is what the join asks: a gap is as bad as a packet. */
+  #droppedPackets(): number {
+    return this.#parts.capture.stats().droppedKernel + this.#captureGaps;
   }
 
   /** Leaves what was captured after the end out. */
