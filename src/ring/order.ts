@@ -117,8 +117,17 @@ export class RingOrder {
     const time = this.#time;
     if (!rings[i]!.peek(time)) return -Infinity;
     const ns = this.#clock.relativeNs(time[0]!, time[1]!);
-    // Far ahead: the clock was set back. Such a record waits for nothing.
-    return ns > nowNs && ns < nowNs + CLOCK_AHEAD_NS ? Infinity : Math.max(ns, 0);
+    if (Math.abs(ns - nowNs) > CLOCK_AHEAD_NS) {
+      // Set in the middle of this, the clock is looked at before such records are read. Set before,
+      // it was set back: they wait for nothing.
+      return this.#isSetSince(nowNs) ? Infinity : Math.max(ns, 0);
+    }
+    return ns > nowNs ? Infinity : Math.max(ns, 0);
+  }
+
+  #isSetSince(nowNs: number): boolean {
+    const now = this.#clock.now();
+    return now < nowNs || now > nowNs + CLOCK_AHEAD_NS;
   }
 
   /**

@@ -6,7 +6,6 @@ import { Devices } from "../capture/devices.ts";
 import { PacketSource } from "../capture/source.ts";
 import { Capture, CaptureState } from "../ffi/libpcap.ts";
 import { socketQueues } from "../ffi/netlink.ts";
-import { realtimeNs } from "../ffi/tcp-counters.ts";
 import type { Log } from "../output/log.ts";
 import type { Connection } from "../match/connection.ts";
 import type { Engine } from "../match/engine.ts";
@@ -14,6 +13,7 @@ import { TupleMap } from "../match/tuple-map.ts";
 import { type RecordFeed, Rings } from "../ring/rings.ts";
 import type { MessageListener } from "../ffi/libc.ts";
 import { Observer } from "./observer.ts";
+import type { ClockWatch } from "./clock-watch.ts";
 import { Orphans } from "./orphans.ts";
 import { QueueWatch } from "./queue-watch.ts";
 import { Frame, type TapeWriter } from "./tape.ts";
@@ -56,6 +56,7 @@ export interface CollectorParts {
   readonly listener: MessageListener;
   readonly token: string;
   readonly baseSec: number;
+  readonly clock: ClockWatch;
   /** Those that are open now. */
   readonly logs: () => readonly Log[];
   /** Whether a tick up to then asks what all sockets do at the moment. */
@@ -124,7 +125,7 @@ export class Collector implements RecordFeed {
     this.#queueWatch = new QueueWatch({
       engine: parts.engine,
       everyMs: parts.statsEveryMs,
-      nowNs: () => realtimeNs(parts.baseSec),
+      nowNs: () => this.nowNs(),
       refresh: (connection) => this.rings.refresh(connection.table, connection.entry),
       onSample: (numbers) => this.#tape?.numbers(Frame.Queues, numbers),
       onWarning: parts.onWarning,
@@ -212,9 +213,9 @@ export class Collector implements RecordFeed {
     return this.#engine.live.size;
   }
 
-  /** Nanoseconds since the base, now. */
+  /** Nanoseconds since the base, now, by the clock as it was at the start. */
   nowNs(): number {
-    return (Date.now() - this.#parts.baseSec * 1000) * 1e6;
+    return this.#parts.clock.nowNs();
   }
 
   /** The command has ended: from now on somebody waits for the end of each step. */
@@ -270,7 +271,7 @@ export class Collector implements RecordFeed {
     }
     // Once more, at once: what came while all that was joined.
     this.rings.drain();
-    const endNs = realtimeNs(this.#parts.baseSec);
+    const endNs = this.nowNs();
     this.#detachedNs = endNs;
     this.#packetsUntilNs = endNs;
     await this.run(() => this.#capturedNs >= endNs || this.#captureFailed);
@@ -284,6 +285,7 @@ export class Collector implements RecordFeed {
     const { drops } = engine.instances;
     const { source, rings } = this;
     const nowMs = performance.now();
+    this.#lookAtClock();
     if (this.#parts.anyInterface && nowMs - this.#devicesAtMs >= DEVICES_EVERY_MS) {
       this.#devicesAtMs = nowMs;
       this.#readDevices();
@@ -308,6 +310,8 @@ export class Collector implements RecordFeed {
       return;
     }
     if (packets > 0) {
+      // They may be of after a step that came since.
+      this.#lookAtClock();
       this.#tape?.packets(packets, drops.now, drops.drained);
       engine.packets(this.#batch);
     }
@@ -335,6 +339,13 @@ export class Collector implements RecordFeed {
     this.#watchCapture(nowMs);
     this.#busy = packets + records > 0 || source.examined > 0;
     this.onJoined(this.#capturedNs, this.#captureFailed);
+  }
+
+  #lookAtClock(): void {
+    const step = this.#parts.clock.look();
+    if (step === null) return;
+    this.#tape?.numbers(Frame.Clock, Float64Array.of(step.fromNs, step.toNs, step.byNs));
+    this.#engine.clock.add(step);
   }
 
   /** A device that was deleted may be made again under its name. */

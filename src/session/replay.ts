@@ -160,6 +160,12 @@ class Player {
         engine.anchors.observe(numbers[0]!, numbers.subarray(1));
         break;
       }
+      case Frame.Clock: {
+        const step = new Float64Array(words.slice().buffer);
+        if (step.length !== 3) throw damaged(this.#events, "a step of the clock is cut");
+        engine.clock.add({ fromNs: step[0]!, toNs: step[1]!, byNs: step[2]! });
+        break;
+      }
       case Frame.Queues:
         engine.sample(new Float64Array(words.slice().buffer));
         break;

@@ -62,6 +62,8 @@ export const Frame = {
   Queues: 17,
   /** sock (f64): the kernel does not know it any more. */
   Gone: 18,
+  /** f64, the fields of `ClockStep`: times in records and packets from here on know of it. */
+  Clock: 19,
 } as const;
 
 export class TapeWriter {
