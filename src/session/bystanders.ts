@@ -6,6 +6,13 @@ import { readFileSync } from "node:fs";
 
 /** A process younger than this may not have a ring yet, or may be about to exec. */
 const GRACE_MS = 80;
+/** On a busy machine it may even be loading, or in the library's constructor, for as long as this. */
+const PATIENCE_MS = 3000;
+const INTERPRETER = /\/ld(-[^/\n]*)?\.so[^/\n]*$/m;
+/** Linked after what is preloaded. */
+const LIBC = /\/libc[.-][^/\n]*$/m;
+const LAUNCHER = "kqtime-launch";
+const PRELOAD = "/libkqtime-preload.so";
 const NAMES_SHOWN = 5;
 /** Names that are told apart: a program may give itself any number of them. */
 const NAMES_MOST = 64;
@@ -26,7 +33,7 @@ export class Bystanders {
       stack.push(...childrenOf(pid));
       const since = this.#seen.get(pid);
       if (since === undefined) this.#seen.set(pid, nowMs);
-      else if (since >= 0 && nowMs - since >= GRACE_MS) this.#judge(pid);
+      else if (since >= 0 && nowMs - since >= GRACE_MS) this.#judge(pid, nowMs - since);
     }
     for (const pid of this.#seen.keys()) if (!present.has(pid)) this.#seen.delete(pid);
   }
@@ -44,20 +51,29 @@ export class Bystanders {
     );
   }
 
-  #judge(pid: number): void {
-    this.#seen.set(pid, -1);
+  #judge(pid: number, ageMs: number): void {
     try {
       const maps = readFileSync(`/proc/${pid}/maps`, "latin1");
       // Its own ring, or the one that it shares with its parent. A process that has ended, but was
       // not waited for, has no memory.
-      if (maps === "" || maps.includes("/memfd:kqtime")) return;
+      const isKnown = maps === "" || maps.includes("/memfd:kqtime");
+      if (!isKnown && ageMs < PATIENCE_MS && isStarting(maps)) return;
+      this.#seen.set(pid, -1);
+      if (isKnown) return;
       const name = readFileSync(`/proc/${pid}/comm`, "latin1").trim().replace(/[^\x21-\x7e]/g, "?");
       this.#count++;
       if (this.#names.size < NAMES_MOST) this.#names.add(name);
     } catch {
       // It ended, or is another user's.
+      this.#seen.set(pid, -1);
     }
   }
+}
+
+/** Of a process without a ring: whether it may have one yet. */
+function isStarting(maps: string): boolean {
+  if (maps.includes(PRELOAD) || maps.includes(LAUNCHER)) return true;
+  return INTERPRETER.test(maps) && !LIBC.test(maps);
 }
 
 function childrenOf(pid: number): number[] {
