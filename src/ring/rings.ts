@@ -36,7 +36,7 @@ interface Table {
 export class Rings {
   readonly #feed: RecordFeed;
   readonly #arrivals: Arrivals;
-  readonly #accept: () => void;
+  readonly #accept: () => boolean;
   readonly #order: RingOrder;
   readonly #processes = new Processes();
   readonly #rings: Ring[] = [];

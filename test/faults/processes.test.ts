@@ -2,7 +2,7 @@
 // program that executes itself again and again with its connections open.
 
 import { expect } from "bun:test";
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { e2e } from "../lib/e2e.ts";
 import { fixture } from "../lib/fixtures.ts";
 import { BARE, flaws, Measurement } from "../lib/kqtime.ts";
@@ -11,6 +11,8 @@ import { startEcho } from "./echo.ts";
 
 const LIVES = 1000;
 const CURLS = 200;
+/** More than are taken in one round. */
+const LIVES_UNSEEN = 150;
 
 e2e(`${LIVES} short-lived processes`, () => withLoopback(async (node, scope) => {
   const { port } = await startEcho(scope, node);
@@ -26,6 +28,24 @@ e2e(`${LIVES} short-lived processes`, () => withLoopback(async (node, scope) => 
   expect(target.pids.length).toBe(1000);
   expect(flaws(measurement, { out, in: out })).toEqual([]);
   expect(new Set(measurement.log().calls.map(({ pid }) => pid)).size).toBe(LIVES);
+}), 60_000, ["python3", "xargs"]);
+
+e2e(`${LIVES_UNSEEN} short lives while kqtime stands still`, () => withLoopback(async (node, scope) => {
+  const { port } = await startEcho(scope, node);
+  const go = scope.path("go");
+  const loop = `echo waits; while [ ! -e ${go} ]; do sleep 0.01; done; seq ${LIVES_UNSEEN} |
+    xargs -P 4 -n 1 sh -c '"$1" "$2" "$3"; true' sh ${await fixture("short")} ${port}; echo done`;
+  const measurement = new Measurement(scope, ["sh", "-c", loop], { prefix: node.prefix });
+  await measurement.running.says(/waits/);
+  if (!BARE) measurement.running.kill("SIGSTOP");
+  writeFileSync(go, "");
+  await measurement.running.says(/done/);
+  measurement.running.kill("SIGCONT");
+  await measurement.running.success();
+  if (BARE) return;
+  const bytes = LIVES_UNSEEN * 1000;
+  expect(flaws(measurement, { out: bytes, in: bytes })).toEqual([]);
+  expect(measurement.summary().directions.out.calls).toBe(LIVES_UNSEEN);
 }), 60_000, ["python3", "xargs"]);
 
 e2e(`${CURLS} curls in a shell's loop`, () => withLoopback(async (node, scope) => {
