@@ -26,7 +26,8 @@ const LANES = 6;
 const LATEST_MS = 3000;
 /** What a killed kqtime may owe its log. */
 const OWED_NS = 1.1e9;
-const PERIOD_US = 1000;
+/** Much fills a buffer that is then written; little waits for its time. */
+const PERIODS_US = [1000, 20_000] as const;
 const MOST_CALLS = 40_000;
 
 const VICTIMS = ["kqtime", "target", "both", "both, the target first"] as const;
@@ -74,10 +75,11 @@ const callsOf = (streams: readonly CallStream[]) =>
 /** One start, one kill; gives what is to be found in the log. */
 async function round(
   node: Node, scope: Scope, name: string, logPath: string, victim: Victim, afterMs: number,
+  periodUs: number,
 ): Promise<Round> {
   const path = scope.path(name);
   const mark = `KQTIME_TEST_MARK=${process.pid}-${name}`;
-  const command = [await fixture("ticker"), node.v4, `${PERIOD_US}`, `${MOST_CALLS}`, path];
+  const command = [await fixture("ticker"), node.v4, `${periodUs}`, `${MOST_CALLS}`, path];
   const measurement = new Measurement(scope, command, {
     prefix: node.prefix, options: ["--log", logPath], env: { ...process.env, ...Object.fromEntries([mark.split("=")]) },
   });
@@ -134,7 +136,8 @@ async function lane(number: number, kills: number): Promise<{ due: number; lines
     for (let n = 0; n < kills; n++) {
       const victim = random.pick(VICTIMS);
       const name = `${number}-${n}`;
-      const one = await round(node, scope, name, logPath, victim, random.within(0, LATEST_MS));
+      const [afterMs, periodUs] = [random.within(0, LATEST_MS), random.pick(PERIODS_US)];
+      const one = await round(node, scope, name, logPath, victim, afterMs, periodUs);
       rounds.push(one);
       // As it was left: nobody has mended it.
       const text = await readable(logPath);
