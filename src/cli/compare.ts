@@ -25,7 +25,8 @@ const GROUPS_NAMED = 3;
 const LABEL_COLUMNS = 20;
 
 export interface CompareCommand extends CompareOptions {
-  readonly logs: readonly [string, string];
+  /** The files of A, and those of B. */
+  readonly logs: readonly [readonly string[], readonly string[]];
   readonly window: Window;
   readonly json: boolean;
 }
@@ -34,23 +35,26 @@ export interface CompareCommand extends CompareOptions {
 export function compareCommand(options: CompareCommand): number {
   const { logs, window, json } = options;
   const choices: (readonly LineChoice[])[] = [];
-  const [a, b] = logs.map((log, index) => {
+  const [a, b] = logs.map((files, index) => {
     // A window of its own for each: `+30s` counts from each log's start.
     const builder = new SideBuilder(options, new Window(window.since, window.until), index);
-    choices[index] = readGiven("compare", [log], builder).lineChoices;
+    choices[index] = readGiven("compare", files, builder).lineChoices;
     const side = builder.finish();
     // Its resamples took the most memory of all: they go before the other log's come.
     Bun.gc(true);
-    if (side.negative > 0) warn(`${log}: ${side.negative} calls left out, their time is below zero`);
+    if (side.negative > 0) {
+      warn(`${files.join(", ")}: ${side.negative} calls left out, their time is below zero`);
+    }
     if (side.calls > 0) return side;
-    throw holdsNo("call", "compare", [log], window);
+    throw holdsNo("call", "compare", files, window);
   }) as [Side, Side];
   const differences = compareSides(a, b);
   const output = new TextOutput();
   if (json) {
     const { blockNs, resamples, seed, by } = options;
     const about = (side: Side, index: 0 | 1) => ({
-      log: logs[index],
+      log: logs[index].join(", "),
+      logs: logs[index],
       lineChoices: choices[index],
       from: side.from,
       to: side.to,
@@ -87,8 +91,8 @@ function tooFewBlocks(rows: readonly Difference[], blockNs: number): string | nu
 
 function compareText(options: CompareCommand, a: Side, b: Side, rows: readonly Difference[]): string {
   const { logs, blockNs, resamples, seed } = options;
-  const about = (name: string, log: string, side: Side) =>
-    `${name}  ${printable(log)}: ${formatCount(side.calls)} calls, ${side.from} to ${side.to}`;
+  const about = (name: string, files: readonly string[], side: Side) =>
+    `${name}  ${printable(files.join(", "))}: ${formatCount(side.calls)} calls, ${side.from} to ${side.to}`;
   const lines = [
     about("A", logs[0], a),
     about("B", logs[1], b),

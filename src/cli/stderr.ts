@@ -4,12 +4,16 @@
 import { writeSync } from "node:fs";
 import { errnoOf } from "../output/open-file.ts";
 
-const STDERR = 2;
+export const STDERR = 2;
 const SLOW_READER_MS = 1000;
 const SLOW_READER_STEP_MS = 2;
 
+/** Waits for the reader, as any program does; while something is measured, see mid-run.ts. */
 export function tell(text: string): void {
-  const bytes = new TextEncoder().encode(text);
+  tellBytes(new TextEncoder().encode(text));
+}
+
+export function tellBytes(bytes: Uint8Array): void {
   const deadline = performance.now() + SLOW_READER_MS;
   for (let at = 0; at < bytes.length; ) {
     try {
@@ -22,11 +26,11 @@ export function tell(text: string): void {
   }
 }
 
-export function tellLine(line: string): void {
-  tell(`${line}\n`);
-}
-
 /** One line for the user. */
 export function warn(message: string): void {
-  tell(`kqtime: ${message.replaceAll("\n", " ")}\n`);
+  tell(warning(message));
+}
+
+export function warning(message: string): string {
+  return `kqtime: ${message.replaceAll("\n", " ")}\n`;
 }

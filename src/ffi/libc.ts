@@ -29,6 +29,7 @@ const F_SEAL_SHRINK = 2;
 const O_RDWR_CLOEXEC = constants.O_RDWR | 0o2000000;
 const ESRCH = 3;
 const EAGAIN = 11;
+const POLLOUT = 4;
 
 const symbols = {
   /** int domain, int type, int protocol → int */
@@ -43,6 +44,8 @@ const symbols = {
   accept4: { args: ["i32", "ptr", "ptr", "i32"], returns: "i32" },
   /** int fd, const void *bytes, size_t length, int flags → ssize_t */
   send: { args: ["i32", "buffer", "u64", "i32"], returns: "i32" },
+  /** struct pollfd *fds, nfds_t count, int timeout → int */
+  poll: { args: ["buffer", "u64", "i32"], returns: "i32" },
   /** int fd, struct msghdr *message, int flags → ssize_t, of at most 1024 here */
   recvmsg: { args: ["i32", "buffer", "i32"], returns: "i32" },
   /** int fd, int level, int name, void *value, socklen_t *length → int */
@@ -116,6 +119,19 @@ export function closeForeign(fd: number): void {
   // Of a socket alone; others refuse it.
   libc().setsockopt(fd, SOL_SOCKET, SO_LINGER, NO_LINGER, NO_LINGER.length);
   close(fd, () => {});
+}
+
+/** Sends on a socket what it takes without a wait: how many bytes, -1 where it fails for good. */
+export function sendNow(fd: number, bytes: Uint8Array): number {
+  const taken = libc().send(fd, bytes, bytes.length, MSG_NOSIGNAL_DONTWAIT);
+  return taken < 0 && errno() === EAGAIN ? 0 : taken;
+}
+
+/** Whether a write would not wait (poll(2)); of a pipe: one of up to PIPE_BUF bytes. */
+export function isWritable(fd: number): boolean {
+  const query = new Int32Array([fd, POLLOUT]);
+  // What has failed is ready for the write that tells how.
+  return libc().poll(query, 1, 0) > 0;
 }
 
 /** Whether a descriptor is memory (memfd_create(2)), or a file on a tmpfs: writing never waits. */

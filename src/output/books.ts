@@ -93,6 +93,7 @@ export function parseBooks(line: string): Books | null {
   for (const pair of keys.split(",")) {
     const [key, value] = pair.split("=");
     if (!key || !value || !/^-?\d+(\.\d+)?$/.test(value)) return null;
+    if (!Number.isFinite(Number(value))) return null;
     found.set(key, value);
   }
   const number = (key: string): number => Number(found.get(key) ?? 0);

@@ -22,6 +22,8 @@ export interface ReplayOptions {
   readonly json: string | null;
   /** How many sockets the summary lists one by one; null: as when it was recorded. */
   readonly socketsListed?: number | null;
+  /** A line for each call, also where the recorded run's log has only some. */
+  readonly everyCall?: boolean;
   readonly onWarning: (message: string) => void;
 }
 
@@ -46,6 +48,8 @@ export function replay(options: ReplayOptions): Summary {
   const recorded = first.value.text() as JoinSetup;
   const socketsListed = options.socketsListed ?? recorded.socketsListed;
   const setup: JoinSetup = { ...recorded, socketsListed };
+  // The log begins with KQTIME-META all the same: the run's start is in it.
+  if (options.everyCall && setup.lines) setup.lines = { ...setup.lines, minNs: 0, sample: 1 };
   const capture = Capture.savefile(headers);
   let log: Log | null = null;
   try {
