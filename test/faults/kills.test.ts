@@ -24,8 +24,10 @@ const SEED = Number(process.env["KQTIME_KILLS_SEED"] ?? 1);
 const LANES = 6;
 /** Some are killed while they start, most in the middle. */
 const LATEST_MS = 3000;
-/** What a killed kqtime may owe its log. */
+/** What a killed kqtime may owe its log, and the time that it waited for a processor besides, … */
 const OWED_NS = 1.1e9;
+/** … since this long before. */
+const WATCHED_MS = 2500;
 /** Much fills a buffer that is then written; little waits for its time. */
 const PERIODS_US = [1000, 20_000] as const;
 const MOST_CALLS = 40_000;
@@ -38,6 +40,7 @@ interface Round {
   victim: Victim;
   logPath: string;
   killedNs: number;
+  owedNs: number;
   kqtimePid: number;
   calls: CallStream[];
   measurement: Measurement;
@@ -69,6 +72,15 @@ function ticks(path: string): CallStream[] {
   return [0, 1].flatMap((n) => (existsSync(`${path}.${n}`) ? readTicks(`${path}.${n}`, BASE_SEC) : []));
 }
 
+/** How long a process, ready to run, has not been let to, by now: schedstat of proc(5). */
+function runDelayNs(pid: number): number {
+  try {
+    return Number(readFileSync(`/proc/${pid}/schedstat`, "latin1").split(" ")[1]);
+  } catch {
+    return 0;
+  }
+}
+
 const callsOf = (streams: readonly CallStream[]) =>
   streams.reduce((sum, stream) => sum + stream.calls.length, 0);
 
@@ -85,11 +97,14 @@ async function round(
   });
   const kqtimePid = measurement.running.pid;
   // The moment itself is what is drawn: there is no event to wait for.
-  await Bun.sleep(afterMs);
+  await Bun.sleep(Math.max(0, afterMs - WATCHED_MS));
+  const waitedNs = runDelayNs(kqtimePid);
+  await Bun.sleep(Math.min(afterMs, WATCHED_MS));
   const target = () => childrenOf(kqtimePid)[0];
   const targetPid = victim === "kqtime" || victim === "both"
     ? target()
     : await until(`target of ${name}`, target);
+  const owedNs = OWED_NS + runDelayNs(kqtimePid) - waitedNs;
   const killedNs = nowNs();
   if (victim === "target" || victim === "both, the target first") kill(targetPid, "SIGKILL");
   if (victim !== "target") kill(kqtimePid, "SIGKILL");
@@ -102,11 +117,11 @@ async function round(
   }
   if (victim === "kqtime") for (const pid of marked(mark)) kill(pid, "SIGTERM");
   await until(`end of all of ${name}: ${marked(mark)}`, () => marked(mark).length === 0);
-  return { name, victim, logPath, killedNs, kqtimePid, calls: ticks(path), measurement };
+  return { name, victim, logPath, killedNs, owedNs, kqtimePid, calls: ticks(path), measurement };
 }
 
 /** Lines that are to be there and are not, or are not true. */
-function wrongs({ name, victim, killedNs, calls }: Round, log: KQTimeLog): string[] {
+function wrongs({ name, victim, killedNs, owedNs, calls }: Round, log: KQTimeLog): string[] {
   const lines = new Map(log.calls.map((line) =>
     [`${line.pid} ${line.direction} ${line.lport} ${line.rport} ${line.offset}`, line]));
   const wrong: string[] = [];
@@ -115,7 +130,7 @@ function wrongs({ name, victim, killedNs, calls }: Round, log: KQTimeLog): strin
       const line = lines.get(`${pid} ${direction} ${lport} ${rport} ${call.offset}`);
       const what = `${name} (${victim}): ${pid} ${direction} ${call.offset}`;
       if (line === undefined) {
-        const isDue = victim === "target" || call.afterNs < killedNs - OWED_NS;
+        const isDue = victim === "target" || call.afterNs < killedNs - owedNs;
         if (isDue) wrong.push(`${what}, ${(killedNs - call.afterNs) / 1e6} ms before the kill: no line`);
         continue;
       }
