@@ -17,7 +17,7 @@ import { Handles } from "./handles.ts";
 import type { Measurement } from "./measurement.ts";
 import type { Side } from "./merge.ts";
 import { QueueSamples } from "./queue-samples.ts";
-import { readCount, readDirection, readIdentity, readInode, relativeNs } from "./entry.ts";
+import { readCount, readIdentity, readInode, readProgress, relativeNs } from "./entry.ts";
 import { inherit, isContested, isSameSocket } from "./heirs.ts";
 import { type Books, settle } from "./settle.ts";
 import { SocketTable } from "./socket-table.ts";
@@ -138,7 +138,7 @@ export class Engine implements Books {
     if (sockets.isSettled(entry, generation)) return;
     const known = sockets.at(entry);
     if (known !== null && known.generation === generation) {
-      this.#readProgress(words, known);
+      readProgress(words, this.#baseSec, this.clock, known);
       known.waits = ((words[EntryWord.type]! >>> 16) & EntryFlag.Waits) !== 0;
       return;
     }
@@ -360,14 +360,6 @@ export class Engine implements Books {
     this.touch(connection);
   }
 
-  #readProgress(words: Uint32Array, { outProgress, inProgress }: Connection): void {
-    readDirection(words, EntryWord.out, this.#baseSec, outProgress);
-    readDirection(words, EntryWord.in, this.#baseSec, inProgress);
-    if (this.clock.isSteady) return;
-    outProgress.callNs = this.clock.steady(outProgress.callNs);
-    inProgress.callNs = this.clock.steady(inProgress.callNs);
-  }
-
   #merge(connection: Connection): void {
     connection.merge();
     if (connection.isContradicted) this.anchors.contradict(connection);
@@ -421,7 +413,7 @@ export class Engine implements Books {
     connection.birthNs = this.clock.steady(identity.birthNs);
     connection.pid = identity.pid;
     connection.fd = identity.fd;
-    this.#readProgress(words, connection);
+    readProgress(words, this.#baseSec, this.clock, connection);
     // A direction that is not asked for gets no calls that the reason would be booked for.
     if (!this.out) connection.out.lose(Reason.filtered);
     if (!this.in) connection.in.lose(Reason.filtered);

@@ -4,7 +4,7 @@
 import { PacketBatch } from "../capture/packets.ts";
 import { Devices } from "../capture/devices.ts";
 import { PacketSource } from "../capture/source.ts";
-import { Capture, CaptureState } from "../ffi/libpcap.ts";
+import type { Capture } from "../ffi/libpcap.ts";
 import { socketQueues } from "../ffi/netlink.ts";
 import type { Log } from "../output/log.ts";
 import type { Connection } from "../match/connection.ts";
@@ -13,6 +13,7 @@ import { TupleMap } from "../match/tuple-map.ts";
 import { type RecordFeed, Rings } from "../ring/rings.ts";
 import type { MessageListener } from "../ffi/libc.ts";
 import { Observer } from "./observer.ts";
+import { CaptureWatch } from "./capture-watch.ts";
 import type { ClockWatch } from "./clock-watch.ts";
 import { Orphans } from "./orphans.ts";
 import { QueueWatch } from "./queue-watch.ts";
@@ -38,8 +39,6 @@ const QUEUES_EVERY_MS = 20;
 /** A thread that is just writing a record gets its processor back within this. */
 const COMMIT_MS = 200;
 const DEVICES_EVERY_MS = 2000;
-/** How often a device that is gone is looked for. */
-const REOPEN_EVERY_MS = 200;
 /** Grows this slowly, so that only long silence is met with long sleep, … */
 const IDLE_STEP_MS = 0.5;
 /** … in which a ring of the default size still holds 1.3 million calls a second. */
@@ -78,6 +77,7 @@ export class Collector implements RecordFeed {
   readonly #batch = new PacketBatch(BATCH_PACKETS);
   readonly #devices = new Devices();
   readonly #work: Connection[] = [];
+  readonly #captureWatch: CaptureWatch;
   readonly #observer: Observer;
   readonly #queueWatch: QueueWatch;
   readonly #orphans: Orphans;
@@ -93,10 +93,6 @@ export class Collector implements RecordFeed {
   #idleMs = 0;
   #pressed = 0;
   #busy = false;
-  #captureFailed = false;
-  #reopenAtMs = 0;
-  /** How often the capture began to see nothing, for some time or for good. */
-  #captureGaps = 0;
   #netlinkFailed = false;
   #hurry = false;
   /** See `detach`. */
@@ -115,6 +111,7 @@ export class Collector implements RecordFeed {
     this.source = new PacketSource(parts.capture, parts.baseSec);
     this.rings = new Rings(parts.listener, parts.token, this);
     this.#engine.onFree = (table, entry, generation) => this.rings.free(table, entry, generation);
+    this.#captureWatch = new CaptureWatch(parts.capture, parts.onWarning);
     this.#observer = new Observer({
       engine: parts.engine,
       baseSec: parts.baseSec,
@@ -237,7 +234,7 @@ export class Collector implements RecordFeed {
     const endNs = this.nowNs();
     const deadline = performance.now() + drainMs;
     // What was captured before the end must have been handed over in any case.
-    await this.run(() => this.#capturedNs >= endNs || this.#captureFailed);
+    await this.run(() => this.#capturedNs >= endNs || this.#captureWatch.failed);
     let askedMs = -Infinity;
     let goneNs = -1;
     for (;;) {
@@ -249,7 +246,7 @@ export class Collector implements RecordFeed {
         if (this.#askQueues()) goneNs = -1;
         else if (goneNs < 0) goneNs = askedNs;
         // The last bytes left the queues before: they are captured, or never will be.
-        if (goneNs >= 0 && (this.#capturedNs >= goneNs || this.#captureFailed)) break;
+        if (goneNs >= 0 && (this.#capturedNs >= goneNs || this.#captureWatch.failed)) break;
         if (nowMs >= deadline) break;
       }
       await this.#rest();
@@ -274,7 +271,7 @@ export class Collector implements RecordFeed {
     const endNs = this.nowNs();
     this.#detachedNs = endNs;
     this.#packetsUntilNs = endNs;
-    await this.run(() => this.#capturedNs >= endNs || this.#captureFailed);
+    await this.run(() => this.#capturedNs >= endNs || this.#captureWatch.failed);
     this.#askQueues();
     this.#tick();
   }
@@ -295,7 +292,7 @@ export class Collector implements RecordFeed {
       source.read(this.#batch, BATCH_PACKETS);
       this.#empty = this.#batch.count < BATCH_PACKETS && source.examined < BATCH_PACKETS;
       if (this.isDetached) this.#cut();
-      if (this.#batch.count > 0) drops.now = this.#droppedPackets();
+      if (this.#batch.count > 0) drops.now = this.#captureWatch.drops();
     }
     const packets = this.#batch.count;
     // A log that cannot keep up sheds lines, counted, before records are lost.
@@ -336,9 +333,13 @@ export class Collector implements RecordFeed {
       this.#syncAtMs = nowMs;
       for (const log of logs) log.sync();
     }
-    this.#watchCapture(nowMs);
+    if (this.#captureWatch.round(nowMs)) {
+      drops.now = this.#captureWatch.drops();
+      // What is settled meanwhile must know of it, in a replay too.
+      this.#tape?.packets(0, drops.now, drops.drained);
+    }
     this.#busy = packets + records > 0 || source.examined > 0;
-    this.onJoined(this.#capturedNs, this.#captureFailed);
+    this.onJoined(this.#capturedNs, this.#captureWatch.failed);
   }
 
   #lookAtClock(): void {
@@ -346,32 +347,6 @@ export class Collector implements RecordFeed {
     if (step === null) return;
     this.#tape?.numbers(Frame.Clock, Float64Array.of(step.fromNs, step.toNs, step.byNs));
     this.#engine.clock.add(step);
-  }
-
-  /** A device that was deleted may be made again under its name. */
-  #watchCapture(nowMs: number): void {
-    const { capture, onWarning } = this.#parts;
-    if (capture.state !== CaptureState.Failed) return;
-    const { drops } = this.#engine.instances;
-    if (!this.#captureFailed) {
-      this.#captureFailed = true;
-      this.#captureGaps++;
-      drops.now = this.#droppedPackets();
-      // What is settled meanwhile must know of it, in a replay too.
-      this.#tape?.packets(0, drops.now, drops.drained);
-      const failure = capture.failure?.message ?? "the capture ended";
-      onWarning(`${failure}: what passes while it is so cannot be matched`);
-    }
-    if (nowMs - this.#reopenAtMs < REOPEN_EVERY_MS) return;
-    this.#reopenAtMs = nowMs;
-    if (!capture.reopen()) return;
-    this.#captureFailed = false;
-    onWarning(`capture on ${capture.name} goes on`);
-  }
-
-  /** That they are more than before is what the join asks: a gap is as bad as a packet. */
-  #droppedPackets(): number {
-    return this.#parts.capture.stats().droppedKernel + this.#captureGaps;
   }
 
   /** Leaves what was captured after the end out. */
@@ -434,19 +409,12 @@ export class Collector implements RecordFeed {
   }
 
   #readDevices(): void {
-    const inner = this.#engine.innerDevices;
-    const before = [...inner].join();
+    const { innerDevices } = this.#engine;
     try {
-      this.#devices.refresh();
+      if (this.#devices.readInner(innerDevices)) this.#tape?.inner(innerDevices);
     } catch (error) {
       this.#warnOnce(error);
-      return;
     }
-    inner.clear();
-    for (const device of this.#devices.list) {
-      if (this.#devices.isInner(device.index)) inner.add(device.index);
-    }
-    if ([...inner].join() !== before) this.#tape?.inner(inner);
   }
 
   /** A measurement goes on without netlink, and says what that costs. */

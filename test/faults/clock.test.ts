@@ -11,7 +11,7 @@ import { DirectionWord, EntryWord, SlotWord } from "../../src/ring/layout.ts";
 import { ClockWatch } from "../../src/session/clock-watch.ts";
 import { EVENTS_FILE, Frame, HEADERS_FILE } from "../../src/session/tape.ts";
 import { fixture } from "../lib/fixtures.ts";
-import { flaws, kqtime, Measurement } from "../lib/kqtime.ts";
+import { BUN, flaws, kqtime, Measurement, ROOT } from "../lib/kqtime.ts";
 import { loopback } from "../lib/loopback.ts";
 import { MS } from "../match/bench.ts";
 import { Random } from "../match/random.ts";
@@ -242,4 +242,36 @@ loopback("a recording of a clock that was set: the same log and summary", async 
     expect(warnings).toEqual([expect.stringMatching(`the clock was set ${way} by 3600 s at 20`)]);
   }
   expect(log).toContain("KQTIME-STATS;");
+});
+
+loopback("a kqtime whose watch tells a step says so, while it runs and in its recording", async (node, scope) => {
+  // In a process of its own, with a watch that tells a step of nothing much, once, after a second.
+  const folder = scope.path("record");
+  const script = `
+    import { ClockWatch } from ${JSON.stringify(join(ROOT, "src/session/clock-watch.ts"))};
+    const { look } = ClockWatch.prototype;
+    const sinceMs = performance.now();
+    let told = false;
+    ClockWatch.prototype.look = function () {
+      if (told || performance.now() - sinceMs < 1000) return look.call(this);
+      told = true;
+      const ns = this.nowNs();
+      return { fromNs: ns - 1e6, toNs: ns, byNs: -1 };
+    };
+    process.argv.splice(1, 1, ${JSON.stringify(join(ROOT, "kqtime.ts"))});
+    await import(${JSON.stringify(join(ROOT, "kqtime.ts"))});
+  `;
+  const path = scope.path("stepped.ts");
+  writeFileSync(path, script);
+  const [json, again] = [scope.path("stepped.json"), scope.path("again.json")];
+  await scope.run([
+    BUN, path, "run", "--quiet", "--record", folder, "--json", json, "--", await fixture("flow"), "pair",
+    "--address", node.v4, "--port", "7801", "--seconds", "2", "--write-sleep", "2",
+  ], { prefix: node.prefix, cwd: ROOT });
+  const said = [expect.stringMatching(/^the clock was set back by 1 ns at 20/)];
+  await kqtime(scope, ["replay", "--quiet", folder, "--json", again]).success();
+  for (const summary of [json, again].map((one) => JSON.parse(readFileSync(one, "utf8")) as Summary)) {
+    expect(summary.warnings).toEqual(said);
+    expect([summary.directions.out.coverage, summary.directions.in.coverage]).toEqual([1, 1]);
+  }
 });
