@@ -345,7 +345,7 @@ export class Collector implements RecordFeed {
   #lookAtClock(): void {
     const step = this.#parts.clock.look();
     if (step === null) return;
-    this.#tape?.numbers(Frame.Clock, Float64Array.of(step.fromNs, step.toNs, step.byNs));
+    this.#tape?.clockStep(step);
     this.#engine.clock.add(step);
   }
 

@@ -13,6 +13,7 @@
 import { closeSync, constants, fstatSync, openSync, readSync, unlinkSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { KQTimeError } from "../errors.ts";
+import type { ClockStep } from "../match/clock-steps.ts";
 import { errnoOf, openPrivate, reasonOf } from "../output/open-file.ts";
 import { Kind, SlotWord } from "../ring/layout.ts";
 import { ENTRY_WORDS, SLOT_WORDS } from "../ring/ring.ts";
@@ -98,6 +99,10 @@ export class TapeWriter {
 
   numbers(type: number, numbers: Float64Array): void {
     this.#whole(type, new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength));
+  }
+
+  clockStep({ fromNs, toNs, byNs }: ClockStep): void {
+    this.numbers(Frame.Clock, Float64Array.of(fromNs, toNs, byNs));
   }
 
   /** A frame of any length, in a chunk of its own. */
