@@ -147,7 +147,6 @@ export class Collector implements RecordFeed {
   }
 
   // The rings' contents, on their way to the join: everything passes the tape.
-
   addTable(): number {
     const table = this.#engine.addTable();
     this.#tape?.table(Frame.Table, table);

@@ -202,13 +202,16 @@ export class TapeWriter {
   #flush(): void {
     this.#flushedMs = performance.now();
     if (this.#used === HEAD_WORDS) return;
+    let failure: string | null = null;
     try {
       this.beforeFlush();
     } catch (error) {
-      this.#fail(error instanceof Error ? error.message : String(error));
+      failure = error instanceof Error ? error.message : String(error);
     }
+    // A replay finds out which packets are missing: what came before them is as good as ever.
     this.#chunk(this.#words, this.#used);
     this.#used = HEAD_WORDS;
+    if (failure !== null) this.#fail(failure);
   }
 
   /** Writes the first `used` words of a buffer, whose head it fills in. */
