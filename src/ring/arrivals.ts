@@ -33,13 +33,14 @@ export class Arrivals {
     this.#attach = attach;
   }
 
-  /** Takes what was sent by now. */
-  accept(): void {
+  /** Takes what was sent by now; false if there may be more. */
+  accept(): boolean {
     for (let n = 0; n < ACCEPTS_A_ROUND; n++) {
       const received = this.#listener.next(ACCEPTS_A_ROUND);
-      if (received === null) return;
+      if (received === null) return true;
       this.#take(received);
     }
+    return false;
   }
 
   #take(received: Received): void {

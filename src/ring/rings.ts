@@ -41,7 +41,7 @@ interface Table {
 export class Rings {
   readonly #feed: RecordFeed;
   readonly #arrivals: Arrivals;
-  readonly #accept: () => void;
+  readonly #accept: () => boolean;
   readonly #order: RingOrder;
   readonly #processes = new Processes();
   readonly #rings: Ring[] = [];
@@ -206,9 +206,20 @@ export class Rings {
         ring.users.delete(ring.pid);
       }
       if (ring.users.size > 0 || ring.forked.size > 0) continue;
-      if (ring.backlog() === 0) this.#retire(ring, i);
-      else this.#unstall(ring, nowMs, i);
+      if (ring.backlog() === 0) {
+        if (this.#rings.length > 1 || !this.#hasUnannounced(ring)) this.#retire(ring, i);
+      } else this.#unstall(ring, nowMs, i);
     }
+  }
+
+  /**
+   * Whether there are users of a ring that nobody announced: who forks tells of it afterwards, and may
+   * have been killed before that.
+   */
+  #hasUnannounced(ring: Ring): boolean {
+    const pids = this.#processes.findMapping(ring.inode);
+    this.addUsers(ring, pids);
+    return pids.length > 0;
   }
 
   /** Reads the entry of a socket again, for what has changed in it. */

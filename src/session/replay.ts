@@ -147,7 +147,8 @@ class Player {
         drops.drained = this.#count(numbers[1]!);
         if (count > this.#batch.capacity) throw damaged(this.#events, "a batch of packets is too large");
         this.#short = this.#source.read(this.#batch, count) < count;
-        if (!this.#short) engine.packets(this.#batch);
+        // Those of a batch that is cut are packets as good as any.
+        engine.packets(this.#batch);
         break;
       }
       case Frame.Tick:
@@ -177,6 +178,12 @@ class Player {
         // A frame's body is only aligned to four bytes.
         const numbers = new Float64Array(words.slice().buffer);
         engine.anchors.observe(numbers[0]!, numbers.subarray(1));
+        break;
+      }
+      case Frame.Clock: {
+        const step = new Float64Array(words.slice().buffer);
+        if (step.length !== 3) throw damaged(this.#events, "a step of the clock is cut");
+        engine.clock.add({ fromNs: step[0]!, toNs: step[1]!, byNs: step[2]! });
         break;
       }
       case Frame.Queues:
