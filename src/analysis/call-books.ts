@@ -5,40 +5,76 @@
 import type { Histogram } from "../output/histogram.ts";
 import { DirectionStats } from "../output/stats.ts";
 import { REASONS } from "../output/reasons.ts";
-import { Direction, type LogLine } from "./log-line.ts";
+import { ABSENT, Direction, type LogLine } from "./log-line.ts";
 import { callTimeNs } from "./groups.ts";
 
 /** Into so many parts a call's bytes are cut between the first and the last. */
 const PARTS = 16;
 /** Sockets that are told apart; beyond them the number of sockets is a lower bound. */
-const SOCKETS_MOST = 1 << 20;
+export const SOCKETS_MOST = 1 << 20;
 
 export class CallBooks {
   readonly out = new DirectionStats();
   readonly in = new DirectionStats();
 }
 
+/** What all accounts together may still take, so that no log fills the memory. */
+export interface Room {
+  books: number;
+  sockets: number;
+}
+
+/** What is known of sockets, by one account or by several. */
+class Sockets {
+  /** By socket, direction and group, the stream offset of the last call. */
+  readonly seen = new Map<number, number>();
+  /** By socket and direction, the time of the last call that has a KQTIME-MISS line. */
+  readonly missed = new Map<number, number>();
+  users = 0;
+}
+
 /** Books of each group, filled line by line. */
 export class CallAccounts {
-  readonly groups: CallBooks[] = [];
-  readonly pids = new Set<number>();
+  /** By group; undefined: it has no calls here. */
+  readonly groups: (CallBooks | undefined)[] = [];
   /** When the first and the last call of all was made; and the least end of one. */
   firstNs = Number.POSITIVE_INFINITY;
   lastNs = Number.NEGATIVE_INFINITY;
   leastEndNs = Number.POSITIVE_INFINITY;
-  calls = 0;
   /** Some are of the ancestor's log, or of parsed data: neither ever has books. */
   foreign = false;
-  readonly #seen = new Set<number>();
-  /** By socket and direction, the time of the last call that has a KQTIME-MISS line. */
-  readonly #missed = new Map<number, number>();
+  readonly #room: Room;
+  readonly #sockets: Sockets;
+  #books = 0;
+
+  /** @param before an account whose sockets go on in this one: each is counted once */
+  constructor(room: Room, before?: CallAccounts) {
+    this.#room = room;
+    this.#sockets = before === undefined ? new Sockets() : before.#sockets;
+    this.#sockets.users++;
+  }
+
+  /** Gives the room back. */
+  release(): void {
+    this.#room.books += this.#books;
+    const { seen, missed } = this.#sockets;
+    if (--this.#sockets.users === 0) this.#room.sockets += seen.size + missed.size;
+  }
+
+  /**
+   * Whether this call lies before one that the socket has made already, as no run counts it: the line
+   * is of another run, which began its counts anew.
+   */
+  isBefore(line: LogLine, group: number): boolean {
+    return line.off >= 0 && line.off < (this.#sockets.seen.get(socketOf(line, group)) ?? 0);
+  }
 
   call(line: LogLine, group: number): void {
     const stats = this.#stats(line, group);
-    this.#note(line, group, stats);
+    this.#note(line, group, stats, line.off);
     const { waitNs } = line;
     // A call that is missed in part has its other lines before this one, and is counted there.
-    const known = line.sock >= 0 && this.#missed.get(sideOf(line)) === callTimeNs(line);
+    const known = line.sock >= 0 && this.#sockets.missed.get(sideOf(line)) === callTimeNs(line);
     if (!known) stats.calls++;
     stats.callNs.record(waitNs, 1);
     const { bytes } = line;
@@ -50,38 +86,58 @@ export class CallAccounts {
 
   miss(line: LogLine, group: number): void {
     const stats = this.#stats(line, group);
-    this.#note(line, group, stats);
+    this.#note(line, group, stats, ABSENT);
     const bytes = Math.max(0, line.bytes);
     stats.bytesCalled += bytes;
     // A reason of a later version: the books must balance all the same.
     stats.unmatched[Math.min(line.reason, REASONS.length - 1)]! += bytes;
     const side = sideOf(line);
-    if (line.sock < 0 || this.#missed.get(side) === line.startNs) return;
-    if (this.#missed.size >= SOCKETS_MOST) this.#missed.clear();
-    this.#missed.set(side, line.startNs);
+    if (line.sock < 0 || this.#sockets.missed.get(side) === line.startNs) return;
+    if (!this.#sockets.missed.has(side)) {
+      if (this.#room.sockets <= 0) {
+        this.#room.sockets += this.#sockets.missed.size;
+        this.#sockets.missed.clear();
+      }
+      this.#room.sockets--;
+    }
+    this.#sockets.missed.set(side, line.startNs);
     stats.calls++;
   }
 
   #stats(line: LogLine, group: number): DirectionStats {
-    while (this.groups.length <= group) this.groups.push(new CallBooks());
-    const books = this.groups[group]!;
+    const { groups } = this;
+    let books = groups[group];
+    if (books === undefined) {
+      while (groups.length <= group) groups.push(undefined);
+      books = groups[group] = new CallBooks();
+      this.#books++;
+      this.#room.books--;
+    }
     return line.direction === Direction.Out ? books.out : books.in;
   }
 
-  #note(line: LogLine, group: number, stats: DirectionStats): void {
-    this.calls++;
+  /** @param off of a call's own line; ABSENT: it does not tell where the stream stands */
+  #note(line: LogLine, group: number, stats: DirectionStats, off: number): void {
     if (line.sock < 0) this.foreign = true;
     const timeNs = callTimeNs(line);
     if (timeNs < this.firstNs) this.firstNs = timeNs;
     if (timeNs > this.lastNs) this.lastNs = timeNs;
     if (line.endNs < this.leastEndNs) this.leastEndNs = line.endNs;
-    if (line.pid >= 0 && this.pids.size < 10000) this.pids.add(line.pid);
     if (line.sock < 0 && line.fd < 0) return;
-    const socket = (line.sock >= 0 ? sideOf(line) : line.fd * 2 + line.direction) * 2048 + group;
-    if (this.#seen.size >= SOCKETS_MOST || this.#seen.has(socket)) return;
-    this.#seen.add(socket);
-    stats.sockets++;
+    const socket = socketOf(line, group);
+    const before = this.#sockets.seen.get(socket);
+    if (before === undefined) {
+      if (this.#room.sockets <= 0) return;
+      this.#room.sockets--;
+      stats.sockets++;
+    }
+    if (before === undefined || off > before) this.#sockets.seen.set(socket, off);
   }
+}
+
+/** In one number the socket, or what the ancestor's logs have of it, the direction and the group. */
+function socketOf(line: LogLine, group: number): number {
+  return (line.sock >= 0 ? sideOf(line) : line.fd * 2 + line.direction) * 2048 + group;
 }
 
 function sideOf(line: LogLine): number {

@@ -24,7 +24,7 @@ export class LineChoices {
     const pairs = new Map(words);
     const minWaitNs = Number(pairs.get("log_min_ns") ?? 0);
     const oneIn = Number(pairs.get("log_sample") ?? 1);
-    if (!(minWaitNs >= 0 && oneIn >= 1)) return false;
+    if (![minWaitNs, oneIn].every(Number.isSafeInteger) || minWaitNs < 0 || oneIn < 1) return false;
     if ((minWaitNs > 0 || oneIn > 1) && this.#found.size < CHOICES_MOST) {
       this.#found.set(`${minWaitNs} ${oneIn}`, { minWaitNs, oneIn });
     }
@@ -39,11 +39,16 @@ export class LineChoices {
   }
 }
 
-export function choiceText({ minWaitNs, oneIn }: LineChoice): string {
+/** `one in 10 of the calls that waited 1.00 ms or more`. */
+export function chosenCalls({ minWaitNs, oneIn }: LineChoice): string {
   const share = oneIn > 1 ? `one in ${formatExact(oneIn)} of the ` : "";
   const waited = minWaitNs > 0 ? ` that waited ${formatTime(minWaitNs)} or more` : "";
+  return `${share}calls${waited}`;
+}
+
+export function choiceText(choice: LineChoice): string {
   return (
-    `it has lines only for ${share}calls${waited}: what is made from lines is of these; the run's ` +
+    `lines only for ${chosenCalls(choice)}: what is made from lines is of these; the run's ` +
     "own books, at the end of its last log, are of all calls"
   );
 }

@@ -15,6 +15,11 @@ export type Direction = (typeof Direction)[keyof typeof Direction];
 export class LogLine {
   /** Unix seconds that the times are relative to. */
   baseSec = 0;
+  /**
+   * The log's start, which `+30s` counts from: that of the first line read. It is the run's own where
+   * the log begins with KQTIME-META.
+   */
+  logStartNs = 0;
   /** Call (out), arrival of the last byte (in), or when the buffers were looked at. */
   startNs = 0;
   /** Departure of the last byte (out), return of the call (in). */
@@ -58,9 +63,18 @@ export class LogLine {
   retrans = ABSENT;
   /** The line is of parsed data: a start and a value, nothing else. */
   parsed = false;
-  /** The start as it was written: whole Unix seconds, and the ns beyond. */
+  /**
+   * The times as they were written, exact however far from the base: whole Unix seconds, and the ns
+   * beyond. `first…` and `inorder…` hold nothing where `firstNs` and `inorderNs` are NaN.
+   */
   startSec = 0;
   startFractionNs = 0;
+  endSec = 0;
+  endFractionNs = 0;
+  firstSec = 0;
+  firstFractionNs = 0;
+  inorderSec = 0;
+  inorderFractionNs = 0;
   /** Where the name stands: `buffer[nameFrom … nameTo)`, valid during the visit. */
   buffer: Uint8Array = new Uint8Array(0);
   nameFrom = 0;
@@ -87,6 +101,9 @@ export interface LogVisitor {
   queues(line: LogLine): void;
   /** One socket of the moment whose `queues` comes next; `fd`, of kqtime's own logs `sock`. */
   socketQueues(line: LogLine): void;
-  /** KQTIME-BOOKS, KQTIME-LOSS: rare and long, as text without the newline. False: damaged. */
-  text(kind: "books" | "loss", text: string): boolean;
+  /**
+   * KQTIME-BOOKS, KQTIME-LOSS: rare and long, as text without the newline; of `line` only the base
+   * holds. False: damaged.
+   */
+  text(kind: "books" | "loss", text: string, line: LogLine): boolean;
 }

@@ -22,11 +22,15 @@ const NEWLINE = 10;
 export interface ReadResult {
   /** Unix seconds that all times given to the visitor were relative to. */
   readonly baseSec: number;
+  /** Start of the first line, relative to it. */
+  readonly logStartNs: number;
   /** Lines understood. */
   readonly lines: number;
   readonly damaged: number;
-  /** Lines of kinds that this version does not know. */
+  /** Lines of kinds that this version does not know, and those of other programs. */
   readonly unknown: number;
+  /** Of the unknown lines, those of other programs. */
+  readonly foreign: number;
   /** Bytes of text. */
   readonly textBytes: number;
   /** Which calls have lines, where not all have. */
@@ -56,9 +60,10 @@ export function readLogs(
   const scanner = new LogScanner(visitor);
   const reader = new Reader(scanner, options);
   const problems: string[] = [];
-  const lineChoices: LineChoice[] = [];
+  /** With the inputs that have it: the files of a rotated log all do. */
+  const choices = new Map<string, { choice: LineChoice; inputs: string[] }>();
   for (const path of paths.length === 0 ? ["-"] : paths) {
-    const { lines, damaged, unknown } = scanner;
+    const { lines, damaged, unknown, foreign } = scanner;
     const input = new Input(path);
     try {
       options.onInput?.(input.name);
@@ -70,7 +75,9 @@ export function readLogs(
     problems.push(...input.problems);
     const found = scanner.lines - lines;
     const bad = scanner.damaged - damaged;
-    if (found === 0 && bad > 0 && scanner.unknown === unknown) {
+    const others = scanner.foreign - foreign;
+    const later = scanner.unknown - unknown - others;
+    if (found === 0 && later === 0 && bad + others > 0) {
       throw new KQTimeError(
         "E_INPUT",
         "read",
@@ -79,26 +86,35 @@ export function readLogs(
       );
     }
     for (const choice of scanner.choices.take()) {
-      problems.push(`${input.name}: ${choiceText(choice)}`);
-      lineChoices.push(choice);
+      const key = `${choice.minWaitNs} ${choice.oneIn}`;
+      const same = choices.get(key);
+      if (same === undefined) choices.set(key, { choice, inputs: [input.name] });
+      else same.inputs.push(input.name);
     }
     if (bad > 0) {
       problems.push(`${input.name}: ${lineCount(bad)} damaged and skipped, ${formatExact(found)} read`);
     }
-    if (scanner.unknown > unknown) {
-      const more = `${lineCount(scanner.unknown - unknown)} of a kind that this version does not know`;
+    if (later > 0) {
+      const more = `${lineCount(later)} of a kind that this version does not know`;
       problems.push(`${input.name}: ${more}; skipped`);
     }
+    if (others > 0) problems.push(`${input.name}: ${lineCount(others)} unknown, not kqtime's; skipped`);
     if (options.stop?.() === true) break;
+  }
+  for (const { choice, inputs } of choices.values()) {
+    const more = inputs.length > 1 ? ` and ${formatExact(inputs.length - 1)} more` : "";
+    problems.push(`${inputs[0]}${more}: ${choiceText(choice)}`);
   }
   options.progress?.end();
   return {
     baseSec: scanner.line.baseSec,
+    logStartNs: scanner.line.logStartNs,
     lines: scanner.lines,
     damaged: scanner.damaged,
     unknown: scanner.unknown,
+    foreign: scanner.foreign,
     textBytes: reader.textBytes,
-    lineChoices,
+    lineChoices: [...choices.values()].map(({ choice }) => choice),
     problems,
   };
 }

@@ -3,47 +3,42 @@
 // that no bounds have to be checked.
 //
 // Understood are kqtime's lines (README, "The log"), those of its ancestor, which have fewer keys,
-// and parsed data (`<start> KQTIME-OUT <ms>`). A line that is none of them is damaged; if another one
-// begins in its middle, that one is read.
+// and parsed data (`<start> KQTIME-OUT <ms>`). A line that begins as one of them and does not go on so,
+// or that is part of one, is damaged; if another one begins in its middle, that one is read. Whole
+// lines of kinds that a later version may write, and text of other programs, are unknown.
 
 import {
-  COMMA, DOT, endOfLine, EQUALS, exponentAt, four, LETTER_E, LETTER_K, MINUS, NEWLINE, NINE, RETURN,
-  SEMICOLON, SPACE, starts, startsLine, ZERO,
+  behindUnknown, endOfLine, exponentAt, four, isForeign, LETTER_E, LETTER_K, MINUS, NEWLINE, RETURN,
+  SEMICOLON, SPACE, starts, startsLine,
 } from "./log-bytes.ts";
 import { LineChoices } from "./line-choice.ts";
 import * as Key from "./log-keys.ts";
-import { ABSENT, Direction, LogLine, type LogVisitor } from "./log-line.ts";
+import { Direction, type LogVisitor } from "./log-line.ts";
+import { NUMBER_LIMIT, PairReader } from "./log-pairs.ts";
 
 /** Histograms of a KQTIME-BOOKS line take 250 kB at the very most. */
 const TEXT_BYTES_MOST = 1 << 20;
+/** A time of parsed data is below 2^53 ns, as all are that can be told exactly. */
+const WAIT_LIMIT_MS = 2 ** 53 / 1e6;
 
-const POWERS = [1e9, 1e8, 1e7, 1e6, 1e5, 1e4, 1e3, 1e2, 1e1, 1];
-
-export class LogScanner {
+export class LogScanner extends PairReader {
   /** Lines understood, of any kind. */
   lines = 0;
-  /** Lines that are none, or are cut. */
+  /** Lines that are cut, or make no sense. */
   damaged = 0;
-  /** Whole lines of a kind that this version does not know: `KQTIME-…;`. */
+  /** Whole lines of a kind that this version does not know (`KQTIME-…;`), and those of others. */
   unknown = 0;
+  /** Of them, those that are no line of kqtime's at all. */
+  foreign = 0;
   readonly choices = new LineChoices();
-  readonly line = new LogLine();
   readonly #visitor: LogVisitor;
-  #based = false;
-  /** Of the value read last: digits behind the point, as ns. */
-  #fractionNs = 0;
-  /** Of the pairs read last. */
-  #startSec = 0;
-  #startNs = 0;
-  #endSec = 0;
-  #endNs = 0;
-  #seen = 0;
   /** The lines of buffer statistics that have the same start, summed. */
   readonly #moment = {
     open: false, startSec: 0, startNs: 0, endSec: 0, endNs: 0, sndLen: 0, rcvLen: 0,
   };
 
   constructor(visitor: LogVisitor) {
+    super();
     this.#visitor = visitor;
   }
 
@@ -65,31 +60,38 @@ export class LogScanner {
     if (four(bytes, at) !== Key.KQTI) return at;
     switch (four(bytes, at + 4)) {
       case Key.ME_OUT:
-        return starts(bytes, at + 8, "UT;") ? this.#callLine(bytes, at, at + 11, Direction.Out) : at;
+        if (starts(bytes, at + 8, "UT;")) return this.#callLine(bytes, at, at + 11, Direction.Out);
+        break;
       case Key.ME_IN:
-        return starts(bytes, at + 8, "N;") ? this.#callLine(bytes, at, at + 10, Direction.In) : at;
+        if (starts(bytes, at + 8, "N;")) return this.#callLine(bytes, at, at + 10, Direction.In);
+        break;
       case Key.ME_MISS:
         if (starts(bytes, at + 8, "ISS;")) return this.#missLine(bytes, at, at + 12);
-        return starts(bytes, at, Key.META) ? this.#textLine(bytes, at, "meta") : at;
+        if (starts(bytes, at, Key.META)) return this.#textLine(bytes, at, "meta");
+        break;
       case Key.ME_STATS:
-        return starts(bytes, at + 8, "TATS;") ? this.#statsLine(bytes, at, at + 13) : at;
+        if (starts(bytes, at + 8, "TATS;")) return this.#statsLine(bytes, at, at + 13);
+        break;
       case Key.ME_BOOKS:
-        return starts(bytes, at, Key.BOOKS) ? this.#textLine(bytes, at, "books") : at;
+        if (starts(bytes, at, Key.BOOKS)) return this.#textLine(bytes, at, "books");
+        break;
       case Key.ME_LOSS:
-        return starts(bytes, at, Key.LOSS) ? this.#textLine(bytes, at, "loss") : at;
-      default:
-        return this.#unknownLine(bytes, at);
+        if (starts(bytes, at, Key.LOSS)) return this.#textLine(bytes, at, "loss");
+        break;
     }
+    const next = behindUnknown(bytes, at);
+    if (next > at) this.unknown++;
+    return next;
   }
 
   #callLine(bytes: Uint8Array, at: number, from: number, direction: Direction): number {
-    this.#clear();
+    this.clear();
     const { line } = this;
-    const pairs = this.#pairs(bytes, from);
-    if (pairs < 0 || this.#seen !== 3) return at;
+    const pairs = this.pairs(bytes, from);
+    if (pairs < 0 || this.seen !== 3) return at;
     const next = this.#lastField(bytes, pairs + 1);
     if (next < 0) return at;
-    this.#setTimes();
+    this.setTimes();
     line.direction = direction;
     this.lines++;
     this.#visitor.call(line);
@@ -97,13 +99,13 @@ export class LogScanner {
   }
 
   #missLine(bytes: Uint8Array, at: number, from: number): number {
-    this.#clear();
+    this.clear();
     const { line } = this;
-    const pairs = this.#pairs(bytes, from);
-    if (pairs < 0 || this.#seen !== 3 || line.reason < 0) return at;
+    const pairs = this.pairs(bytes, from);
+    if (pairs < 0 || this.seen !== 3 || line.reason < 0) return at;
     const next = this.#lastField(bytes, pairs + 1);
     if (next < 0) return at;
-    this.#setTimes();
+    this.setTimes();
     this.lines++;
     this.#visitor.miss(line);
     return next;
@@ -113,16 +115,16 @@ export class LogScanner {
   #statsLine(bytes: Uint8Array, at: number, from: number): number {
     const { line } = this;
     const moment = this.#moment;
-    this.#clear();
-    const head = this.#pairs(bytes, from);
-    if (head < 0 || this.#seen !== 3) return at;
-    const startSec = this.#startSec;
-    const startNs = this.#startNs;
-    const endSec = this.#endSec;
-    const endNs = this.#endNs;
+    this.clear();
+    const head = this.pairs(bytes, from);
+    if (head < 0 || this.seen !== 3) return at;
+    const startSec = this.startSec;
+    const startNs = this.startNs;
+    const endSec = this.endSec;
+    const endNs = this.endNs;
     let to = head + 1;
     while (bytes[to] !== NEWLINE && bytes[to] !== RETURN) {
-      to = this.#pairs(bytes, to) + 1;
+      to = this.pairs(bytes, to) + 1;
       if (to === 0) return at;
     }
     const next = endOfLine(bytes, to);
@@ -132,15 +134,15 @@ export class LogScanner {
     moment.endSec = endSec;
     moment.endNs = endNs;
     for (let group = head + 1; group < to; ) {
-      this.#clear();
-      this.#clearSocket();
-      group = this.#pairs(bytes, group) + 1;
+      this.clear();
+      this.clearSocket();
+      group = this.pairs(bytes, group) + 1;
       this.#setMoment();
       if (line.sndLen > 0) moment.sndLen += line.sndLen;
       if (line.rcvLen > 0) moment.rcvLen += line.rcvLen;
       this.#visitor.socketQueues(line);
     }
-    this.#clearSocket();
+    this.clearSocket();
     this.lines++;
     return next;
   }
@@ -151,7 +153,7 @@ export class LogScanner {
     const moment = this.#moment;
     if (!moment.open) return;
     moment.open = false;
-    this.#clear();
+    this.clear();
     this.#setMoment();
     line.sndLen = moment.sndLen;
     line.rcvLen = moment.rcvLen;
@@ -160,11 +162,11 @@ export class LogScanner {
 
   #setMoment(): void {
     const moment = this.#moment;
-    this.#startSec = moment.startSec;
-    this.#startNs = moment.startNs;
-    this.#endSec = moment.endSec;
-    this.#endNs = moment.endNs;
-    this.#setTimes();
+    this.startSec = moment.startSec;
+    this.startNs = moment.startNs;
+    this.endSec = moment.endSec;
+    this.endNs = moment.endNs;
+    this.setTimes();
   }
 
   #textLine(bytes: Uint8Array, at: number, kind: "books" | "loss" | "meta"): number {
@@ -172,33 +174,27 @@ export class LogScanner {
     const to = bytes[newline - 1] === RETURN ? newline - 1 : newline;
     if (to - at > TEXT_BYTES_MOST || bytes[to - 1] !== SEMICOLON) return at;
     this.finish();
+    this.clear();
+    // Both come first; a sum behind them may be greater than what a pair holds.
+    this.pairs(bytes, bytes.indexOf(SEMICOLON, at) + 1);
+    const timed = this.seen === 3;
+    const { line } = this;
     const text = new TextDecoder().decode(bytes.subarray(at, to));
-    if (!(kind === "meta" ? this.choices.add(text) : this.#visitor.text(kind, text))) return at;
+    if (!(kind === "meta" ? this.choices.add(text) : this.#visitor.text(kind, text, line))) return at;
+    if (timed) this.setTimes();
     this.lines++;
-    return newline + 1;
-  }
-
-  /** `KQTIME-WORD;…;`, from a later version: nothing is wrong with it. */
-  #unknownLine(bytes: Uint8Array, at: number): number {
-    if (!starts(bytes, at, "KQTIME-")) return at;
-    let to = at + 7;
-    while (bytes[to]! >= 65 && bytes[to]! <= 90) to++;
-    if (to === at + 7 || bytes[to] !== SEMICOLON) return at;
-    const newline = bytes.indexOf(NEWLINE, to);
-    if (bytes[newline - 1] !== SEMICOLON && bytes[newline - 1] !== RETURN) return at;
-    this.unknown++;
     return newline + 1;
   }
 
   /** `<start> KQTIME-OUT|KQTIME-IN|KQLEN-OUT|KQLEN-IN <value>`. */
   #parsedLine(bytes: Uint8Array, at: number): number {
-    this.#clear();
+    this.clear();
     const { line } = this;
-    let to = this.#number(bytes, at);
-    if (to < 0 || bytes[to] !== SPACE) return at;
-    this.#startSec = this.#value;
-    this.#startNs = this.#fractionNs;
-    if (!this.#based) line.baseSec = this.#startSec;
+    let to = this.number(bytes, at);
+    if (to < 0 || bytes[to] !== SPACE || !this.isMoment(bytes, at)) return at;
+    this.startSec = this.value;
+    this.startNs = this.fractionNs;
+    if (!this.based) line.baseSec = this.startSec;
     const kind = four(bytes, to + 1);
     if (kind !== Key.KQTI && kind !== Key.KQLE) return at;
     const from = to + (kind === Key.KQTI ? 8 : 7);
@@ -206,27 +202,31 @@ export class LogScanner {
     const out = starts(bytes, from, "OUT ");
     if (!out && !starts(bytes, from, "IN ")) return at;
     const digits = from + (out ? 4 : 3);
-    to = this.#number(bytes, digits);
+    to = this.number(bytes, digits);
     if (to < 0) return at;
-    let value = this.#value + this.#fractionNs / 1e9;
+    let value = this.value + this.fractionNs / 1e9;
     if (bytes[to] === LETTER_E) {
       // Python writes what is below 0.0001 so.
       const { exponent, end } = exponentAt(bytes, to + 1);
       value *= 10 ** exponent;
       to = end;
     }
+    if (!(value < (kind === Key.KQTI ? WAIT_LIMIT_MS : NUMBER_LIMIT))) return at;
     if (bytes[digits] === MINUS) value = -value;
     const next = endOfLine(bytes, to);
     if (next < 0) return at;
-    this.#endSec = this.#startSec;
-    this.#endNs = this.#startNs;
-    this.#setTimes();
+    this.endSec = this.startSec;
+    this.endNs = this.startNs;
+    this.setTimes();
     line.parsed = true;
     line.direction = out ? Direction.Out : Direction.In;
     this.lines++;
     if (kind === Key.KQTI) {
       line.waitNs = Math.round(value * 1e6);
       line.endNs = line.startNs + line.waitNs;
+      const endNs = line.startFractionNs + line.waitNs;
+      line.endSec = line.startSec + Math.floor(endNs / 1e9);
+      line.endFractionNs = endNs - Math.floor(endNs / 1e9) * 1e9;
       this.#visitor.call(line);
     } else {
       if (out) line.sndLen = value;
@@ -247,194 +247,16 @@ export class LogScanner {
     return bytes[to + 1] === NEWLINE ? to + 2 : endOfLine(bytes, to + 1);
   }
 
-  #clear(): void {
-    const { line } = this;
-    this.#seen = 0;
-    line.direction = Direction.Out;
-    line.firstNs = Number.NaN;
-    line.inorderNs = Number.NaN;
-    line.fd = line.bytes = line.off = line.pid = line.sock = line.lport = line.rport = ABSENT;
-    line.reason = line.sndLen = line.rcvLen = line.sndSize = line.rcvSize = ABSENT;
-    line.nameFrom = line.nameTo = 0;
-  }
-
-  /** What only KQTIME-STATS has. */
-  #clearSocket(): void {
-    const { line } = this;
-    line.unsent = line.sndAgeNs = line.rcvAgeNs = ABSENT;
-    line.rttUs = line.rttvarUs = line.minRttUs = line.mss = line.cwnd = ABSENT;
-    line.deliveryBytesPerSec = line.busyUs = line.rwndLimitedUs = line.sndbufLimitedUs = ABSENT;
-    line.retrans = ABSENT;
-  }
-
-  #setTimes(): void {
-    const { line } = this;
-    this.#based = true;
-    line.startSec = this.#startSec;
-    line.startFractionNs = this.#startNs;
-    line.startNs = (this.#startSec - line.baseSec) * 1e9 + this.#startNs;
-    line.endNs = (this.#endSec - line.baseSec) * 1e9 + this.#endNs;
-    line.waitNs = (this.#endSec - this.#startSec) * 1e9 + (this.#endNs - this.#startNs);
-  }
-
-  #value = 0;
-
-  /** Digits, maybe with a sign before and a fraction behind; where they end, or -1. */
-  #number(bytes: Uint8Array, from: number): number {
-    let at = from;
-    if (bytes[at] === MINUS) at++;
-    const first = at;
-    let value = 0;
-    let c = bytes[at]!;
-    while (c >= ZERO && c <= NINE) {
-      value = value * 10 + (c - ZERO);
-      c = bytes[++at]!;
-    }
-    if (at === first) return -1;
-    let fraction = 0;
-    if (c === DOT) {
-      const point = ++at;
-      c = bytes[at]!;
-      while (c >= ZERO && c <= NINE) {
-        if (at - point < 9) fraction = fraction * 10 + (c - ZERO);
-        c = bytes[++at]!;
-      }
-      const digits = at - point;
-      if (digits === 0) return -1;
-      if (digits < 9) fraction *= POWERS[digits]!;
-    }
-    this.#value = value;
-    this.#fractionNs = fraction;
-    return at;
-  }
-
-  /** `key=number,…;`: fills the line; returns where its `;` stands, or -1. */
-  #pairs(bytes: Uint8Array, from: number): number {
-    const { line } = this;
-    let at = from;
-    for (;;) {
-      let a = 0;
-      let b = 0;
-      const key = at;
-      let c = bytes[at]!;
-      // Letters, digits and `_`.
-      while (c !== EQUALS) {
-        if (c < ZERO || (c > NINE && c < 65) || c > 122) return -1;
-        if (at - key < 4) a = (a << 8) | c;
-        else b = (b << 8) | c;
-        c = bytes[++at]!;
-      }
-      const length = at - key;
-      if (length === 0) return -1;
-      const digits = at + 1;
-      at = this.#number(bytes, digits);
-      if (at < 0) return -1;
-      const value = bytes[digits] === MINUS ? -this.#value : this.#value;
-      if (length <= Key.KEY_MOST) {
-        switch (a) {
-          case Key.START:
-            if (b !== Key.START_TAIL) break;
-            this.#startSec = value;
-            this.#startNs = this.#fractionNs;
-            if (!this.#based) line.baseSec = value;
-            this.#seen |= 1;
-            break;
-          case Key.END:
-            if (length !== 3) break;
-            this.#endSec = value;
-            this.#endNs = this.#fractionNs;
-            this.#seen |= 2;
-            break;
-          case Key.FD:
-            line.fd = value;
-            break;
-          case Key.BYTES:
-            if (b === Key.BYTES_TAIL) line.bytes = value;
-            break;
-          case Key.FIRST:
-            if (b === Key.FIRST_TAIL) line.firstNs = (value - line.baseSec) * 1e9 + this.#fractionNs;
-            break;
-          case Key.INORDER:
-            if (b === Key.INORDER_TAIL) line.inorderNs = (value - line.baseSec) * 1e9 + this.#fractionNs;
-            break;
-          case Key.OFF:
-            line.off = value;
-            break;
-          case Key.PID:
-            line.pid = value;
-            break;
-          case Key.SOCK:
-            if (b === 0) line.sock = value;
-            break;
-          case Key.LPORT:
-            if (b === Key.LPORT_TAIL) line.lport = value;
-            break;
-          case Key.RPORT:
-            if (b === Key.RPORT_TAIL) line.rport = value;
-            break;
-          case Key.DIR:
-            line.direction = value === 1 ? Direction.In : Direction.Out;
-            break;
-          case Key.REASON:
-            if (b === Key.REASON_TAIL) line.reason = value;
-            break;
-          case Key.SND:
-            if (b === Key.LEN_TAIL) line.sndLen = value;
-            else if (b === Key.SIZE_TAIL) line.sndSize = value;
-            else if (b === Key.AGE_TAIL && length === Key.AGE_LENGTH) line.sndAgeNs = value;
-            break;
-          case Key.RCV:
-            if (b === Key.LEN_TAIL) line.rcvLen = value;
-            else if (b === Key.SIZE_TAIL) line.rcvSize = value;
-            else if (b === Key.AGE_TAIL && length === Key.AGE_LENGTH) line.rcvAgeNs = value;
-            break;
-          case Key.UNSENT:
-            if (b === Key.UNSENT_TAIL) line.unsent = value;
-            break;
-          case Key.RTT:
-            if (b === Key.RTT_TAIL) line.rttUs = value;
-            break;
-          case Key.RTTVAR:
-            if (b === Key.RTTVAR_TAIL) line.rttvarUs = value;
-            break;
-          case Key.MIN_RTT:
-            if (b === Key.MIN_RTT_TAIL) line.minRttUs = value;
-            break;
-          case Key.MSS:
-            line.mss = value;
-            break;
-          case Key.BUSY:
-            if (b === Key.BUSY_TAIL) line.busyUs = value;
-            break;
-          case Key.RWND:
-            if (b === Key.LIMITED_TAIL) line.rwndLimitedUs = value;
-            break;
-          case Key.SNDBUF:
-            if (b === Key.LIMITED_TAIL) line.sndbufLimitedUs = value;
-            break;
-          case Key.CWND:
-            if (b === 0) line.cwnd = value;
-            break;
-          case Key.RETRANS:
-            if (b === Key.RETRANS_TAIL) line.retrans = value;
-            break;
-          case Key.DELIVERY:
-            if (b === Key.DELIVERY_TAIL) line.deliveryBytesPerSec = value;
-            break;
-        }
-      }
-      c = bytes[at]!;
-      if (c === SEMICOLON) return at;
-      if (c !== COMMA) return -1;
-      at++;
-    }
-  }
-
-  /** Behind a damaged line: where another one begins in its middle, or the next line. */
+  /** Behind a line that was not read: where another one begins in its middle, or the next line. */
   #recover(bytes: Uint8Array, from: number, limit: number): number {
-    this.damaged++;
     let newline = bytes.indexOf(NEWLINE, from);
     if (newline < 0 || newline >= limit) newline = limit - 1;
+    if (isForeign(bytes, from, newline)) {
+      this.unknown++;
+      this.foreign++;
+      return newline + 1;
+    }
+    this.damaged++;
     // The last one: what follows a cut is whole. (One attempt, so that no input makes it slow.)
     for (let at = newline - 1; at > from; at--) {
       at = bytes.lastIndexOf(LETTER_K, at);

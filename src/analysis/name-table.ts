@@ -1,4 +1,6 @@
-// Names that repeat on millions of lines, each kept once: bytes in, a small number out.
+// Names that repeat on millions of lines, each kept once: bytes in, a small number out. Names come
+// from the measured program: where a name stands in the table depends on a number that is another one
+// in each table, so that no log can be made of names that all stand in one place.
 
 import type { LogLine } from "./log-line.ts";
 
@@ -14,6 +16,7 @@ export class NameTable {
   /** Number of a name + 1, at its hash; 0: free. */
   #slots = new Int32Array(SLOTS_FIRST);
   #other = -1;
+  readonly #seed = crypto.getRandomValues(new Int32Array(1))[0]!;
 
   /** How many different names there are. */
   get size(): number {
@@ -28,8 +31,11 @@ export class NameTable {
   /** The number of a line's name, 0, 1, 2 … in the order of their first lines. */
   of(line: LogLine): number {
     const { buffer, nameFrom, nameTo } = line;
-    let hash = 0x811c9dc5;
+    let hash = this.#seed;
     for (let at = nameFrom; at < nameTo; at++) hash = Math.imul(hash ^ buffer[at]!, 0x01000193);
+    // The product's low bits are of the bytes' low bits alone: the high ones, which differ, come down.
+    hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d);
+    hash ^= hash >>> 13;
     const mask = this.#slots.length - 1;
     for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
       const id = this.#slots[slot]! - 1;

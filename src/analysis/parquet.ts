@@ -82,8 +82,9 @@ export class ParquetOutput implements LogVisitor {
   readonly #names = new NameTable();
   readonly #columns: Columns;
   #filled = 0;
-  #baseSec = Number.NaN;
-  #baseNs = 0n;
+  /** The second that was converted last: most of a row's times share it with those before. */
+  #sec = 0;
+  #secNs = 0n;
 
   /** @throws KQTimeError `E_OUTPUT` */
   constructor(
@@ -143,18 +144,18 @@ export class ParquetOutput implements LogVisitor {
   /** Begins a row with what all kinds have; returns its number in the group. */
   #row(line: LogLine, kind: string): number {
     if (this.#filled === GROUP_ROWS) this.#writeGroup();
-    if (line.baseSec !== this.#baseSec) {
-      this.#baseSec = line.baseSec;
-      this.#baseNs = BigInt(line.baseSec) * 1000000000n;
-    }
     const row = this.#filled++;
     const columns = this.#columns;
     columns.kind[row] = kind;
-    columns.start_time[row] = this.#time(line.startNs);
-    columns.end_time[row] = this.#time(line.endNs);
+    columns.start_time[row] = this.#time(line.startSec, line.startFractionNs);
+    columns.end_time[row] = this.#time(line.endSec, line.endFractionNs);
     columns.wait_ns[row] = null;
-    columns.first_time[row] = this.#time(line.firstNs);
-    columns.inorder_time[row] = this.#time(line.inorderNs);
+    columns.first_time[row] = Number.isNaN(line.firstNs)
+      ? null
+      : this.#time(line.firstSec, line.firstFractionNs);
+    columns.inorder_time[row] = Number.isNaN(line.inorderNs)
+      ? null
+      : this.#time(line.inorderSec, line.inorderFractionNs);
     columns.bytes[row] = wholeOrNull(line.bytes);
     columns.off[row] = wholeOrNull(line.off);
     columns.pid[row] = small(line.pid);
@@ -185,10 +186,13 @@ export class ParquetOutput implements LogVisitor {
     return row;
   }
 
-  #time(relativeNs: number): bigint | null {
-    // Beyond year 2262 ns do not fit into 64 bits.
-    if (!(Math.abs(relativeNs) < TWO_53 && this.#baseSec < 9e9)) return null;
-    return this.#baseNs + BigInt(Math.round(relativeNs));
+  /** Exact, however far the times of several logs are apart. The scanner's seconds fit into 64 bits. */
+  #time(sec: number, fractionNs: number): bigint {
+    if (sec !== this.#sec) {
+      this.#sec = sec;
+      this.#secNs = BigInt(sec) * 1000000000n;
+    }
+    return this.#secNs + BigInt(fractionNs);
   }
 
   #writeGroup(): void {

@@ -1,21 +1,20 @@
 // The summary of a run from its log. Where the log holds the run's own books (KQTIME-BOOKS), they
 // are taken, and the report equals the summary; where it does not (a window, single sockets, a run
-// that was killed), books are made from the lines of the calls.
+// that was killed), books are made from the lines of the calls. Of a log with several runs all are
+// summed, each from what there is of it.
 
 import { type Books, parseBooks } from "../output/books.ts";
 import { Histogram } from "../output/histogram.ts";
+import { OTHER_LABEL } from "../match/labels.ts";
 import { DirectionStats } from "../output/stats.ts";
-import {
-  buildSummary,
-  type Direction as Measured,
-  type Losses,
-  type Summary,
-} from "../output/summary.ts";
+import { buildSummary, type Direction as Measured, type Summary } from "../output/summary.ts";
 import { VERSION } from "../version.ts";
-import { CallAccounts, CallBooks } from "./call-books.ts";
+import { type CallAccounts, CallBooks } from "./call-books.ts";
 import { callTimeNs, Grouper, type Grouping, groupName, GROUPS_MOST, OTHER_GROUPS } from "./groups.ts";
 import { type LogLine, type LogVisitor } from "./log-line.ts";
+import { LossCounts } from "./loss-counts.ts";
 import { formatMoment } from "./moments.ts";
+import { PendingCalls } from "./pending-calls.ts";
 import type { Window } from "./window.ts";
 
 export interface ReportOptions {
@@ -55,21 +54,39 @@ const MADE_FROM_CALLS =
   "within a call (a lost packet inbound, a closed window outbound); what was in flight, unread, " +
   "unexplained or retransmitted, and the wait for missing bytes, are not in them";
 
+/** A run whose books are being read. */
+interface BookedRun {
+  /** Its calls, as its lines tell them. */
+  readonly accounts: readonly CallAccounts[];
+  /** Groups that have come, times two and the direction. */
+  readonly booked: Set<number>;
+  /** There are books that stand for many labels: which ones, they do not say. */
+  isSummed: boolean;
+}
+
+/** Runs that write their books at the same time. */
+const BOOKED_MOST = 4;
+const SIDES = [[0, "out"], [1, "in"]] as const;
+const PIDS_MOST = 10000;
+/** As of all times in a log (log-pairs.ts). */
+const SECONDS_LIMIT = 2 ** 33;
+
 export class ReportBuilder implements LogVisitor {
   readonly #options: ReportOptions;
   readonly #grouper: Grouper;
   /** Finished: books of the groups, from runs' own books and from calls. */
   readonly #done: CallBooks[] = [];
-  /** Calls since the last books. */
-  #pending = new CallAccounts();
-  /** The books at the end of a run, as they come, until the next line of a call. */
-  #books: Books[] = [];
-  readonly #losses = new Map<string, number>();
+  readonly #pending = new PendingCalls();
+  /** By start and end of the run. */
+  readonly #booked = new Map<string, BookedRun>();
+  readonly #losses = new LossCounts();
   readonly #queues = [new Histogram(), new Histogram()];
   readonly #pids = new Set<number>();
+  #pid = Number.NaN;
   #fromRuns = 0;
   #fromCalls = 0;
-  #unended = 0;
+  #unended = false;
+  #mixed = false;
   #foreign = false;
   #measured = new Set<number>();
   #baseSec = 0;
@@ -83,11 +100,11 @@ export class ReportBuilder implements LogVisitor {
   }
 
   call(line: LogLine): void {
-    if (this.#within(line, callTimeNs(line))) this.#pending.call(line, this.#grouper.of(line));
+    if (this.#within(line, callTimeNs(line))) this.#count(line).call(line, this.#grouper.of(line));
   }
 
   miss(line: LogLine): void {
-    if (this.#within(line, line.startNs)) this.#pending.miss(line, this.#grouper.of(line));
+    if (this.#within(line, line.startNs)) this.#count(line).miss(line, this.#grouper.of(line));
   }
 
   queues(line: LogLine): void {
@@ -98,7 +115,7 @@ export class ReportBuilder implements LogVisitor {
 
   socketQueues(): void {}
 
-  text(kind: "books" | "loss", text: string): boolean {
+  text(kind: "books" | "loss", text: string, line: LogLine): boolean {
     if (kind === "loss") return this.#loss(text);
     let books: Books | null;
     try {
@@ -107,19 +124,39 @@ export class ReportBuilder implements LogVisitor {
       return false;
     }
     if (books === null) return false;
+    const baseSec = this.#begun ? this.#baseSec : line.baseSec;
+    const startNs = timeNs(books.start, baseSec);
+    const endNs = timeNs(books.end, baseSec);
+    if (!(startNs <= endNs)) return false;
+    this.#begin(baseSec);
     this.#measured.add(books.direction);
-    if (!this.#begun) this.#begin(Number(books.start.split(".")[0]));
-    this.#books.push(books);
+    const run = this.#runOf(startNs, endNs);
+    if (!this.#takesBooks) return true;
+    const { direction, label, stats } = books;
+    const group = this.#grouper.named(groupName(this.#options.by, label));
+    const sum = this.#group(group);
+    (direction === 0 ? sum.out : sum.in).merge(stats);
+    run.booked.add(group * 2 + direction);
+    if (label === OTHER_LABEL) run.isSummed = true;
     return true;
   }
 
   /** Call once, after the last line. */
   finish(): Report {
-    this.#endOfRun();
+    for (const key of [...this.#booked.keys()]) this.#close(key, false);
+    for (const account of this.#pending.takeAll()) {
+      if (!account.foreign) this.#unended = true;
+      this.#addCalls(account);
+    }
     const { by } = this.#options;
     const whole = this.#firstNs <= this.#lastNs;
     const startNs = whole ? this.#firstNs : 0;
     const endNs = whole ? this.#lastNs : 0;
+    for (const { out, in: inbound } of this.#done) {
+      // In books it is told from the end of the run: that it waited so long is so at the log's end too.
+      out.waitingSinceNs += endNs;
+      inbound.waitingSinceNs += endNs;
+    }
     const summary = buildSummary({
       version: VERSION,
       command: [],
@@ -134,7 +171,7 @@ export class ReportBuilder implements LogVisitor {
       sockets: [],
       socketsRest: { count: 0, out: new DirectionStats(), in: new DirectionStats() },
       datagram: { sockets: 0, calls: 0, bytes: 0 },
-      losses: this.#lossesFound(),
+      losses: this.#losses.sums,
       warnings: [],
     });
     return {
@@ -145,7 +182,7 @@ export class ReportBuilder implements LogVisitor {
       source: this.#fromCalls === 0 ? "run" : this.#fromRuns === 0 ? "calls" : "both",
       notes: this.#notes(),
       queues: { out: lengths(this.#queues[0]!), in: lengths(this.#queues[1]!) },
-      lossesKnown: this.#losses.size > 0,
+      lossesKnown: this.#losses.isKnown,
       empty: !whole,
     };
   }
@@ -155,48 +192,70 @@ export class ReportBuilder implements LogVisitor {
     this.#baseSec = baseSec;
   }
 
-  #within(line: LogLine, timeNs: number): boolean {
+  #within(line: LogLine, atNs: number): boolean {
     if (!this.#begun) this.#begin(line.baseSec);
-    if (this.#books.length > 0) this.#endOfRun();
-    return this.#options.window.holds(line, timeNs);
+    return this.#options.window.holds(line, atNs);
   }
 
-  /** Settles what came since the last run's end. */
-  #endOfRun(): void {
-    const pending = this.#pending;
-    const books = this.#books;
-    this.#pending = new CallAccounts();
-    this.#books = [];
-    this.#grouper.run++;
-    for (const pid of pending.pids) this.#pids.add(pid);
-    let startNs = Number.POSITIVE_INFINITY;
-    let endNs = Number.NEGATIVE_INFINITY;
-    for (const { start, end } of books) {
-      startNs = Math.min(startNs, this.#timeNs(start));
-      endNs = Math.max(endNs, this.#timeNs(end));
+  #count({ pid }: LogLine): PendingCalls {
+    if (pid !== this.#pid) {
+      this.#pid = pid;
+      if (pid >= 0 && this.#pids.size < PIDS_MOST) this.#pids.add(pid);
     }
-    // Calls that ended before the run began are another one's, which left no books.
-    const whole = books.length > 0 && !(pending.leastEndNs < startNs);
-    if (whole && this.#options.window.whole && this.#options.by !== "socket") {
-      for (const { direction, label, stats } of books) {
-        const group = this.#grouper.named(groupName(this.#options.by, label));
-        const sum = this.#group(group);
-        (direction === 0 ? sum.out : sum.in).merge(stats);
-      }
+    return this.#pending;
+  }
+
+  /** Whether runs' own books are what is asked for. */
+  get #takesBooks(): boolean {
+    return this.#options.window.whole && this.#options.by !== "socket";
+  }
+
+  #runOf(startNs: number, endNs: number): BookedRun {
+    const key = `${startNs} ${endNs}`;
+    const found = this.#booked.get(key);
+    if (found !== undefined) return found;
+    if (this.#booked.size >= BOOKED_MOST) this.#close(this.#booked.keys().next().value!, false);
+    this.#grouper.run++;
+    if (this.#pending.isMixed(startNs)) this.#mixed = true;
+    const accounts = this.#pending.takeWithin(startNs, endNs);
+    const run = { accounts, booked: new Set<number>(), isSummed: false };
+    this.#booked.set(key, run);
+    if (this.#takesBooks) {
       this.#cover(startNs, endNs);
       this.#fromRuns++;
-      return;
     }
-    if (pending.calls === 0) return;
-    pending.groups.forEach((calls, group) => {
-      const sum = this.#group(group);
-      sum.out.merge(calls.out);
-      sum.in.merge(calls.in);
+    return run;
+  }
+
+  /** Settles the calls of a run: they are in its books, unless some of these did not come. */
+  #close(key: string, isComplete: boolean): void {
+    const run = this.#booked.get(key);
+    if (run === undefined) return;
+    this.#booked.delete(key);
+    for (const account of run.accounts) {
+      if (!this.#takesBooks) this.#addCalls(account);
+      else if (isComplete || run.isSummed) account.release();
+      else if (this.#addCalls(account, run.booked)) this.#unended = true;
+    }
+  }
+
+  /** Sums an account, but for the groups and directions that are booked. False: all are. */
+  #addCalls(account: CallAccounts, booked?: ReadonlySet<number>): boolean {
+    account.release();
+    let isAdded = false;
+    account.groups.forEach((calls, group) => {
+      if (calls === undefined) return;
+      for (const [direction, side] of SIDES) {
+        if (calls[side].calls === 0 || booked?.has(group * 2 + direction) === true) continue;
+        this.#group(group)[side].merge(calls[side]);
+        isAdded = true;
+      }
     });
-    this.#cover(pending.firstNs, pending.lastNs);
+    if (!isAdded) return false;
+    this.#cover(account.firstNs, account.lastNs);
     this.#fromCalls++;
-    if (pending.foreign) this.#foreign = true;
-    else if (!whole) this.#unended++;
+    if (account.foreign) this.#foreign = true;
+    return true;
   }
 
   #group(group: number): CallBooks {
@@ -209,49 +268,18 @@ export class ReportBuilder implements LogVisitor {
     this.#lastNs = Math.max(this.#lastNs, endNs);
   }
 
-  /** Unix seconds with decimals, relative to the base. */
-  #timeNs(text: string): number {
-    const [sec = "0", fraction = ""] = text.split(".");
-    return (Number(sec) - this.#baseSec) * 1e9 + Number(fraction.slice(0, 9).padEnd(9, "0"));
-  }
-
   #direction(): Measured {
     if (this.#fromRuns === 0 || this.#fromCalls > 0 || this.#measured.size !== 1) return "both";
     return this.#measured.has(0) ? "out" : "in";
   }
 
-  /** `KQTIME-LOSS;start=…,end=…,key=N,…;`: what was lost up to there, summed over the log. */
+  /** The last line of a run: its books are complete. */
   #loss(text: string): boolean {
-    const pairs = text.split(";")[1];
-    if (pairs === undefined) return false;
-    for (const pair of pairs.split(",")) {
-      const parts = pair.match(/^(\w+)=(-?\d+(?:\.\d+)?)$/);
-      if (parts === null) return false;
-      const key = parts[1]!;
-      if (key !== "start" && key !== "end") {
-        this.#losses.set(key, (this.#losses.get(key) ?? 0) + Number(parts[2]));
-      }
-    }
+    const losses = this.#losses;
+    if (!losses.add(text)) return false;
+    const [startNs, endNs] = [losses.start, losses.end].map((time) => timeNs(time, this.#baseSec));
+    this.#close(`${startNs} ${endNs}`, true);
     return true;
-  }
-
-  #lossesFound(): Losses {
-    const of = (key: keyof Losses): number => this.#losses.get(key) ?? 0;
-    return {
-      ringRecords: of("ringRecords"),
-      capturePackets: of("capturePackets"),
-      interfacePackets: of("interfacePackets"),
-      badRecords: of("badRecords"),
-      badPackets: of("badPackets"),
-      logLines: of("logLines"),
-      memoryRecords: of("memoryRecords"),
-      tableSockets: of("tableSockets"),
-      descriptorSockets: of("descriptorSockets"),
-      addressSockets: of("addressSockets"),
-      staleCalls: of("staleCalls"),
-      inheritedRings: of("inheritedRings"),
-      fragments: of("fragments"),
-    };
   }
 
   #notes(): string[] {
@@ -260,13 +288,19 @@ export class ReportBuilder implements LogVisitor {
     if (this.#foreign) {
       notes.push("of libkqtime's logs and of parsed data only the calls and their times are known");
     }
-    if (this.#unended > 0) {
+    if (this.#unended) {
       notes.push(
         "the log holds calls of a run that wrote no books: its kqtime was killed, its disk was full, " +
           "it goes on, or its log does in another file",
       );
     }
-    if (this.#losses.size === 0) {
+    if (this.#mixed) {
+      notes.push(
+        "runs without books of their own and others are of more processes than are told apart here: " +
+          "some calls may be counted twice",
+      );
+    }
+    if (!this.#losses.isKnown) {
       notes.push("the log does not tell what was lost on the way: the summary of the run does");
     }
     if (this.#grouper.merged || this.#grouper.names.includes(OTHER_GROUPS)) {
@@ -275,6 +309,13 @@ export class ReportBuilder implements LogVisitor {
     }
     return notes;
   }
+}
+
+/** Unix seconds with decimals, relative to the base; NaN if they are none. */
+function timeNs(text: string, baseSec: number): number {
+  const [sec = "", fraction = ""] = text.split(".");
+  const isMoment = /^\d+$/.test(sec) && Number(sec) < SECONDS_LIMIT;
+  return isMoment ? (Number(sec) - baseSec) * 1e9 + Number(fraction.slice(0, 9).padEnd(9, "0")) : Number.NaN;
 }
 
 function lengths(histogram: Histogram): QueueLengths {

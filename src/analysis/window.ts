@@ -1,12 +1,15 @@
-// A window of a log's time. What `+30s` means is known when the first line has been read.
+// A window of a log's time. What `+30s` means is known when the log's first line has been read.
 
 import type { LogLine } from "./log-line.ts";
 import { type Moment, momentNs } from "./moments.ts";
 
+/** What has been read of a log knows where it begins. */
+export type LogStart = Pick<LogLine, "baseSec" | "logStartNs">;
+
 export class Window {
   #begun = false;
-  #sinceNs = Number.NEGATIVE_INFINITY;
-  #untilNs = Number.POSITIVE_INFINITY;
+  #sinceNs = 0;
+  #untilNs = 0;
 
   constructor(
     readonly since: Moment | null,
@@ -18,13 +21,21 @@ export class Window {
     return this.since === null && this.until === null;
   }
 
-  /** Whether `timeNs`, relative to the line's base, is within; the first call fixes the log's start. */
+  /** Whether `timeNs`, relative to the line's base, is within. */
   holds(line: LogLine, timeNs: number): boolean {
     if (!this.#begun) {
       this.#begun = true;
-      if (this.since !== null) this.#sinceNs = momentNs(this.since, line.baseSec, timeNs);
-      if (this.until !== null) this.#untilNs = momentNs(this.until, line.baseSec, timeNs);
+      [this.#sinceNs, this.#untilNs] = this.boundsNs(line);
     }
     return timeNs >= this.#sinceNs && timeNs < this.#untilNs;
+  }
+
+  /** [since, until), relative to the log's base. */
+  boundsNs({ baseSec, logStartNs }: LogStart): [number, number] {
+    const { since, until } = this;
+    return [
+      since === null ? Number.NEGATIVE_INFINITY : momentNs(since, baseSec, logStartNs),
+      until === null ? Number.POSITIVE_INFINITY : momentNs(until, baseSec, logStartNs),
+    ];
   }
 }

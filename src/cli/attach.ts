@@ -2,15 +2,15 @@
 
 import { ExitCode } from "../errors.ts";
 import { attach, type AttachOptions } from "../session/attach.ts";
+import { whileMeasuring } from "./mid-run.ts";
 import { report } from "./run.ts";
-import { tellLine, warn } from "./stderr.ts";
 
 /** Returns the exit code. @throws KQTimeError */
 export async function attachCommand(
   options: Omit<AttachOptions, "onWarning" | "onInterval">,
   quiet: boolean,
 ): Promise<number> {
-  const summary = await attach({ ...options, onWarning: warn, onInterval: tellLine });
+  const summary = await whileMeasuring((said) => attach({ ...options, ...said }));
   report(summary, quiet);
   return ExitCode.Ok;
 }

@@ -15,6 +15,7 @@ import type { LineChoice } from "../analysis/line-choice.ts";
 import { TextOutput } from "../analysis/text-output.ts";
 import { Window } from "../analysis/window.ts";
 import { ExitCode } from "../errors.ts";
+import { fitMiddle, padEnd } from "../output/fit.ts";
 import { printable } from "../output/name.ts";
 import { formatCount, formatExact, formatTime } from "../output/units.ts";
 import { holdsNo, readGiven } from "./logs.ts";
@@ -22,10 +23,11 @@ import { warn } from "./stderr.ts";
 
 /** Groups that the warning of too few blocks names. */
 const GROUPS_NAMED = 3;
-const LABEL_COLUMNS = 20;
+const LABEL_COLUMNS_MOST = 48;
 
 export interface CompareCommand extends CompareOptions {
-  readonly logs: readonly [string, string];
+  /** The files of A, and those of B. */
+  readonly logs: readonly [readonly string[], readonly string[]];
   readonly window: Window;
   readonly json: boolean;
 }
@@ -34,23 +36,26 @@ export interface CompareCommand extends CompareOptions {
 export function compareCommand(options: CompareCommand): number {
   const { logs, window, json } = options;
   const choices: (readonly LineChoice[])[] = [];
-  const [a, b] = logs.map((log, index) => {
+  const [a, b] = logs.map((files, index) => {
     // A window of its own for each: `+30s` counts from each log's start.
     const builder = new SideBuilder(options, new Window(window.since, window.until), index);
-    choices[index] = readGiven("compare", [log], builder).lineChoices;
+    choices[index] = readGiven("compare", files, builder).lineChoices;
     const side = builder.finish();
     // Its resamples took the most memory of all: they go before the other log's come.
     Bun.gc(true);
-    if (side.negative > 0) warn(`${log}: ${side.negative} calls left out, their time is below zero`);
+    if (side.negative > 0) {
+      warn(`${files.join(", ")}: ${side.negative} calls left out, their time is below zero`);
+    }
     if (side.calls > 0) return side;
-    throw holdsNo("call", "compare", [log], window);
+    throw holdsNo("call", "compare", files, window);
   }) as [Side, Side];
   const differences = compareSides(a, b);
   const output = new TextOutput();
   if (json) {
     const { blockNs, resamples, seed, by } = options;
     const about = (side: Side, index: 0 | 1) => ({
-      log: logs[index],
+      log: logs[index].join(", "),
+      logs: logs[index],
       lineChoices: choices[index],
       from: side.from,
       to: side.to,
@@ -87,8 +92,8 @@ function tooFewBlocks(rows: readonly Difference[], blockNs: number): string | nu
 
 function compareText(options: CompareCommand, a: Side, b: Side, rows: readonly Difference[]): string {
   const { logs, blockNs, resamples, seed } = options;
-  const about = (name: string, log: string, side: Side) =>
-    `${name}  ${printable(log)}: ${formatCount(side.calls)} calls, ${side.from} to ${side.to}`;
+  const about = (name: string, files: readonly string[], side: Side) =>
+    `${name}  ${printable(files.join(", "))}: ${formatCount(side.calls)} calls, ${side.from} to ${side.to}`;
   const lines = [
     about("A", logs[0], a),
     about("B", logs[1], b),
@@ -105,8 +110,10 @@ function compareText(options: CompareCommand, a: Side, b: Side, rows: readonly D
     if (own.length === 0) continue;
     lines.push("", direction === "out" ? "Outbound" : "Inbound");
     const heads = ["A", "B", "B − A", "from", "to"].map((head) => head.padStart(10)).join("");
-    lines.push(`${"label".padEnd(LABEL_COLUMNS)} by   quantile${heads}`);
-    for (const row of own) lines.push(rowText(row));
+    const widths = own.map(({ group }) => Bun.stringWidth(groupText(group)));
+    const columns = Math.min(LABEL_COLUMNS_MOST, Math.max("label".length, ...widths));
+    lines.push(`${padEnd("label", columns)} by   quantile${heads}`);
+    for (const row of own) lines.push(rowText(row, columns));
   }
   const noted = (note: Difference["note"]) => rows.some((row) => row.note === note);
   if (rows.some((row) => row.note !== null)) lines.push("");
@@ -123,10 +130,10 @@ function compareText(options: CompareCommand, a: Side, b: Side, rows: readonly D
   return `${lines.join("\n")}\n`;
 }
 
-function rowText(row: Difference): string {
+function rowText(row: Difference, columns: number): string {
   // The label stands once a weighting.
   const first = row.quantile === "p50";
-  const label = first ? groupText(row.group).slice(0, LABEL_COLUMNS).padEnd(LABEL_COLUMNS) : " ".repeat(LABEL_COLUMNS);
+  const label = padEnd(first ? fitMiddle(groupText(row.group), columns) : "", columns);
   const weight = first ? row.weight : "    ";
   const times = [formatTime(row.aNs), formatTime(row.bNs), signed(row.differenceNs)];
   const cells = [...times, signed(row.lowNs), signed(row.highNs)].map((cell) => cell.padStart(10));

@@ -8,6 +8,7 @@ import { type Given, usage } from "./options.ts";
 
 const DEFAULT_RESAMPLES = 400;
 const DEFAULT_SEED = 1;
+const SIDES = "kqtime compare A B, or with several files of each kqtime compare A1 A2 -- B1 B2";
 
 type Actions = Map<string, (given: Given) => Promise<number>>;
 
@@ -44,8 +45,8 @@ export function declareLogCommands(cli: CAC, actions: Actions): void {
   });
 
   cli
-    .command("compare <a> <b>", "Tell what differs between two logs, quantile by quantile")
-    .usage("compare [options] <a> <b>")
+    .command("compare [...logs]", "Tell what differs between two logs, quantile by quantile")
+    .usage("compare [options] <a> <b>; of several files: compare [options] <a…> -- <b…>")
     .option("--by <what>", "Group by label, name or socket", { default: "label" })
     .option("--since <time>", "Only calls from then on: ISO 8601, or +30s from each log's start")
     .option("--until <time>", "Only calls before then")
@@ -53,13 +54,12 @@ export function declareLogCommands(cli: CAC, actions: Actions): void {
     .option("--resamples <n>", "How many times", { default: DEFAULT_RESAMPLES })
     .option("--seed <n>", "The same seed gives the same intervals", { default: DEFAULT_SEED })
     .option("--json", "As JSON (docs/tools.md)")
-    .example("  kqtime compare --since +10s vanilla.log.gz kist.log.gz");
+    .example("  kqtime compare --since +10s vanilla.log.gz kist.log.gz")
+    .example("  kqtime compare vanilla.log* -- kist.log*");
   actions.set("compare", async (given) => {
     const { compareCommand } = await import("./compare.ts");
-    const [a = "", b = ""] = given.words;
-    if (a === "-" && b === "-") throw usage("standard input (-) can be read once");
     return compareCommand({
-      logs: [a, b],
+      logs: sidesOf(given),
       by: given.choice("by", "label", GROUPINGS),
       window: windowOf(given),
       blockNs: duration(given, "block", "1s"),
@@ -82,6 +82,16 @@ export function declareLogCommands(cli: CAC, actions: Actions): void {
     const { exportCommand } = await import("./export.ts");
     return exportCommand({ logs: given.words, parquet, window: windowOf(given) });
   });
+}
+
+/** What `compare` is given: two files, or any number on each side of `--`. */
+function sidesOf({ words, command }: Given): [string[], string[]] {
+  const sides: [string[], string[]] =
+    command.length > 0 ? [words, command] : [words.slice(0, 1), words.slice(1)];
+  if (sides.some(({ length }) => length === 0)) throw usage(`compare needs two logs: ${SIDES}`);
+  if (command.length === 0 && words.length > 2) throw usage(`compare takes two logs: ${SIDES}`);
+  if (sides.every((side) => side.includes("-"))) throw usage("standard input (-) can be read once");
+  return sides;
 }
 
 function duration(given: Given, name: string, otherwise: string): number {

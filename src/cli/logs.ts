@@ -3,6 +3,7 @@
 
 import { statSync } from "node:fs";
 import type { LogVisitor } from "../analysis/log-line.ts";
+import { orderLogs } from "../analysis/log-order.ts";
 import { type ReadOptions, type ReadResult, readLogs } from "../analysis/log-reader.ts";
 import { Progress } from "../analysis/progress.ts";
 import type { Window } from "../analysis/window.ts";
@@ -10,19 +11,24 @@ import { KQTimeError } from "../errors.ts";
 import { usage } from "./options.ts";
 import { warn } from "./stderr.ts";
 
-/** Reads the logs that a command was given; without any, standard input. @throws KQTimeError */
+/**
+ * Reads the logs that a command was given, in the order of their time; without any, standard input.
+ * @throws KQTimeError
+ */
 export function readGiven(
   command: string,
-  paths: readonly string[],
+  given: readonly string[],
   visitor: LogVisitor,
   options: Omit<ReadOptions, "progress"> = {},
 ): ReadResult {
-  if (paths.length === 0 && process.stdin.isTTY === true) {
+  if (given.length === 0 && process.stdin.isTTY === true) {
     throw usage(`${command} reads logs: name one, or pipe one in (kqtime ${command} --help)`);
   }
-  if (paths.filter((path) => path === "-").length > 1) {
+  if (given.filter((path) => path === "-").length > 1) {
     throw usage("standard input (-) can be read once");
   }
+  const { paths, problems } = orderLogs(given);
+  for (const problem of problems) warn(problem);
   const progress = new Progress(sizeOf(paths));
   try {
     const result = readLogs(paths, visitor, { ...options, progress });

@@ -10,18 +10,27 @@ const SAMPLE_MOST = 1e9;
 /** A log is written in chunks of up to 256 KiB of text. */
 const LOG_BYTES_LEAST = 64 * 1024;
 const LOG_FILES = 10;
+const LOG_FILES_LEAST = 2;
 const LOG_FILES_MOST = 10_000;
 
 export function declareLongRuns(command: Command): Command {
   return command
-    .option("--interval <seconds>", "A summary of each interval, as one line of JSON")
+    .option(
+      "--interval <seconds>",
+      `A summary of each interval, as one line of JSON; at least ${INTERVAL_SECONDS_LEAST}`,
+    )
     .option("--interval-log <file>", "Append these lines to a file, instead of printing them to stderr")
     .option("--log-min <time>", "Lines only for calls that waited at least so long: 5ms, 250us, 1s")
-    .option("--log-sample <n>", "Lines for one call in n, at random")
-    .option("--log-size <bytes>", "Begin another file before the log is larger than this: 64k, 100M, 2G")
-    .option("--log-count <n>", "Files that are kept then, the current one included", {
-      default: LOG_FILES,
-    });
+    .option("--log-sample <n>", `Lines for one call in n, at random; n up to ${SAMPLE_MOST}`)
+    .option(
+      "--log-size <bytes>",
+      `Begin another file before the log is larger than this: 100M, 2G; at least ${LOG_BYTES_LEAST / 1024}k`,
+    )
+    .option(
+      "--log-count <n>",
+      `Files that are kept then, the current one included; at least ${LOG_FILES_LEAST}`,
+      { default: LOG_FILES },
+    );
 }
 
 /** @throws KQTimeError `E_USAGE` */
@@ -41,7 +50,7 @@ export function longRuns(given: Given): LongRunOptions {
     throw usage("--interval with --quiet needs a file for its lines: --interval-log FILE");
   }
   const sizeBytes = given.bytes("log-size", LOG_BYTES_LEAST);
-  const files = given.whole("log-count", 2, LOG_FILES_MOST) ?? LOG_FILES;
+  const files = given.whole("log-count", LOG_FILES_LEAST, LOG_FILES_MOST) ?? LOG_FILES;
   return {
     intervalMs,
     intervalLog: given.path("interval-log"),

@@ -17,6 +17,8 @@ const DEFAULT_SLOTS = 65536;
 const DEFAULT_STATS_SECONDS = 1;
 /** A sample must be joined before the next. */
 const STATS_SECONDS_LEAST = 0.25;
+const STATS_INTERVAL_HELP =
+  `Time between the log's lines of queue lengths, at least ${STATS_SECONDS_LEAST}; 0: none`;
 /** Each has two distributions, in memory and in the summary. */
 const SOCKETS_MOST = 10_000;
 const DEFAULT_DRAIN_SECONDS = 5;
@@ -71,7 +73,7 @@ async function dispatch(argv: string[]): Promise<number> {
   if (extra !== undefined && !many) {
     throw usage(`unexpected "${extra}"${name === "run" ? ": the command comes after `--`" : ""}`);
   }
-  if (given.command.length > 0 && name !== "run") {
+  if (given.command.length > 0 && name !== "run" && name !== "compare") {
     throw usage(`unexpected "${given.command[0]}": ${name} takes no command`);
   }
   const missing = command.args.filter(({ required }) => required)[given.words.length];
@@ -114,7 +116,7 @@ function declare(cli: CAC): Map<string, Action> {
       default: "port",
     })
     .option("--user <name>", "Run the command as this user; capture stays privileged")
-    .option("--stats-interval <seconds>", "Time between the log's lines of queue lengths; 0: none", {
+    .option("--stats-interval <seconds>", STATS_INTERVAL_HELP, {
       default: DEFAULT_STATS_SECONDS,
     });
   declareLongRuns(run)
@@ -176,7 +178,7 @@ function declare(cli: CAC): Map<string, Action> {
     .option("--label <how>", "Group sockets by none, port or peer (shows addresses)", {
       default: "port",
     })
-    .option("--stats-interval <seconds>", "Time between the log's lines of queue lengths; 0: none", {
+    .option("--stats-interval <seconds>", STATS_INTERVAL_HELP, {
       default: DEFAULT_STATS_SECONDS,
     });
   declareLongRuns(attach)

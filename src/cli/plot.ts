@@ -1,18 +1,20 @@
 // `kqtime plot`: pictures of logs or parsed data.
 
+import { existsSync, statSync } from "node:fs";
+import { join } from "node:path";
 import type { ReadResult } from "../analysis/log-reader.ts";
 import type { Window } from "../analysis/window.ts";
 import { ExitCode, KQTimeError } from "../errors.ts";
-import { formatBytes, formatExact } from "../output/units.ts";
 import { Font } from "../plot/fonts.ts";
-import { counted, type Drawing } from "../plot/page.ts";
 import { drawPages, PAGE_IDS } from "../plot/pages.ts";
 import { FORMATS, formatOf, renderPicture } from "../plot/picture.ts";
 import { PictureFile } from "../plot/picture-file.ts";
+import { remarksOn } from "../plot/remarks.ts";
 import { PlotSamples } from "../plot/samples.ts";
 import { sequencePages } from "../plot/sequence/pages.ts";
 import { traceSocket } from "../plot/sequence/trace.ts";
 import type { Page, Use } from "../plot/spec.ts";
+import { EVENTS_FILE } from "../session/tape.ts";
 import { readGiven } from "./logs.ts";
 import { usage } from "./options.ts";
 import { warn } from "./stderr.ts";
@@ -34,9 +36,12 @@ export async function plotCommand(options: PlotCommand): Promise<number> {
   const { output } = options;
   const format = formatOf(output);
   if (format === null) {
-    throw usage(`--output takes a name that ends in .${FORMATS.join(", .")}, not "${output}"`);
+    const ends = FORMATS.map((end) => `.${end}`).join(", ");
+    const what = `a name that ends in ${ends}, which tells the format`;
+    throw usage(`--output takes ${what}, not "${output}"`);
   }
-  const ids = pageIds(options);
+  expectInput(options);
+  const ids = pageIds(options.pages);
   const file = new PictureFile(output);
   let picture: Uint8Array;
   try {
@@ -65,13 +70,14 @@ function logPages(
   const result = readGiven("plot", logs, samples);
   const { model, names } = samples;
   model.originSec = result.baseSec;
-  if (result.damaged > 0) warn(corruptLines(result));
+  model.startSec = result.logStartNs / 1e9;
+  if (result.damaged + result.foreign > 0) warn(corruptLines(result));
   if (model.times.count + model.lengths.count === 0) {
     throw new KQTimeError("E_EMPTY", "plot", noSamples(window));
   }
   const remarks = remarksOn(result, samples);
-  const drawing: Drawing = { model, font, use, remarks, nameOf: (name) => names.name(name) };
-  const { pages, leftOut } = drawPages(drawing, ids);
+  const source = { model, font, use, remarks, nameOf: (name: number): string => names.name(name) };
+  const { pages, leftOut } = drawPages(source, ids);
   for (const { id, why } of leftOut) warn(`page ${id} is left out: ${why}`);
   if (pages.length === 0) throw new KQTimeError("E_EMPTY", "plot", "none of these pages has data");
   return pages;
@@ -86,41 +92,48 @@ function socketPages({ logs, window }: PlotCommand, sock: number, font: Font, us
   const trace = traceSocket(logs[0]!, sock, window, warn);
   const pages = sequencePages({ font, use, remarks: [] }, trace);
   if (pages.length > 0) return pages;
-  throw new KQTimeError("E_EMPTY", "plot", `socket ${sock} has no call in this window`);
+  const what = `socket ${sock} has no call and no packet in this window`;
+  throw new KQTimeError("E_EMPTY", "plot", what);
 }
 
-function pageIds({ pages: wanted, socket, logs }: PlotCommand): string[] | null {
-  if (socket !== null && (logs.length !== 1 || wanted !== null)) {
+/** Logs, or one folder of a recording, are not taken for each other. */
+function expectInput({ pages, socket, logs }: PlotCommand): void {
+  if (socket === null) {
+    const folder = logs.find(isFolder);
+    if (folder === undefined) return;
+    throw usage(
+      existsSync(join(folder, EVENTS_FILE))
+        ? `${folder} is a recording: draw one of its sockets with --socket N, or plot its log, ` +
+            `which kqtime replay --log FILE ${folder} makes`
+        : `${folder} is a folder: name the logs in it`,
+    );
+  }
+  if (logs.length !== 1 || pages !== null) {
     throw usage("--socket takes one folder of `kqtime run --record`, and no --pages");
   }
+  if (existsSync(logs[0]!) && !isFolder(logs[0]!)) {
+    throw usage(`--socket takes the folder of \`kqtime run --record\`, not a file as ${logs[0]}`);
+  }
+}
+
+/** False also where nobody can tell: then reading it fails, and says why. */
+function isFolder(path: string): boolean {
+  try {
+    return path !== "-" && statSync(path).isDirectory();
+  } catch {
+    return false;
+  }
+}
+
+function pageIds(wanted: string | null): string[] | null {
   if (wanted === null) return null;
-  const ids = wanted.split(",");
+  const ids = wanted.split(",").map((id) => id.trim());
   const unknown = ids.find((id) => !PAGE_IDS.includes(id));
   if (unknown === undefined) return ids;
   throw usage(`--pages takes ${PAGE_IDS.join(", ")}, separated by commas, not "${unknown}"`);
 }
 
 /** As libkqtime's plot-kqtime said it. */
-function corruptLines({ damaged, lines, unknown }: ReadResult): string {
-  return `found ${damaged}/${lines + damaged + unknown} corrupt line(s)`;
-}
-
-/** What of the input is in no picture. */
-function remarksOn(result: ReadResult, { model, missedBytes }: PlotSamples): string[] {
-  const remarks: string[] = [];
-  if (missedBytes > 0) {
-    remarks.push(`${formatBytes(missedBytes)} without a time (KQTIME-MISS) are not in it.`);
-  }
-  const refused = model.times.refused + model.lengths.refused;
-  if (refused > 0) {
-    const are = refused === 1 ? "is" : "are";
-    remarks.push(`${counted(refused, "sample")} below zero or without a time ${are} not in it.`);
-  }
-  if (result.damaged > 0) {
-    const all = result.lines + result.damaged + result.unknown;
-    remarks.push(
-      `${formatExact(result.damaged)} of ${formatExact(all)} lines were damaged and skipped.`,
-    );
-  }
-  return remarks;
+function corruptLines({ damaged, foreign, lines, unknown }: ReadResult): string {
+  return `found ${damaged + foreign}/${lines + damaged + unknown} corrupt line(s)`;
 }

@@ -4,7 +4,8 @@ import { lossSentences } from "../output/losses.ts";
 import { renderSummary } from "../output/table.ts";
 import type { Summary } from "../output/summary.ts";
 import { run, type RunOptions } from "../session/run.ts";
-import { tell, tellLine, warn } from "./stderr.ts";
+import { whileMeasuring } from "./mid-run.ts";
+import { tell, warn } from "./stderr.ts";
 
 const COLUMNS = 100;
 
@@ -13,7 +14,7 @@ export async function runCommand(
   options: Omit<RunOptions, "onWarning" | "onInterval">,
   quiet: boolean,
 ): Promise<number> {
-  const { exitCode, summary } = await run({ ...options, onWarning: warn, onInterval: tellLine });
+  const { exitCode, summary } = await whileMeasuring((said) => run({ ...options, ...said }));
   if (summary !== null) report(summary, quiet);
   return exitCode;
 }

@@ -2,14 +2,19 @@
 // change neither the measurement nor the exit code, which is the command's.
 
 import { writeSync } from "node:fs";
+import { printable } from "../output/name.ts";
 import { errnoOf } from "../output/open-file.ts";
 
-const STDERR = 2;
+export const STDERR = 2;
 const SLOW_READER_MS = 1000;
 const SLOW_READER_STEP_MS = 2;
 
+/** Waits for the reader, as any program does; while something is measured, see mid-run.ts. */
 export function tell(text: string): void {
-  const bytes = new TextEncoder().encode(text);
+  tellBytes(new TextEncoder().encode(text));
+}
+
+export function tellBytes(bytes: Uint8Array): void {
   const deadline = performance.now() + SLOW_READER_MS;
   for (let at = 0; at < bytes.length; ) {
     try {
@@ -22,11 +27,12 @@ export function tell(text: string): void {
   }
 }
 
-export function tellLine(line: string): void {
-  tell(`${line}\n`);
-}
-
 /** One line for the user. */
 export function warn(message: string): void {
-  tell(`kqtime: ${message.replaceAll("\n", " ")}\n`);
+  tell(warning(message));
+}
+
+/** It may hold names of files, which may hold anything. */
+export function warning(message: string): string {
+  return `kqtime: ${printable(message.replaceAll("\n", " "))}\n`;
 }

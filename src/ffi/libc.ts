@@ -29,6 +29,7 @@ const F_SEAL_SHRINK = 2;
 const O_RDWR_CLOEXEC = constants.O_RDWR | 0o2000000;
 const ESRCH = 3;
 const EAGAIN = 11;
+const POLLOUT = 4;
 
 const symbols = {
   /** int domain, int type, int protocol → int */
@@ -43,6 +44,8 @@ const symbols = {
   accept4: { args: ["i32", "ptr", "ptr", "i32"], returns: "i32" },
   /** int fd, const void *bytes, size_t length, int flags → ssize_t */
   send: { args: ["i32", "buffer", "u64", "i32"], returns: "i32" },
+  /** struct pollfd *fds, nfds_t count, int timeout → int */
+  poll: { args: ["buffer", "u64", "i32"], returns: "i32" },
   /** int fd, struct msghdr *message, int flags → ssize_t, of at most 1024 here */
   recvmsg: { args: ["i32", "buffer", "i32"], returns: "i32" },
   /** int fd, int level, int name, void *value, socklen_t *length → int */
@@ -118,6 +121,19 @@ export function closeForeign(fd: number): void {
   close(fd, () => {});
 }
 
+/** Sends on a socket what it takes without a wait: how many bytes, -1 where it fails for good. */
+export function sendNow(fd: number, bytes: Uint8Array): number {
+  const taken = libc().send(fd, bytes, bytes.length, MSG_NOSIGNAL_DONTWAIT);
+  return taken < 0 && errno() === EAGAIN ? 0 : taken;
+}
+
+/** Whether a write would not wait (poll(2)); of a pipe: one of up to PIPE_BUF bytes. */
+export function isWritable(fd: number): boolean {
+  const query = new Int32Array([fd, POLLOUT]);
+  // What has failed is ready for the write that tells how.
+  return libc().poll(query, 1, 0) > 0;
+}
+
 /** Whether a descriptor is memory (memfd_create(2)), or a file on a tmpfs: writing never waits. */
 export function isMemory(fd: number): boolean {
   return libc().fcntl(fd, F_GET_SEALS, 0) >= 0;
@@ -157,19 +173,20 @@ export class Mapping {
   }
 
   /**
-   * Maps a descriptor, whole, and closes it. The memory must be sealed against shrinking: reading
+   * Maps a descriptor, whole, and closes it: one of `mostBytes` at the most, for what is mapped is
+   * another program's choice. The memory must be sealed against shrinking: reading
    * beyond a truncated end would be a SIGBUS. Whoever maps it so reads it alone, until `close` or its
    * own end, in whatever namespaces others are.
    * @throws KQTimeError `E_RING`; its `op` is "flock" if somebody else reads it
    */
-  static adopt(fd: number): Mapping {
+  static adopt(fd: number, mostBytes: number): Mapping {
     try {
       const seals = libc().fcntl(fd, F_GET_SEALS, 0);
       if (seals < 0 || (seals & F_SEAL_SHRINK) === 0) {
         throw new KQTimeError("E_RING", "fcntl", "shared memory is not sealed against shrinking");
       }
       const { size, ino } = fstatSync(fd);
-      if (size <= 0 || size > 2 ** 36) {
+      if (size <= 0 || size > mostBytes) {
         throw new KQTimeError("E_RING", "fstat", `shared memory of ${size} bytes`);
       }
       // The lock is the open file's, and held by the mapping. The sender's own lives in its processes.

@@ -12,7 +12,7 @@ import { ascii, LineBuffer } from "./line.ts";
 import { type LossCounters, writeLosses } from "./loss-line.ts";
 import { NAME_MAX_BYTES } from "./name.ts";
 import type { QueueRow } from "../match/queue-samples.ts";
-import { queueLines } from "./queue-line.ts";
+import { GROUPS_MOST, queueLines } from "./queue-line.ts";
 import type { Rotation } from "./rotation.ts";
 import { FileSink } from "./sink.ts";
 import type { DirectionStats } from "./stats.ts";
@@ -51,7 +51,6 @@ const NAME = ascii(";");
 const FINISH = ascii(";\n");
 const NEWLINE = ascii("\n");
 
-
 export interface LogOptions {
   /** Unix seconds that all times given to the log are relative to. */
   baseSec: number;
@@ -83,6 +82,10 @@ export class Log {
   #lead: Uint8Array = NOTHING;
   /** The length at which the next attempt to rotate is made. */
   #rotateAtBytes = Infinity;
+  /** About how long the lines are, as text, that are yet to come of the moment that is written. */
+  #momentBytes = 0;
+  /** Its first lines are in the file, and the others follow them there: its sums need them all. */
+  #isInMoment = false;
   #lines = 0;
   #isEnding = false;
   #closed = false;
@@ -278,10 +281,15 @@ export class Log {
 
   /** The queues of all sockets at one moment (see queue-line.ts). */
   queues(startNs: number, endNs: number, rows: readonly QueueRow[]): void {
+    let lines = Math.ceil(rows.length / GROUPS_MOST);
     for (const line of queueLines(this.#text.baseSec, startNs, endNs, rows)) {
+      this.#momentBytes = line.length * lines--;
       if (this.shedding) this.linesLost++;
       else this.#putLine(line);
     }
+    this.#momentBytes = 0;
+    if (this.#isInMoment) this.#flush();
+    this.#isInMoment = false;
   }
 
   /** The books of a label at the end, with its histograms (see books.ts); not for the hot path. */
@@ -409,7 +417,10 @@ export class Log {
     const sink = this.#sink;
     if (this.#rotation === null && this.#head.length + this.#lead.length === 0) return;
     const { isRegular, fileBytes } = sink;
-    if (this.#rotation !== null && fileBytes > 0 && fileBytes + bytes > this.#rotateAtBytes) {
+    const ahead = (bytes * this.#momentBytes) / this.#text.length;
+    const isFull = !this.#isInMoment && fileBytes + bytes + ahead > this.#rotateAtBytes;
+    this.#isInMoment ||= ahead > 0;
+    if (this.#rotation !== null && fileBytes > 0 && isFull) {
       const { sizeBytes, files } = this.#rotation;
       if (sink.rotate(files)) {
         this.#rotateAtBytes = sizeBytes;

@@ -21,6 +21,8 @@ const LOSS_TEXT: Record<keyof Losses, readonly [one: string, many: string, how: 
   inheritedRings: ["process", "processes", "in an inherited ring"],
 };
 
+export const LOSS_KEYS = Object.keys(LOSS_TEXT) as readonly (keyof Losses)[];
+
 /** On the measured program's side: they show in no books. */
 const UNMEASURED: readonly (keyof Losses)[] = [
   "ringRecords",
@@ -35,7 +37,7 @@ const UNMEASURED: readonly (keyof Losses)[] = [
 
 /** Those above zero. */
 export function lossesOf(losses: Losses): (keyof Losses)[] {
-  return (Object.keys(LOSS_TEXT) as (keyof Losses)[]).filter((key) => losses[key] > 0);
+  return LOSS_KEYS.filter((key) => losses[key] > 0);
 }
 
 /** What `count` of them are, without the number. */
@@ -44,16 +46,17 @@ export function lossText(key: keyof Losses, count: number): string {
   return `${count === 1 ? one : many} ${how}`;
 }
 
-/** A sentence for each counter above zero. */
-export function lossSentences(losses: Losses): string[] {
-  return lossesOf(losses).map((key) => `${formatExact(losses[key])} ${lossText(key, losses[key])}`);
+/** A sentence for each counter above zero, of those that are wanted. */
+export function lossSentences(
+  losses: Losses,
+  isWanted: (key: keyof Losses) => boolean = () => true,
+): string[] {
+  return lossesOf(losses)
+    .filter(isWanted)
+    .map((key) => `${formatExact(losses[key])} ${lossText(key, losses[key])}`);
 }
 
 /** As `lossSentences`, of what kept sockets and calls of measured programs from being measured. */
 export function unmeasuredSentences(losses: Losses): string[] {
-  const counted = { ...losses };
-  for (const key of Object.keys(counted) as (keyof Losses)[]) {
-    if (!UNMEASURED.includes(key)) counted[key] = 0;
-  }
-  return lossSentences(counted);
+  return lossSentences(losses, (key) => UNMEASURED.includes(key));
 }

@@ -90,6 +90,16 @@ export function openPrivate(path: string, mode: OpenMode = {}): OpenedFile {
   return { fd, created: false, borrowed, identity: identityOf(fd) };
 }
 
+/**
+ * The pipe or terminal behind a descriptor, opened once more: whoever shares the given one is not
+ * concerned by this one's flags, nor it by theirs (F_SETFL). Its writes do not wait.
+ * @throws as open(2) does
+ */
+export function openOwn(fd: number): number {
+  const { O_WRONLY, O_NONBLOCK, O_NOCTTY } = constants;
+  return openSync(`/proc/self/fd/${fd}`, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+}
+
 /** Gives a file that was just made to the user behind sudo. */
 function giveToCaller(fd: number): void {
   const owner = sudoOwner();

@@ -7,7 +7,7 @@ import { ascii, LineBuffer } from "./line.ts";
 import { SOCKET_KEYS, SocketField } from "./socket-fields.ts";
 
 /** Sockets of a line. */
-const GROUPS_MOST = 256;
+export const GROUPS_MOST = 256;
 /** The frame, and a group: its keys and 22 numbers of at most 17 bytes. */
 const FRAME_BYTES = 128;
 const GROUP_BYTES = 640;

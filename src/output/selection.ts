@@ -19,29 +19,48 @@ export interface LineSelection {
 
 const STATES = 2 ** 32;
 
-/** Marsaglia's xorshift of 128 bits: its period outlasts any measurement. */
+/**
+ * Says yes once in `n` times, each time on its own. Drawn is how many times it says no before: a
+ * chance of one in `n` itself would be a whole number of the generator's states, and few for a large
+ * `n`. The generator is Marsaglia's xorshift of 128 bits: its period outlasts any measurement.
+ */
 export class Chance {
   #x: number;
   #y = 0x9e3779b9 | 0;
   #z = 0x243f6a88 | 0;
   #w = 0xb7e15162 | 0;
-  readonly #below: number;
+  readonly #logNo: number;
+  #left: number;
 
-  /** Says yes once in `n` times. */
   constructor(n: number, seed: number) {
     this.#x = seed | 0;
-    this.#below = STATES / n;
+    this.#logNo = Math.log1p(-1 / n);
     // Seeds that are neighbours begin alike.
-    for (let i = 0; i < 32; i++) this.next();
+    for (let i = 0; i < 32; i++) this.#draw();
+    this.#left = this.gap();
   }
 
   next(): boolean {
+    if (this.#left > 0) {
+      this.#left--;
+      return false;
+    }
+    this.#left = this.gap();
+    return true;
+  }
+
+  /** Draws a number of times to say no, from the geometric distribution. */
+  gap(): number {
+    return Math.floor(Math.log((this.#draw() + 0.5) / STATES) / this.#logNo);
+  }
+
+  #draw(): number {
     const t = this.#x ^ (this.#x << 11);
     this.#x = this.#y;
     this.#y = this.#z;
     this.#z = this.#w;
     this.#w = this.#w ^ (this.#w >>> 19) ^ t ^ (t >>> 8);
-    return this.#w >>> 0 < this.#below;
+    return this.#w >>> 0;
   }
 }
 

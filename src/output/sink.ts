@@ -15,13 +15,14 @@ import {
   ftruncateSync,
   lstatSync,
   openSync,
+  readFileSync,
   readSync,
   renameSync,
   writeSync,
 } from "node:fs";
 import { KQTimeError } from "../errors.ts";
 import { closeForeign, tryLock, unlock } from "../ffi/libc.ts";
-import { errnoOf, identityOf, O_CLOEXEC, type OpenedFile, openPrivate, reasonOf } from "./open-file.ts";
+import { errnoOf, identityOf, O_CLOEXEC, type OpenedFile, openOwn, openPrivate, reasonOf } from "./open-file.ts";
 import { moveAside, rotatedPath } from "./rotation.ts";
 
 /** At the end, how long a pipe's slow reader is waited for. */
@@ -47,6 +48,8 @@ export class FileSink {
   #pending = new Uint8Array(0);
   /** How much of it is in the file. */
   #pendingDone = 0;
+  /** Where that begins. */
+  #tornAt = 0;
   #pendingLines = 0;
 
   #share: (typeof Share)[keyof typeof Share] = Share.notNeeded;
@@ -185,19 +188,28 @@ export class FileSink {
     return isAccepted;
   }
 
-  /** Lets go of a file; what is only in part in it goes to the next one as a whole. */
+  /**
+   * Lets go of a file; what is only in part in it goes to the next one as a whole. The part is cut
+   * off unless another program has appended since: a torn line is less of a loss than its lines.
+   */
   #leave(fd: number): void {
     if (this.#share === Share.held) unlock(fd);
     this.#share = Share.notNeeded;
     try {
       if (this.#pendingDone > 0 && tryLock(fd, "exclusive") === true) {
-        ftruncateSync(fd, fstatSync(fd).size - this.#pendingDone);
+        const { size } = fstatSync(fd);
+        const isLast = positionOf(fd) === size && this.#tornAt + this.#pendingDone === size;
+        if (isLast) ftruncateSync(fd, this.#tornAt);
       }
-      closeSync(fd);
     } catch {
-      // Its last lines are in the next file too.
+      // The whole of it is in the next file.
     }
     this.#pendingDone = 0;
+    try {
+      closeSync(fd);
+    } catch {
+      // Its last lines may be lost with the file's disk.
+    }
   }
 
   /** From now on other runs can tell that this one writes here. Lines wait until they can. */
@@ -377,7 +389,10 @@ export class FileSink {
     this.slow = false;
     while (done < length) {
       try {
-        done += writeSync(this.#fd, bytes, done, length - done);
+        const taken = writeSync(this.#fd, bytes, done, length - done);
+        const isFirst = done === 0 && this.#pendingDone === 0;
+        done += taken;
+        if (isFirst && done < length) this.#tornAt = positionOf(this.#fd) - done;
       } catch (error) {
         const code = errnoOf(error);
         if (code === "EINTR") continue;
@@ -400,14 +415,19 @@ export class FileSink {
   }
 }
 
-/**
- * A pipe's end that no other program has opened: whoever shares the given one could let its writes
- * wait again (F_SETFL). Of other files the given descriptor. @throws as open(2) does
- */
+/** A pipe's end of its own, closing the given one; of other files the given descriptor. */
 function ownPipe(fd: number): number {
   if (!fstatSync(fd).isFIFO()) return fd;
-  const { O_WRONLY, O_NONBLOCK } = constants;
-  const own = openSync(`/proc/self/fd/${fd}`, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+  const own = openOwn(fd);
   closeForeign(fd);
   return own;
+}
+
+/** Where the last write ended: O_APPEND puts it at the end as of then. 0 if /proc does not say. */
+function positionOf(fd: number): number {
+  try {
+    return Number(/^pos:\s*(\d+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, "latin1"))?.[1] ?? 0);
+  } catch {
+    return 0;
+  }
 }

@@ -11,6 +11,13 @@ const LOG_FROM_RATIO = 30;
 /** Above so many decades only whole ones have a tick. */
 const MOST_FINE_DECADES = 3;
 const TICKS = 6;
+/** What ticks of a decade there may be, and their least distance in decades. */
+const FINENESS = [
+  { mantissas: [1, 2, 3, 5, 7], gap: Math.log10(7 / 5) },
+  { mantissas: [1, 2, 5], gap: Math.log10(2) },
+  { mantissas: [1, 3], gap: Math.log10(3) },
+  { mantissas: [1], gap: 1 },
+];
 /** Room before the first and behind the last sample, as a part of the run. */
 const ROOM = 0.01;
 /** The same where the run has no length, in the unit of the axis. */
@@ -98,12 +105,12 @@ export class ValueAxis {
     return { type: "symlog", domain, constant: this.constant, nice: false };
   }
 
-  axis(title: string, use: Use, more: Spec = {}): Spec {
+  /** @param most so many labels find room, where that is fewer than usual */
+  axis(title: string, use: Use, most = Infinity): Spec {
     const shared: Spec = {
       title: this.kind === "linear" ? title : `${title} (log scale)`,
       labelExpr: formatExpression(this.unit, "datum.value"),
       labelOverlap: "greedy",
-      ...more,
     };
     // Vega's own ticks of a symlog axis are those of a linear one.
     if (use === "interactive" && this.kind === "linear") return { ...shared, tickCount: TICKS };
@@ -114,20 +121,26 @@ export class ValueAxis {
       const labelExpr = `indexof([1, 3], ${mantissa}) < 0 ? '' : ${shared.labelExpr as string}`;
       return { ...shared, labelExpr };
     }
-    return { ...shared, values: this.ticks() };
+    return { ...shared, values: this.ticks(most) };
   }
 
-  ticks(): number[] {
+  ticks(most = Infinity): number[] {
     if (this.kind === "linear") {
-      const step = niceStep(this.high - this.low);
+      const range = this.high - this.low;
+      let step = niceStep(range);
+      for (let steps = TICKS - 1; range / step > most && steps > 0; steps--) {
+        step = niceStep(range, steps);
+      }
       const first = Math.ceil(this.low / step - 1e-9);
       const last = Math.floor(this.high / step + 1e-9);
       return Array.from({ length: last - first + 1 }, (_, i) => (first + i) * step);
     }
     const low = this.kind === "log" ? this.low : this.constant;
     const decades = Math.log10(this.high / low);
-    const mantissas =
-      decades > MOST_FINE_DECADES ? [1] : decades > 1.5 ? [1, 2, 5] : [1, 2, 3, 5, 7];
+    const finest = decades > MOST_FINE_DECADES ? 3 : decades > 1.5 ? 1 : 0;
+    // As fine as the least room between two labels allows.
+    const { mantissas } =
+      FINENESS.find(({ gap }, i) => i >= finest && gap * most >= decades) ?? FINENESS[3]!;
     const ticks = this.kind === "log" ? [] : [0];
     // Where decades are narrow, the first one's label would touch that of 0.
     const first = this.kind === "symlog" && decades > MOST_FINE_DECADES ? low * 5 : low * 0.999999;
@@ -171,7 +184,7 @@ function bucketEdge(value: number): number {
 /** A Vega expression that writes a value with its unit. */
 export function formatExpression(unit: Unit, value: string, digits = 6): string {
   const part = (divisor: number, suffix: string): string =>
-    `format(${value} / ${divisor}, '.${digits}~r') + ' ${suffix}'`;
+    `format(${value} / ${divisor}, ',.${digits}~r') + ' ${suffix}'`;
   const units: [number, string][] =
     unit === "time"
       ? [
@@ -195,30 +208,38 @@ export function formatExpression(unit: Unit, value: string, digits = 6): string 
   return `${value} == 0 ? '0' : ${steps.join(" : ")}`;
 }
 
-/** The time axis of a run: since its start, or the time of the day where it is long. */
+/**
+ * The time axis of a run: since its start, whatever part of it is shown, so that a time that is read
+ * off can be given as `--since +30s`; or the time of the day where the part is long.
+ */
 export class TimeAxis {
   readonly isClock: boolean;
   readonly #startMs: number;
   readonly #spanSec: number;
   readonly #unit: readonly [perSec: number, name: string];
 
-  /** @param originSec Unix seconds @param firstSec, lastSec relative to it */
+  /**
+   * @param originSec Unix seconds
+   * @param startSec the run's start, relative to it
+   * @param firstSec, lastSec what is shown, relative to it
+   */
   constructor(
     readonly originSec: number,
+    readonly startSec: number,
     readonly firstSec: number,
     lastSec: number,
   ) {
     this.#spanSec = lastSec - firstSec;
     this.isClock = this.#spanSec >= CLOCK_FROM_SEC;
-    this.#startMs = (originSec + firstSec) * 1000;
-    this.#unit =
-      this.#spanSec >= 2 ? [1, "s"] : this.#spanSec >= 0.002 ? [1000, "ms"] : [1e6, "µs"];
+    this.#startMs = (originSec + (this.isClock ? firstSec : startSec)) * 1000;
+    const farthestSec = Math.max(Math.abs(firstSec - startSec), Math.abs(lastSec - startSec));
+    this.#unit = farthestSec >= 2 ? [1, "s"] : farthestSec >= 0.002 ? [1000, "ms"] : [1e6, "µs"];
   }
 
   /** The value on the axis of a time relative to the origin. */
   at(relativeSec: number): number {
     if (this.isClock) return Math.round((this.originSec + relativeSec) * 1000);
-    return (relativeSec - this.firstSec) * this.#unit[0];
+    return (relativeSec - this.startSec) * this.#unit[0];
   }
 
   /** On the axis, what can still be seen; less than the room at its ends. */
@@ -243,7 +264,9 @@ export class TimeAxis {
       axis.tickCount = 10;
       axis.labelExpr = CLOCK_LABEL;
     } else if (use === "still") {
-      axis.values = high > low ? stepsBetween(low, high) : [0];
+      axis.values = high > low ? stepsBetween(low, high) : [low];
+      // As exact as the tick: of a moment, and of a short window late in a run.
+      axis.labelExpr = "format(datum.value, ',.12~r')";
     }
     return {
       type: this.isClock ? "temporal" : "quantitative",
@@ -263,7 +286,7 @@ export class TimeAxis {
   /** A Vega expression that writes a time of this axis. */
   expression(value: string): string {
     if (this.isClock) return `utcFormat(${value}, '%Y-%m-%d %H:%M:%S.%L UTC')`;
-    return `format(${value}, '.6~r') + ' ${this.#unit[1]}'`;
+    return `format(${value}, '.9~r') + ' ${this.#unit[1]}'`;
   }
 }
 
@@ -296,9 +319,9 @@ function stepsBetween(low: number, high: number): number[] {
   return ticks;
 }
 
-/** 1, 2 or 5 × 10^n, so that `range` has about six steps. */
-function niceStep(range: number): number {
-  const raw = range / TICKS;
+/** 1, 2 or 5 × 10^n, so that `range` has about so many steps. */
+function niceStep(range: number, steps = TICKS): number {
+  const raw = range / steps;
   const decade = 10 ** Math.floor(Math.log10(raw));
   const mantissa = raw / decade;
   return decade * (mantissa < 1.5 ? 1 : mantissa < 3.5 ? 2 : mantissa < 7.5 ? 5 : 10);

@@ -3,6 +3,7 @@
 
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { withoutLayout } from "./plain-font.ts";
 
 export const FONT_NAME = "Inter";
 
@@ -11,7 +12,7 @@ const FILE = "@expo-google-fonts/inter/400Regular/Inter_400Regular.ttf";
 type Face = ReturnType<typeof import("fontkit").create>;
 
 export class Font {
-  /** The TrueType file. */
+  /** A TrueType file. */
   readonly bytes: Buffer;
   readonly #face: Face;
   /** Advance of a character as a part of the font size. */
@@ -23,7 +24,7 @@ export class Font {
   }
 
   static async load(): Promise<Font> {
-    const bytes = readFileSync(fileURLToPath(import.meta.resolve(FILE)));
+    const bytes = withoutLayout(readFileSync(fileURLToPath(import.meta.resolve(FILE))));
     const fontkit = await import("fontkit");
     return new Font(bytes, fontkit.create(bytes));
   }
@@ -33,7 +34,7 @@ export class Font {
     return this.#face.hasGlyphForCodePoint(codePoint);
   }
 
-  /** Width of a line of text. Kerning, which is not counted, makes it narrower by a few ‰. */
+  /** Width of a line of text. */
   width(text: string, sizePx: number): number {
     let advance = 0;
     for (const character of text) {

@@ -71,6 +71,8 @@ export class PlotModel {
   readonly otherNames: readonly [Histogram, Histogram] = [new Histogram(), new Histogram()];
   /** Unix seconds that all times are relative to. */
   originSec = 0;
+  /** The log's start, relative to the origin: what comes before a window counts too. */
+  startSec = 0;
 
   /** @param name number of the name, 0, 1, 2 …; -1 where the input has none (parsed data) */
   addTime(direction: Direction, atSec: number, ns: number, name: number): void {

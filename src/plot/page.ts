@@ -12,7 +12,7 @@ import { CONFIG, LOOKS, NOTE_SIZE, PANEL_WIDTH } from "./theme.ts";
 export interface Paper {
   readonly font: Font;
   readonly use: Use;
-  /** Sentences that stand under every page: what of the input is not in it. */
+  /** Sentences that stand under the page: what of the input is not in it. */
   readonly remarks: readonly string[];
 }
 

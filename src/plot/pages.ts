@@ -8,10 +8,12 @@ import { heatmap, LEAST_SAMPLES as LEAST_FOR_HEATMAP } from "./pages/heatmap.ts"
 import { overTime } from "./pages/over-time.ts";
 import { LEAST_SAMPLES as LEAST_FOR_PERCENTILES, percentiles } from "./pages/percentiles.ts";
 import { queueLength, queueTime, type Drawing } from "./page.ts";
+import { remarksFor, type Remark, type Subject } from "./remarks.ts";
 import type { Page } from "./spec.ts";
 
 interface Kind {
   readonly id: string;
+  readonly subject: Subject;
   /** Why the page cannot be drawn, or null. */
   readonly lacks: (model: PlotModel) => string | null;
   readonly draw: (drawing: Drawing, id: string) => Page;
@@ -41,42 +43,50 @@ const fewTimes =
 const KINDS: readonly Kind[] = [
   {
     id: "time-cdf",
+    subject: "times",
     lacks: noTimes,
     draw: (drawing, id) => cdf(drawing, queueTime(drawing.model), id, TIME_WHAT),
   },
   {
     id: "length-cdf",
+    subject: "lengths",
     lacks: noLengths,
     draw: (drawing, id) => cdf(drawing, queueLength(drawing.model), id, LENGTH_WHAT),
   },
   {
     id: "time",
+    subject: "times",
     lacks: noTimes,
     draw: (drawing, id) => overTime(drawing, queueTime(drawing.model), id, TIME_WHAT),
   },
   {
     id: "length",
+    subject: "lengths",
     lacks: noLengths,
     draw: (drawing, id) => overTime(drawing, queueLength(drawing.model), id, LENGTH_WHAT),
   },
   {
     id: "percentiles",
+    subject: "times",
     lacks: fewTimes(LEAST_FOR_PERCENTILES),
     draw: (drawing, id) => percentiles(drawing, queueTime(drawing.model), id),
   },
   {
     id: "heatmap",
+    subject: "times",
     lacks: fewTimes(LEAST_FOR_HEATMAP),
     draw: (drawing, id) => heatmap(drawing, queueTime(drawing.model), id),
   },
   {
     id: "names",
+    subject: "times",
     lacks: (model) =>
       noTimes(model) ?? (model.names.length === 0 ? "no names (parsed data has none)" : null),
     draw: (drawing, id) => byName(drawing, id),
   },
   {
     id: "hdr",
+    subject: "times",
     lacks: noTimes,
     draw: (drawing, id) => hdr(drawing, queueTime(drawing.model), id),
   },
@@ -90,17 +100,23 @@ export interface LeftOut {
   readonly why: string;
 }
 
+/** What all pages are drawn from. */
+export interface Source extends Omit<Drawing, "remarks"> {
+  readonly remarks: readonly Remark[];
+}
+
 /** Draws the wanted pages (null: all). */
 export function drawPages(
-  drawing: Drawing,
+  source: Source,
   wanted: readonly string[] | null,
 ): { pages: Page[]; leftOut: LeftOut[] } {
   const pages: Page[] = [];
   const leftOut: LeftOut[] = [];
-  for (const { id, lacks, draw } of KINDS) {
+  for (const { id, subject, lacks, draw } of KINDS) {
     if (wanted !== null && !wanted.includes(id)) continue;
-    const why = lacks(drawing.model);
-    if (why === null) pages.push(draw(drawing, id));
+    const why = lacks(source.model);
+    const remarks = remarksFor(subject, source.remarks);
+    if (why === null) pages.push(draw({ ...source, remarks }, id));
     else leftOut.push({ id, why });
   }
   return { pages, leftOut };

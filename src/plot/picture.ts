@@ -2,7 +2,7 @@
 
 import type { Font } from "./fonts.ts";
 import type { Page } from "./spec.ts";
-import { renderSvg, stacked, withFont } from "./svg.ts";
+import { renderStacked, withFont } from "./svg.ts";
 
 /** How a picture is written, told by the end of the file's name. */
 export const FORMATS = ["pdf", "svg", "png", "html"] as const;
@@ -25,8 +25,8 @@ export async function renderPicture(
     case "html":
       return new TextEncoder().encode(await (await import("./html.ts")).renderHtml(pages, font));
     case "svg":
-      return new TextEncoder().encode(withFont(await renderSvg(stacked(pages), font), font));
+      return new TextEncoder().encode(withFont(await renderStacked(pages, font), font));
     case "png":
-      return (await import("./png.ts")).renderPng(await renderSvg(stacked(pages), font), font);
+      return (await import("./png.ts")).renderPng(await renderStacked(pages, font), font);
   }
 }

@@ -1,7 +1,8 @@
 // A log's lines into the model of the pictures.
 
 import { callTimeNs } from "../analysis/groups.ts";
-import type { LogLine, LogVisitor } from "../analysis/log-line.ts";
+import { LossCounts } from "../analysis/loss-counts.ts";
+import { ABSENT, type LogLine, type LogVisitor } from "../analysis/log-line.ts";
 import { NameTable } from "../analysis/name-table.ts";
 import type { Window } from "../analysis/window.ts";
 import { IN, OUT, PlotModel } from "./model.ts";
@@ -14,6 +15,7 @@ export class PlotSamples implements LogVisitor {
   readonly names = new NameTable();
   /** Bytes of KQTIME-MISS lines: they have no time, and are in no picture. */
   missedBytes = 0;
+  readonly losses = new LossCounts();
 
   constructor(window: Window) {
     this.#window = window;
@@ -28,18 +30,17 @@ export class PlotSamples implements LogVisitor {
   queues(line: LogLine): void {
     if (!this.#window.holds(line, line.startNs)) return;
     const atSec = line.startNs / NS;
-    if (line.sndLen >= 0) this.model.addLength(OUT, atSec, line.sndLen);
-    if (line.rcvLen >= 0) this.model.addLength(IN, atSec, line.rcvLen);
+    if (line.sndLen !== ABSENT) this.model.addLength(OUT, atSec, line.sndLen);
+    if (line.rcvLen !== ABSENT) this.model.addLength(IN, atSec, line.rcvLen);
   }
 
   miss(line: LogLine): void {
-    if (this.#window.holds(line, callTimeNs(line)) && line.bytes > 0)
-      this.missedBytes += line.bytes;
+    if (this.#window.holds(line, callTimeNs(line)) && line.bytes > 0) this.missedBytes += line.bytes;
   }
 
   socketQueues(): void {}
 
-  text(): boolean {
-    return true;
+  text(kind: "books" | "loss", text: string): boolean {
+    return kind === "books" || this.losses.add(text);
   }
 }

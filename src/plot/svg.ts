@@ -3,6 +3,9 @@
 
 import { FONT_NAME, type Font } from "./fonts.ts";
 import type { Page, Spec } from "./spec.ts";
+import { BACKGROUND } from "./theme.ts";
+
+const PAGE_GAP_PX = 40;
 
 export interface Svg {
   readonly text: string;
@@ -47,21 +50,26 @@ export async function compile(spec: Spec): Promise<Spec> {
   return compiled as unknown as Spec;
 }
 
-/** Several pages as one specification, one under the other. */
-export function stacked(pages: readonly Page[]): Spec {
-  if (pages.length === 1) return pages[0]!.spec;
-  const { $schema, config } = pages[0]!.spec;
-  const parts = pages.map(({ spec }): Spec => {
-    const { $schema: _schema, config: _config, ...rest } = spec;
-    return rest;
+/**
+ * The pages one under the other. Each is rendered by itself, since views in one specification share
+ * data, scales and legends. Ids hold for the whole file: Vega counts them on from page to page.
+ */
+export async function renderStacked(pages: readonly Page[], font: Font): Promise<Svg> {
+  const parts: Svg[] = [];
+  for (const { spec } of pages) parts.push(await renderSvg(spec, font));
+  if (parts.length === 1) return parts[0]!;
+  const widthPx = Math.max(...parts.map((part) => part.widthPx));
+  let heightPx = 0;
+  const placed = parts.map(({ text, heightPx: own }, i) => {
+    const yPx = heightPx + (i > 0 ? PAGE_GAP_PX : 0);
+    heightPx = yPx + own;
+    return text.replace(/^<svg/, `<svg y="${yPx}"`);
   });
-  return {
-    $schema: $schema!,
-    config: config!,
-    spacing: 60,
-    vconcat: parts,
-    resolve: { scale: { color: "independent", strokeDash: "independent", shape: "independent" } },
-  };
+  const start =
+    '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" ' +
+    `version="1.1" width="${widthPx}" height="${heightPx}" viewBox="0 0 ${widthPx} ${heightPx}">`;
+  const paper = `<rect width="${widthPx}" height="${heightPx}" fill="${BACKGROUND}"/>`;
+  return { text: `${start}${paper}${placed.join("")}</svg>`, widthPx, heightPx };
 }
 
 /** The SVG as a file of its own: with the font in it. */

@@ -16,7 +16,7 @@ export const TEXT_WIDTH = PANEL_WIDTH + AXIS_EXTENT;
 
 export const LABEL_SIZE = 10;
 export const NOTE_SIZE = 9.5;
-const BACKGROUND = "#ffffff";
+export const BACKGROUND = "#ffffff";
 
 const INK = "#222222";
 const QUIET_INK = "#555555";

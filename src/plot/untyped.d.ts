@@ -5,6 +5,10 @@ declare module "fontkit" {
     readonly unitsPerEm: number;
     hasGlyphForCodePoint(codePoint: number): boolean;
     glyphForCodePoint(codePoint: number): { readonly advanceWidth: number };
+    layout(text: string): {
+      readonly glyphs: readonly unknown[];
+      readonly positions: readonly { readonly xAdvance: number }[];
+    };
   };
 }
 

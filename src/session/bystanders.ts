@@ -4,15 +4,23 @@
 
 import { readFileSync } from "node:fs";
 
-/** A process younger than this may not have a ring yet, or may be about to exec. */
+/** A process younger than this may be about to exec. */
 const GRACE_MS = 80;
+/** One that the library is in has a ring after this long, or never will. */
+const LATE_MS = 2000;
 const NAMES_SHOWN = 5;
 /** Names that are told apart: a program may give itself any number of them. */
 const NAMES_MOST = 64;
 
+interface Seen {
+  readonly sinceMs: number;
+  /** When it was looked at and seemed not to be measured; -1: never. */
+  suspectMs: number;
+  isJudged: boolean;
+}
+
 export class Bystanders {
-  /** First seen, ms; -1 once it is judged. */
-  readonly #seen = new Map<number, number>();
+  readonly #seen = new Map<number, Seen>();
   readonly #names = new Set<string>();
   #count = 0;
 
@@ -24,9 +32,9 @@ export class Bystanders {
       if (present.has(pid)) continue;
       present.add(pid);
       stack.push(...childrenOf(pid));
-      const since = this.#seen.get(pid);
-      if (since === undefined) this.#seen.set(pid, nowMs);
-      else if (since >= 0 && nowMs - since >= GRACE_MS) this.#judge(pid);
+      const seen = this.#seen.get(pid);
+      if (seen === undefined) this.#seen.set(pid, { sinceMs: nowMs, suspectMs: -1, isJudged: false });
+      else if (!seen.isJudged && nowMs - seen.sinceMs >= GRACE_MS) this.#judge(pid, seen, nowMs);
     }
     for (const pid of this.#seen.keys()) if (!present.has(pid)) this.#seen.delete(pid);
   }
@@ -44,20 +52,33 @@ export class Bystanders {
     );
   }
 
-  #judge(pid: number): void {
-    this.#seen.set(pid, -1);
+  #judge(pid: number, seen: Seen, nowMs: number): void {
     try {
-      const maps = readFileSync(`/proc/${pid}/maps`, "latin1");
-      // Its own ring, or the one that it shares with its parent. A process that has ended, but was
-      // not waited for, has no memory.
-      if (maps === "" || maps.includes("/memfd:kqtime")) return;
+      const state = stateOf(readFileSync(`/proc/${pid}/maps`, "latin1"));
+      if (state === "measured") seen.isJudged = true;
+      if (state === "measured" || (state === "starting" && nowMs - seen.sinceMs < LATE_MS)) return;
+      if (seen.suspectMs < 0) seen.suspectMs = nowMs;
+      // On a busy machine an exec may take long: it is seen so twice.
+      if (nowMs - seen.suspectMs < GRACE_MS) return;
+      seen.isJudged = true;
       const name = readFileSync(`/proc/${pid}/comm`, "latin1").trim().replace(/[^\x21-\x7e]/g, "?");
       this.#count++;
       if (this.#names.size < NAMES_MOST) this.#names.add(name);
     } catch {
       // It ended, or is another user's.
+      seen.isJudged = true;
     }
   }
+}
+
+/** What the memory map of a process says about it. */
+function stateOf(maps: string): "measured" | "starting" | "unmeasured" {
+  // Its own ring, or the one that it shares with its parent. A process that has ended, but was not
+  // waited for, has no memory.
+  if (maps === "" || maps.includes("/memfd:kqtime")) return "measured";
+  if (maps.includes("/libkqtime-preload")) return "starting";
+  // glibc's loader maps what is preloaded before libc; musl's is its libc.
+  return /\/ld-linux/.test(maps) && !/\/libc[.-]/.test(maps) ? "starting" : "unmeasured";
 }
 
 function childrenOf(pid: number): number[] {

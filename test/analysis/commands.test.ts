@@ -1,7 +1,10 @@
 // The commands that read logs, as they are called: outputs, errors, pipes, memory.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync, closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
@@ -15,7 +18,7 @@ import { SyntheticLog } from "../lib/synthetic-log.ts";
 const LOG = [
   "KQTIME-OUT;start=1400000000.000000000,end=1400000000.001500000,fd=3,bytes=10;a;",
   "KQTIME-IN;start=1400000000.999999600,end=1400000001.000000000,fd=3;b;",
-  "damaged",
+  "damaged;",
   "KQTIME-OUT;start=1400000002.500000000,end=1400000002.400000000,fd=3;NULL;",
   "KQTIME-MISS;start=1400000002.5,end=1400000002.5,fd=3,bytes=1,off=0,pid=1,sock=1,lport=1,rport=1,dir=0,reason=0;a;",
   "KQTIME-STATS;start=1400000003.1,end=1400000003.2,num_fds=2;fd=3,snd_len=2,rcv_len=40;fd=4,snd_len=3,rcv_len=50;",
@@ -62,13 +65,13 @@ test("tools/parse-kqtime.ts is that parser: standard input, compressed or not, a
   });
 });
 
-test("several logs, and standard input among them, are read in their order", async () => {
+test("several logs, standard input among them, are read as they are named", async () => {
   await withScope(async (scope) => {
     const other = join(folder, "other.log");
     writeFileSync(other, "1400000009.000000 KQTIME-IN 7.0\n");
-    const exit = await kqtime(scope, ["parse", other, "-", other], { stdin: PARSED }).success();
     const line = "1400000009.000000 KQTIME-IN 7.0\n";
-    expect(exit.stdout).toBe(line + PARSED + line);
+    const exit = await kqtime(scope, ["parse", other, "-"], { stdin: PARSED }).success();
+    expect([exit.stdout, exit.stderr]).toEqual([line + PARSED, ""]);
   });
 });
 
@@ -100,10 +103,13 @@ test("a command line that is not understood is 2, what cannot be done 125, in on
     [["report", "--since", "yesterday", log], 2, /--since takes a time as .* not "yesterday"/],
     [["report", "--json", "--csv", log], 2, /--json or --csv/],
     [["report", "--since", "+1h", log], 125, /holds no call in this window/],
-    [["compare", log], 2, /needs a value for <b>/],
+    [["compare", log], 2, /compare needs two logs: kqtime compare A B, or /],
+    [["compare", "--", log], 2, /compare needs two logs/],
+    [["compare", "-", log, "--", log, "-"], 2, /can be read once/],
+    [["report", log, "--", log], 2, /report takes no command/],
     [["compare", "-", "-"], 2, /can be read once/],
     [["compare", "--block", "0", log, log], 2, /--block takes a length of time/],
-    [["compare", log, log, log], 2, /unexpected/],
+    [["compare", log, log, log], 2, /takes two logs: .* A1 A2 -- B1 B2/],
     [["export", log], 2, /export needs --parquet/],
     [["export", "--parquet", log], 125, /exists and is no Parquet file: it is not overwritten/],
     [["export", "--parquet", parquet, join(folder, "none")], 125, /none cannot be read/],
@@ -146,6 +152,38 @@ test("a log without a call is 125 of every command that tells of calls, and repl
   });
 });
 
+test("a Parquet file is replaced when the new one is whole, and only by one", async () => {
+  const cut = join(folder, "cut.log.gz");
+  const target = join(folder, "replaced.parquet");
+  await withScope(async (scope) => {
+    await kqtime(scope, ["export", "--parquet", target, log]).success();
+    chmodSync(target, 0o640);
+    const before = readFileSync(target);
+    // Fails behind its first row group: the folder that comes last cannot be read.
+    writeFileSync(cut, Bun.gzipSync(LOG.repeat(70000)));
+    const failed = await kqtime(scope, ["export", "--parquet", target, cut, folder]).exit();
+    expect([failed.code, failed.stderr]).toEqual([125, expect.stringContaining("is a folder")]);
+    expect(readFileSync(target)).toEqual(before);
+    // Nor does it come before the end: a reader that opened the old one goes on with it.
+    const held = openSync(target, "r");
+    await kqtime(scope, ["export", "--parquet", target, cut]).success();
+    expect(readFileSync(held)).toEqual(before);
+    closeSync(held);
+    expect(readFileSync(target).length).toBeGreaterThan(before.length);
+    expect(statSync(target).mode & 0o777).toBe(0o640);
+    const fifo = join(folder, "fifo.parquet");
+    expect(Bun.spawnSync(["mkfifo", fifo]).exitCode).toBe(0);
+    const link = join(folder, "link.parquet");
+    symlinkSync(target, link);
+    for (const path of [fifo, link, folder, "/dev/stdout", "/dev/null"]) {
+      const exit = await kqtime(scope, ["export", "--parquet", path, log]).exit();
+      expect([path, exit.code, exit.stdout]).toEqual([path, 125, ""]);
+      expect(exit.stderr).toBe(`kqtime: "${path}" is no regular file, which Parquet needs: name another\n`);
+    }
+    expect(readdirSync(folder).filter((name) => name.includes(".part-"))).toEqual([]);
+  });
+}, 60_000);
+
 test("a log that has lines for some calls only is told for such", async () => {
   const chosen = join(folder, "chosen.log");
   const meta = (more: string) => `KQTIME-META;start=1.5,end=1.5,${more},log_seed=7;NULL;\n`;
@@ -158,18 +196,32 @@ test("a log that has lines for some calls only is told for such", async () => {
       return [exit.stderr.replaceAll(chosen, "LOG"), lineChoices, damagedLines];
     };
     const both = await told(meta("log_min_ns=5000000,log_sample=10"));
-    expect(both[0]).toMatch(/^kqtime: LOG: it has lines only for one in 10 of the calls that waited 5.00 ms or more:/);
+    expect(both[0]).toMatch(/^kqtime: LOG: lines only for one in 10 of the calls that waited 5.00 ms or more:/);
     expect(both.slice(1)).toEqual([[{ minWaitNs: 5e6, oneIn: 10 }], 0]);
     expect(await told(meta("log_min_ns=0,log_sample=1"))).toEqual(["", [], 0]);
     expect((await told(meta("log_min_ns=x,log_sample=1")))[2]).toBe(1);
+
+    // All files of a rotated log begin with the same line: it is told once.
+    const parts = ["chosen.log.2", "chosen.log.1", "other.log"].map((name) => join(folder, name));
+    const sampled = meta("log_min_ns=0,log_sample=10");
+    for (const part of parts) writeFileSync(part, sampled + call);
+    writeFileSync(parts[2]!, meta("log_min_ns=0,log_sample=20") + call);
+    const exit = await kqtime(scope, ["report", "--json", ...parts]).success();
+    const told10 = `kqtime: ${parts[0]} and 1 more: lines only for one in 10 of the calls:`;
+    const told20 = `kqtime: ${parts[2]}: lines only for one in 20 of the calls:`;
+    expect(exit.stderr.split("\n").map((line) => line.split(" what is")[0])).toEqual([told10, told20, ""]);
+    const oneIn = (n: number) => ({ minWaitNs: 0, oneIn: n });
+    expect(JSON.parse(exit.stdout).report.lineChoices).toEqual([oneIn(10), oneIn(20)]);
   });
 });
 
-test("help tells each command's options", async () => {
+test("help tells each command's options, and their limits", async () => {
   await withScope(async (scope) => {
     for (const [command, option] of [
       ["parse", "kqtime parse [log…]"], ["report", "--since <time>"], ["compare", "--block <time>"],
-      ["export", "--parquet <file>"],
+      ["export", "--parquet <file>"], ["compare", "<a…> -- <b…>"], ["run", "JSON; at least 0.25"],
+      ["run", "queue lengths, at least 0.25"], ["run", "2G; at least 64k"], ["run", "n up to 1"],
+      ["attach", "included; at least 2"],
     ]) {
       const exit = await kqtime(scope, [command!, "--help"]).success();
       expect(exit.stdout).toContain(option!);

@@ -1,6 +1,9 @@
 // The difference of two logs, and whether its interval deserves its name.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { BlockBootstrap, poissonWeight } from "../../src/analysis/bootstrap.ts";
 import { compareSides, type Difference, SideBuilder } from "../../src/analysis/compare.ts";
 import { readLogs } from "../../src/analysis/log-reader.ts";
@@ -123,7 +126,7 @@ test("kqtime compare: a table for people, JSON for programs, a word if there is 
   const [a, b] = [writeLog(5, 8, 1), writeLog(6, 8, 3)];
   const exit = await kqtime(scope, ["compare", a, b]).success();
   expect(exit.stdout).toMatch(/^A {2}.*: 400 calls, 2023-11-1\dT.*\nB {2}/);
-  expect(exit.stdout).toMatch(/^out:443 {14}call p50 +\d.* ms +\d.* ms +\+.* ms +\S+ .s +\+.* \?$/m);
+  expect(exit.stdout).toMatch(/^out:443 call p50 +\d.* ms +\d.* ms +\+.* ms +\S+ .s +\+.* \?$/m);
   expect(exit.stdout).toMatch(/^ +p99( +-){5}$/m);
   expect(exit.stdout).toMatch(/repeat the pair[^]*\n- = too few calls.* p99 500, [^]*\n\? = .* fewer than 20 blocks/);
   expect(exit.stderr).toMatch(/fewer than 20 blocks of 1.00 s have calls of out:443 outbound: 8: such/);
@@ -135,6 +138,41 @@ test("kqtime compare: a table for people, JSON for programs, a word if there is 
   expect(found.differences[0]).toMatchObject({ ...few, quantile: "p50", note: "too few blocks", differs: false });
   const none = { aNs: null, bNs: null, differenceNs: null, lowNs: null, highNs: null, differs: false };
   expect(found.differences[2]).toMatchObject({ ...few, quantile: "p99", note: "too few calls", ...none });
+});
+
+test("a side of several files, named in any order, is the same side as one file", async () => {
+  const [a, b] = [writeLog(8, 24, 1), writeLog(9, 24, 1.2)];
+  const folder = scope.path("sides");
+  mkdirSync(folder);
+  /** Three files, oldest first, as rotation names them. */
+  const split = (path: string, name: string): string[] => {
+    const lines = readFileSync(path, "utf8").split(/(?<=\n)/);
+    return [".2.gz", ".1.gz", ""].map((suffix, part) => {
+      const text = lines.slice((lines.length * part) / 3, (lines.length * (part + 1)) / 3).join("");
+      writeFileSync(join(folder, name + suffix), suffix === "" ? text : gzipSync(text));
+      return join(folder, name + suffix);
+    });
+  };
+  const [as, bs] = [split(a, "a.log"), split(b, "b.log")];
+  const run = async (words: string[]) => {
+    const { stdout, stderr } = await kqtime(scope, ["compare", "--json", "--since", "+4s", ...words]).success();
+    const { a, b, ...rest } = JSON.parse(stdout);
+    const { log: logA, logs: logsA, ...sideA } = a;
+    const { log: logB, logs: logsB, ...sideB } = b;
+    return { figures: { ...rest, sideA, sideB }, names: [logA, logsA, logB, logsB], stderr };
+  };
+  const whole = await run([a, b]);
+  expect(whole.figures.sideA).toMatchObject({ calls: 1000, blocks: 20 });
+  expect(whole.names).toEqual([a, [a], b, [b]]);
+  // `+4s` counts from the side's oldest file, and a file that is named twice is read once.
+  const newestFirst = as.toReversed();
+  const parts = await run([...newestFirst, as[0]!, "--", ...bs]);
+  expect(parts.figures).toEqual(whole.figures);
+  expect(parts.names).toEqual([[...newestFirst, as[0]].join(", "), [...newestFirst, as[0]], bs.join(", "), bs]);
+  expect(parts.stderr).toContain(`${as[0]} was named twice: it is read once\n`);
+  expect(parts.stderr).toContain(`the logs are read in the order of their time: ${as.join(", ")}\n`);
+  expect((await run([a, "--", ...bs.toReversed()])).figures).toEqual(whole.figures);
+  expect((await run([a, "--", b])).figures).toEqual(whole.figures);
 });
 
 test("a group has the quantiles that its own calls allow, and intervals by its own blocks", () => {

@@ -78,6 +78,27 @@ testUnless(noDuckDB, "a row a sample, typed, to the nanosecond, null where the l
   expect(encodings[0]![1]).toBe("ZSTD");
 });
 
+testUnless(noDuckDB, "times of logs that are years apart are exact, and none is missing", async () => {
+  const line = (sec: number): string =>
+    `KQTIME-IN;start=${sec}.123456789,end=${sec + 1}.000000003,fd=3,bytes=1,first=${sec}.000000001,` +
+    `inorder=${sec}.000000002,off=0,pid=1,sock=1,lport=1,rport=2;x;\n`;
+  const secs = [1700000000, 1717280000, 1, 8589934590, 1700000000];
+  const log = scope.path("apart.log");
+  writeFileSync(log, secs.map(line).join("") + "1900000000.5 KQTIME-OUT 1500.000001\n" + line(8589934591));
+  const path = await exported(log, "apart.parquet");
+  const rows = await query(
+    `select epoch_ns(start_time)::varchar, epoch_ns(end_time)::varchar, epoch_ns(first_time)::varchar,
+       epoch_ns(inorder_time)::varchar, wait_ns from '${path}'`,
+  );
+  const ns = (sec: number, fraction: string): string => String(BigInt(`${sec}${fraction}`));
+  expect(rows).toEqual([
+    ...secs.map((sec) => [
+      ns(sec, "123456789"), ns(sec + 1, "000000003"), ns(sec, "000000001"), ns(sec, "000000002"), 876543214,
+    ]),
+    [ns(1900000000, "500000000"), ns(1900000002, "000000001"), null, null, 1500000001],
+  ]);
+});
+
 testUnless(noDuckDB, "of a socket's queues every key of the log is a column", async () => {
   const log = scope.path("queue.log");
   const values = SOCKET_KEYS.map((key, i) => `${key}=${100 + i}`).join(",");

@@ -14,7 +14,10 @@ import { Reason } from "../../src/output/reasons.ts";
 import { DirectionStats } from "../../src/output/stats.ts";
 import { buildSummary, type Summary } from "../../src/output/summary.ts";
 import { summaryInput } from "../output/summary-input.ts";
+import { BUN, ROOT } from "../lib/kqtime.ts";
+import { peakOf } from "../lib/peak.ts";
 import { Scope } from "../lib/process.ts";
+import { isLinux, reason, testUnless } from "../lib/requires.ts";
 import { random } from "../lib/synthetic-log.ts";
 
 const BASE = 1700000000;
@@ -140,7 +143,119 @@ test("runs in one log are summed, also where one was killed in between", () => {
     expect(made.calls).toBe(sum((run) => run.directions[direction].calls));
     expect(made.bytesMatched).toBe(sum((run) => run.directions[direction].bytesMatched));
   }
+  // What no line of a call tells is there from both runs that wrote books.
+  expect(summary.directions.out.bytesInFlight).toBe(10);
+  expect(summary.directions.in.bytesUnread).toBe(12);
 });
+
+/** A line of a call that took a ms, at `atMs` of the log. */
+function callLine(atMs: number, pid: number, off: number, name = "a"): string {
+  return `KQTIME-OUT;${times(atMs, atMs + 1)},fd=3,bytes=10,off=${off},pid=${pid},sock=1,lport=1,rport=2;${name};\n`;
+}
+
+/** Books of one label: of so many calls of 10 bytes, with 7 more in flight. */
+function booksLine(fromMs: number, toMs: number, calls: number, name = "a"): string {
+  const sums = `sockets=1,calls=${calls},called=${calls * 10 + 7},matched=${calls * 10},inflight=7`;
+  return `KQTIME-BOOKS;${times(fromMs, toMs)},dir=0,${sums},oldest=5000;${name};\n`;
+}
+
+function lossLine(fromMs: number, toMs: number): string {
+  return `KQTIME-LOSS;${times(fromMs, toMs)},ringRecords=1;NULL;\n`;
+}
+
+function times(fromMs: number, toMs: number): string {
+  const [start, end] = [fromMs, toMs].map((ms) => `${BASE + Math.floor(ms / 1000)}.${String(ms % 1000).padStart(3, "0")}`);
+  return `start=${start},end=${end}`;
+}
+
+/** Lines of `count` calls, one each 10 ms. */
+function callLines(fromMs: number, count: number, pid: number, name?: string): string {
+  return Array.from({ length: count }, (_, i) => callLine(fromMs + i * 10, pid, i * 10, name)).join("");
+}
+
+function totals(text: string): [number, number, string] {
+  const path = scope.path(`totals-${Bun.hash(text)}.log`);
+  writeFileSync(path, text);
+  const { summary, source } = report(path);
+  const { calls, bytesInFlight } = summary.directions.out;
+  return [calls, bytesInFlight, source];
+}
+
+test("the books of each run count, whatever stands before or among its lines", () => {
+  const run = (fromMs: number, pid: number) =>
+    callLines(fromMs + 5, 20, pid) + booksLine(fromMs, fromMs + 300, 20) + lossLine(fromMs, fromMs + 300);
+  const killed = callLines(5, 20, 7);
+  // One after another, also far apart, and where the first wrote none of its calls.
+  expect(totals(run(0, 7) + run(400, 7))).toEqual([40, 14, "run"]);
+  expect(totals(run(0, 7) + run(3e10, 7))).toEqual([40, 14, "run"]);
+  expect(totals(booksLine(0, 300, 20) + lossLine(0, 300) + run(3_600_000, 7))).toEqual([40, 14, "run"]);
+  expect(totals(booksLine(0, 300, 20) + run(3_600_000, 7))).toEqual([40, 14, "run"]);
+  // Behind one that was killed: of another process, of the same one, and cut in the middle of a line.
+  expect(totals(killed + run(400, 8))).toEqual([40, 7, "both"]);
+  expect(totals(killed + run(400, 7))).toEqual([40, 7, "both"]);
+  expect(totals(killed.slice(0, -30) + run(400, 7))).toEqual([39, 7, "both"]);
+  expect(totals(run(0, 7) + callLines(405, 20, 7) + run(800, 7))).toEqual([60, 14, "both"]);
+  expect(totals(run(0, 7) + callLines(405, 20, 7))).toEqual([40, 7, "both"]);
+  // Two at once into one log: the one that began later ends first, or was killed.
+  const first = callLines(5, 60, 7).split(/(?<=\n)/);
+  const second = callLines(105, 20, 8).split(/(?<=\n)/);
+  const mixed = first.slice(0, 40).map((line, i) => line + (second[i] ?? "")).join("");
+  const rest = first.slice(40).join("");
+  const booksOfSecond = booksLine(100, 400, 20) + lossLine(100, 400);
+  const booksOfFirst = booksLine(0, 700, 60) + lossLine(0, 700);
+  expect(totals(mixed + booksOfSecond + rest + booksOfFirst)).toEqual([80, 14, "run"]);
+  expect(totals(mixed + booksOfSecond + rest)).toEqual([80, 7, "both"]);
+  // Both at the end, line by line.
+  const both = booksLine(0, 700, 60) + booksLine(100, 700, 20) + booksLine(0, 700, 5, "b") + booksLine(100, 700, 6, "b");
+  expect(totals(mixed + rest + both + lossLine(0, 700) + lossLine(100, 700))).toEqual([91, 28, "run"]);
+});
+
+test("where a run's books were cut off the rest is made from its calls", () => {
+  const calls = callLines(5, 20, 7, "a") + callLines(205, 20, 7, "b");
+  expect(totals(calls + booksLine(0, 500, 20, "a"))).toEqual([40, 7, "both"]);
+  expect(totals(calls + booksLine(0, 500, 20, "a") + booksLine(0, 500, 20, "b").slice(0, 60))).toEqual([40, 7, "both"]);
+  expect(totals(calls + booksLine(0, 500, 20, "a") + booksLine(600, 700, 1, "a"))).toEqual([41, 14, "both"]);
+  expect(totals(calls + booksLine(0, 500, 20, "a") + booksLine(0, 500, 20, "b"))).toEqual([40, 14, "run"]);
+  // Of a run with more labels than it keeps apart nobody can tell which are missing.
+  expect(totals(calls + booksLine(0, 500, 20, "a") + booksLine(0, 500, 20, "(other)"))).toEqual([40, 14, "run"]);
+});
+
+test("how long the oldest byte had waited is told as of its run's end", () => {
+  const path = scope.path("oldest.log");
+  writeFileSync(path, callLines(5, 2, 7) + booksLine(0, 500, 2) + booksLine(60_000, 60_500, 2));
+  expect(report(path).summary.directions.out.oldestUnsentNs).toBe(5000);
+});
+
+test("books that make no sense are damaged lines", () => {
+  const path = scope.path("senseless.log");
+  const many = "9".repeat(400);
+  const bad = [
+    `KQTIME-BOOKS;${times(0, 9)},dir=0,calls=${many};a;\n`, `KQTIME-BOOKS;start=${many}.0,end=1.0,dir=0,calls=1;a;\n`,
+    "KQTIME-BOOKS;start=9.0,end=1.0,dir=0,calls=1;a;\n", `KQTIME-LOSS;${times(0, 9)},ringRecords=${many};NULL;\n`,
+  ];
+  writeFileSync(path, callLines(5, 2, 7) + bad.join(""));
+  const builder = new ReportBuilder({ by: "label", window: new Window(null, null) });
+  expect(readLogs([path], builder).damaged).toBe(bad.length);
+  expect(builder.finish().summary.directions.out.calls).toBe(2);
+});
+
+testUnless(reason(!isLinux && "needs Linux"), "books and losses without end take no memory", async () => {
+  const path = scope.path("endless.log");
+  const books = (i: number): string =>
+    booksLine(i, i + 500, 1, `n${i % 900}`).replace("oldest=5000", "call_min=1,call_max=9,call_sum=9,call_1=1,call_3071=1");
+  const peak = async (count: number): Promise<number> => {
+    let text = callLines(5, 2, 7);
+    for (let i = 0; i < count; i++) text += books(i);
+    // Counters of later versions.
+    for (let i = 0; i < count * 50; i++) text += i % 5000 === 0 ? `KQTIME-LOSS;${times(0, 1)},k${i}=1` : `,k${i}=1${i % 5000 === 4999 ? ";NULL;\n" : ""}`;
+    writeFileSync(path, text);
+    const { code, mib } = await peakOf([BUN, "run", "kqtime", "report", "--json", path], ROOT);
+    expect(code).toBe(0);
+    return mib;
+  };
+  const once = await peak(6000);
+  expect(await peak(24000)).toBeLessThan(once + 150);
+}, 60_000);
 
 test("a window holds the calls that were made in it, relative or absolute", () => {
   const path = scope.path("window.log");
@@ -157,6 +272,34 @@ test("a window holds the calls that were made in it, relative or absolute", () =
   for (const count of calls) expect(count).toBeGreaterThan(50);
   expect(parts.map(({ source }) => source)).toEqual(["calls", "calls", "calls"]);
   expect(report(path, "label", "+1h").empty).toBe(true);
+});
+
+test("+30s counts from the log's start: that of its first line, the run's own where KQTIME-META has it", () => {
+  const path = scope.path("start.log");
+  const meta = `KQTIME-META;start=${BASE}.5,end=${BASE}.5,log_min_ns=9,log_sample=1,log_seed=1;NULL;\n`;
+  const stats = `KQTIME-STATS;start=${BASE + 2}.0,end=${BASE + 2}.1,num_fds=1;fd=3,snd_len=1,rcv_len=1;\n`;
+  const calls = [5, 8].map((sec) => `KQTIME-OUT;start=${BASE + sec}.0,end=${BASE + sec + 1}.0,fd=3,bytes=9;x;\n`).join("");
+  const counted = (text: string, since: string) => {
+    writeFileSync(path, text);
+    const { empty, summary } = report(path, "label", since);
+    return empty ? 0 : summary.directions.out.calls;
+  };
+  // The first line begins at 0.5 s, 2 s, 5 s: the second call is 7.5 s, 6 s, 3 s behind it.
+  for (const [head, second] of [[meta + stats, 7.5], [stats, 6], ["", 3]] as const) {
+    const before = (head === "" ? [] : [second - 3.1]).map((sec) => counted(head + calls, `+${sec}s`));
+    expect(before).toEqual(before.map(() => 2));
+    expect(counted(head + calls, `+${second}s`)).toBe(1);
+    expect(counted(head + calls, `+${second + 0.1}s`)).toBe(0);
+  }
+});
+
+test("a log that begins with the books of a run without calls has one base for all", () => {
+  const path = scope.path("idle.log");
+  writeRuns(path, [{ startNs: 0, seconds: 0, seed: 1, books: true }]);
+  writeRuns(path, [{ startNs: 50e9, seconds: 2, seed: 2, books: true }]);
+  const { summary } = report(path);
+  expect(BigInt(summary.startUnixNs)).toBe(BigInt(BASE) * 1000000000n);
+  expect(summary.durationNs).toBe(52e9);
 });
 
 test("by name only names that the program gave count; by socket each socket", () => {

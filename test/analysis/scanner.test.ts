@@ -62,7 +62,7 @@ test("lines of buffer statistics with the same start are one moment", () => {
   const line = (start: string, sndLen: number) =>
     `KQTIME-STATS;start=${start},end=9.5,num_fds=1;` +
     `fd=3,snd_len=${sndLen},rcv_len=1,unsent=5,rtt_us=6,cwnd=7,delivery_Bps=8,retrans=9,snd_age_ns=10;\n`;
-  const { told, scanner } = scan(line("1.0", 1) + line("1.0", 2) + OUT + "cut\n" + line("1.0", 4) + line("2.0", 8));
+  const { told, scanner } = scan(line("1.0", 1) + line("1.0", 2) + OUT + "cut;\n" + line("1.0", 4) + line("2.0", 8));
   expect(told.filter(({ kind }) => kind === "queues").map(({ sndLen, rcvLen }) => [sndLen, rcvLen])).toEqual([
     [7, 3], [8, 1],
   ]);
@@ -100,19 +100,53 @@ test("books and losses come as text; a kind of a later version is neither read n
   const { texts, scanner } = scan("KQTIME-BOOKS;dir=0;x;\nKQTIME-LOSS;a=1;;\nKQTIME-NEW;a=b;\n");
   expect(texts).toEqual(["books KQTIME-BOOKS;dir=0;x;", "loss KQTIME-LOSS;a=1;;"]);
   expect([scanner.lines, scanner.damaged, scanner.unknown]).toEqual([2, 0, 1]);
+  // Also those that begin as a kind that is known does.
+  for (const kind of ["MARK", "SOCKET", "LIMIT", "OUT2", "INFO", "STATS_2", "OPEN", "BOOK", "METAL"]) {
+    for (const end of ["\n", "\r\n"]) {
+      const { lines, damaged, unknown, foreign } = scan(`KQTIME-${kind};start=1.0,x=a;y;${end}`).scanner;
+      expect([kind, lines, damaged, unknown, foreign]).toEqual([kind, 0, 0, 1, 0]);
+    }
+  }
 });
 
 test("what is no line is damaged, once a line", () => {
   for (const line of [
-    "garbage", "KQTIME-OUT", "KQTIME-OUT;", "KQTIME-OUT;start=1,end=2,fd=3", "KQTIME-OUT;start=1;x;",
+    "KQTIME-OUT", "KQTIME-OUT;", "KQTIME-NEW", "KQTIME-NEW;", "KQTIME-NEW;start=1.0,a", "KQTIME-OUT;start=1,end=2,fd=3", "KQTIME-OUT;start=1;x;",
     "KQTIME-OUT;start=1,end=2;x;y;", "KQTIME-OUT;start=1,end=two;x;", "KQTIME-OUT;start=1,end=2.;x;",
     "KQTIME-OUT;start=1,end=2,=3;x;", "KQTIME-MISS;start=1,end=1,bytes=3;x;",
     "KQTIME-STATS;start=1,end=2,num_fds=1;fd=3,snd_len=;", "KQTIME-STATS;start=1;fd=3,snd_len=1;", "1.5 KQTIME-OUT", "1.5 KQTIME-OUT x",
-    "1.5 KQLEN-SIDE 3", "\0\0\0\0", "KQTIME-new;a;", "-", "KQTI",
+    "1.5 KQLEN-SIDE 3", "\0\0\0\0", "KQTIME-new;a;", "KQTI", "K",
+    "00,fd=3,bytes=100;out:443;", "KQTIME-OUT;start=1,end=two;x;\r",
+    // Numbers and moments that nothing has written.
+    `KQTIME-OUT;start=${"9".repeat(400)}.0,end=1.0,fd=3;x;`, `KQTIME-OUT;start=1.0,end=${"9".repeat(400)}.0;x;`,
+    `KQTIME-OUT;start=1.0,end=1.5,bytes=${"9".repeat(400)};x;`, "KQTIME-OUT;start=-1.0,end=1.0;x;",
+    `KQTIME-OUT;start=1.0,end=1.5,later=${"9".repeat(400)};x;`, "KQTIME-OUT;start=1.0,end=8589934592.0;x;",
+    "KQTIME-OUT;start=1.0,end=1.5,first=1e9;x;", "KQTIME-IN;start=1.0,end=1.5,first=99999999999.0;x;",
+    "KQTIME-IN;start=1.0,end=1.5,inorder=99999999999.0;x;", "99999999999.5 KQTIME-OUT 1.0",
+    "1.5 KQTIME-OUT 1e400", "1.5 KQTIME-OUT 9e15", `1.5 KQLEN-OUT ${"9".repeat(400)}.0`,
   ]) {
     const { told, scanner } = scan(`${line}\n`);
     expect([line, scanner.damaged, scanner.lines, scanner.unknown, told.length]).toEqual([line, 1, 0, 0, 0]);
   }
+});
+
+test("text of other programs is unknown, not damaged", () => {
+  for (const line of ["garbage", "-", "2026-11-23 12:00:00 started", "# a note\r", "1.5 s later", "Öl\tÜ"]) {
+    const { told, scanner } = scan(`${line}\n`);
+    const { lines, damaged, unknown, foreign } = scanner;
+    expect([line, lines, damaged, unknown, foreign, told.length]).toEqual([line, 0, 0, 1, 1, 0]);
+  }
+  const path = scope.path("mixed.log");
+  writeFileSync(path, `${OUT}hello\nKQTIME-NEW;start=1.0;x;\nKQTIME-OUT;cut\n${OUT}bye\n`);
+  const { result } = collect(path);
+  expect([result.lines, result.damaged, result.unknown]).toEqual([2, 1, 3]);
+  expect(result.problems).toEqual([
+    `${path}: 1 line damaged and skipped, 2 read`,
+    `${path}: 1 line of a kind that this version does not know; skipped`,
+    `${path}: 2 lines unknown, not kqtime's; skipped`,
+  ]);
+  writeFileSync(path, "root:x:0:0\n");
+  expect(() => collect(path)).toThrow("holds no line of a kqtime log");
 });
 
 test("a line that is cut by another loses one, not two, wherever it is cut", () => {

@@ -2,12 +2,25 @@
 // for and says so, files that follow each other, and a replay that does the same.
 
 import { expect, test } from "bun:test";
-import { copyFileSync, existsSync, readFileSync, renameSync, statSync, truncateSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import {
+  closeSync,
+  constants,
+  copyFileSync,
+  existsSync,
+  openSync,
+  readFileSync,
+  readSync,
+  renameSync,
+  statSync,
+  truncateSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
 import type { Summary } from "../../src/output/summary.ts";
 import { e2e } from "../lib/e2e.ts";
 import { fixture } from "../lib/fixtures.ts";
-import { BARE, BASE_SEC, kqtime, Measurement, ROOT } from "../lib/kqtime.ts";
+import { BARE, BASE_SEC, BUN, kqtime, Measurement, ROOT } from "../lib/kqtime.ts";
 import { parseLog, readLog } from "../lib/kqlog.ts";
 import { withLoopback } from "../lib/network.ts";
 import { type Scope, until, withScope } from "../lib/process.ts";
@@ -78,6 +91,53 @@ e2e("intervals come while the program runs, and add up", () =>
         expect(sum).toBe(whole.directions[direction][key]);
       }
     }
+  }));
+
+e2e("intervals on stderr wait for no reader", () =>
+  withLoopback(async (node, scope) => {
+    const path = scope.path("stderr");
+    execFileSync("mkfifo", [path]);
+    // For reading too: so there is somebody who could read.
+    const fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK);
+    scope.finally(() => closeSync(fd));
+    const filler = "x".repeat(4095) + "\n";
+    let fillers = 0;
+    expect(() => {
+      for (;; fillers++) writeSync(fd, filler);
+    }).toThrow("EAGAIN");
+    const { command, stop } = talk(node, scope);
+    const [log, json] = [scope.path("full.log"), scope.path("full.json")];
+    const running = scope.start(
+      [
+        "sh", "-c", 'exec "$@" 2>"$0"', path, BUN, "run", "kqtime", "run", "--interval", "0.25",
+        "--sockets", "0", "--log", log, "--json", json, "--", ...command,
+      ],
+      { cwd: ROOT, prefix: node.prefix },
+    );
+    // Two calls in 20 ms: far more than in the first interval.
+    const lines = () => (existsSync(log) ? readLog(log, BASE_SEC).calls.length : 0);
+    await until("lines of calls that come after some intervals", () => lines() > 150);
+    stop();
+    // The summary waits for the reader: the measurement is over.
+    await until("a summary", () => existsSync(json) && statSync(json).size > 0);
+    const whole = JSON.parse(readFileSync(json, "utf8")) as Summary;
+    let text = "";
+    const piece = Buffer.alloc(65536);
+    await until("the end", () => {
+      try {
+        text += piece.toString("utf8", 0, readSync(fd, piece));
+      } catch {
+        return running.ended;
+      }
+      return false;
+    });
+    expect((await running.exit()).code).toBe(0);
+    expect(text.startsWith(filler.repeat(fillers))).toBe(true);
+    const intervals = text.split("\n").filter((line) => line.startsWith("{"));
+    expect(intervals.length).toBeGreaterThan(4);
+    const calls = intervals.map((line) => (JSON.parse(line) as Summary).directions.out.calls);
+    expect(calls.reduce((sum, each) => sum + each)).toBe(whole.directions.out.calls);
+    expect(whole.losses.ringRecords).toBe(0);
   }));
 
 e2e("a sampled log says so, keeps exact books, and replays the same", () =>

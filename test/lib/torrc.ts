@@ -60,6 +60,8 @@ function authorityLines(place: Place, fingerprints: Record<string, string>): str
     `TestingV3AuthInitialVotingInterval ${VOTING_S}`, "TestingV3AuthInitialVoteDelay 2",
     "TestingV3AuthInitialDistDelay 2", `TestingV3AuthVotingStartOffset ${offset}`,
     "V3AuthVotingInterval 43200", "V3AuthVoteDelay 2", "V3AuthDistDelay 2",
+    // One that starts again would take relays that it knows from before for down.
+    "AuthDirTestReachability 0",
     "TestingMinExitFlagThreshold 0",
     `TestingDirAuthVoteGuard ${fingerprints.r1}`, "TestingDirAuthVoteGuardIsStrict 1",
     `TestingDirAuthVoteExit ${fingerprints.r2}`, "TestingDirAuthVoteExitIsStrict 1",

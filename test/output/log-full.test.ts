@@ -3,18 +3,22 @@
 import { expect } from "bun:test";
 import { spawnSync } from "node:child_process";
 import {
+  appendFileSync,
   closeSync,
   constants,
   existsSync,
   mkdirSync,
   openSync,
   readFileSync,
+  renameSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
+import { Log } from "../../src/output/log.ts";
 import { isLinux, isRoot, lacks, reason, testUnless } from "../lib/requires.ts";
-import { inFolder, offsets, openLog, readLines, writeLines, zcat } from "./log-lines.ts";
+import { BASE_SEC, counting, inFolder, offsets, openLog, readLines, writeLines, zcat } from "./log-lines.ts";
 
 function canMount(): boolean {
   if (!isLinux || !isRoot) return false;
@@ -93,6 +97,32 @@ for (const name of ["a.log", "a.log.gz"]) {
       const whole = zcatOrText(path);
       expect(whole.length).toBeGreaterThanOrEqual(log.linesWritten);
       expect(offsets(whole)).toEqual(Array.from(whole, (_, i) => i));
+    }),
+  );
+}
+
+for (const others of [0, 60]) {
+  testUnless(why, `a torn end is left with the file that was moved away, ${others} lines after it`, () =>
+    onSmallDisk(100 * 1024, (disk) => {
+      const path = join(disk, "a.log");
+      const log = Log.open(path, { baseSec: BASE_SEC, onError: () => {}, follow: true });
+      const given = 1000;
+      writeLines(log, given);
+      log.sync();
+      expect(log.linesWritten).toBe(0);
+      const torn = statSync(path).size;
+      expect(torn).toBeGreaterThan(50 * 1024);
+      rmSync(join(disk, "ballast"));
+      const other = "another program's line\n";
+      for (let i = 0; i < others; i++) appendFileSync(path, other);
+      renameSync(path, `${path}.1`);
+      log.sync();
+      log.close();
+      expect(log.linesLost).toBe(0);
+      expect(offsets(readLines(path))).toEqual(counting(given));
+      const left = readFileSync(`${path}.1`, "utf8");
+      expect(left.length).toBe(others === 0 ? 0 : torn + others * other.length);
+      expect(left.endsWith(other.repeat(others))).toBe(true);
     }),
   );
 }

@@ -21,10 +21,12 @@ import { IntervalLog } from "../../src/output/interval-log.ts";
 import { Log } from "../../src/output/log.ts";
 import { encodeName } from "../../src/output/name.ts";
 import { rotatedPath, type Rotation } from "../../src/output/rotation.ts";
+import type { QueueRow } from "../../src/match/queue-samples.ts";
+import { SocketField } from "../../src/output/socket-fields.ts";
 import { writeMeta } from "../../src/output/selection.ts";
 import { DirectionStats } from "../../src/output/stats.ts";
 import type { Summary } from "../../src/output/summary.ts";
-import { BASE_SEC, counting, inFolder, offsets, readLines, writeLines, zcat } from "./log-lines.ts";
+import { BASE_SEC, counting, field, inFolder, offsets, readLines, writeLines, zcat } from "./log-lines.ts";
 
 const HEAD = writeMeta({ minNs: 0, sample: 1, seed: 1 }, 0, BASE_SEC);
 const META = new TextDecoder().decode(HEAD).trim();
@@ -46,6 +48,13 @@ function calls(path: string): string[] {
   const lines = readLines(path);
   expect(lines[0]).toBe(META);
   return lines.filter((line) => line.startsWith("KQTIME-OUT"));
+}
+
+function queueRows(sockets: number): QueueRow[] {
+  return Array.from({ length: sockets }, (_, sock) => ({
+    fd: sock + 3, values: new Float64Array(SocketField.count).fill(1e6 + sock * 977),
+    unsentAgeNs: sock, unreadAgeNs: -1, sock, pid: 77, lport: 1024 + sock, rport: 443,
+  }));
 }
 
 for (const name of ["a.log", "a.log.gz"]) {
@@ -99,6 +108,44 @@ for (const name of ["a.log", "a.log.gz"]) {
         expect(files(path)).toEqual([path]);
         expect(readLines(path).length).toBe(301);
       }));
+
+    for (const sizeBytes of [65_536, name.endsWith(".gz") ? 550_000 : 3_000_000]) {
+      test(`a moment's queue lengths stand in one file of ${sizeBytes} bytes`, () =>
+        inFolder((folder) => {
+          const path = join(folder, name);
+          const log = open(path, { sizeBytes, files: 1000 });
+          const [moments, sockets] = [12, 5000];
+          for (let n = 0; n < moments; n++) {
+            writeLines(log, 300, n * 300);
+            log.queues(n * 1e9, n * 1e9 + 1000, queueRows(sockets));
+            if (n % 2 === 0) log.sync();
+          }
+          log.close();
+          const seen = new Map<string, { files: Set<string>; sockets: number }>();
+          const found = files(path);
+          let momentBytes = 0;
+          for (const each of found) {
+            for (const line of readLines(each).filter((one) => one.startsWith("KQTIME-STATS"))) {
+              const start = /start=([\d.]+)/.exec(line)![1]!;
+              const moment = seen.get(start) ?? { files: new Set(), sockets: 0 };
+              moment.files.add(each);
+              moment.sockets += field(line, "num_fds");
+              seen.set(start, moment);
+              momentBytes += line.length / moments;
+            }
+          }
+          // Its lines do not all fit into one write.
+          expect(momentBytes).toBeGreaterThan(1.1 * 1024 * 1024);
+          expect(seen.size).toBe(moments);
+          for (const moment of seen.values()) expect([moment.files.size, moment.sockets]).toEqual([1, sockets]);
+          expect(offsets(found.flatMap(calls))).toEqual(counting(moments * 300));
+          expect(log.linesLost).toBe(0);
+          expect(found.length).toBeGreaterThan(3);
+          if (sizeBytes > 65_536) {
+            for (const each of found) expect(statSync(each).size).toBeLessThanOrEqual(sizeBytes);
+          }
+        }));
+    }
 
     test("an earlier run's files move on, and a gap is filled first", () =>
       inFolder((folder) => {

@@ -3,7 +3,7 @@
 import { expect, test } from "bun:test";
 import { encodeName } from "../../src/output/name.ts";
 import { Reason } from "../../src/output/reasons.ts";
-import { type LineSelection, SelectedLines, writeMeta } from "../../src/output/selection.ts";
+import { Chance, type LineSelection, SelectedLines, writeMeta } from "../../src/output/selection.ts";
 import { LineSink } from "../match/sink.ts";
 import { BASE_SEC } from "./log-lines.ts";
 
@@ -61,6 +61,14 @@ test("one call in N, whatever the traffic's rhythm", () => {
       expect(Math.abs(pairs - expected)).toBeLessThan(5 * Math.sqrt(expected) + 1);
     }
   }
+});
+
+test("even the largest N leaves the sum of the lines times N unbiased", () => {
+  const [n, draws] = [1e9, 200_000];
+  const chance = new Chance(n, 7);
+  let calls = 0;
+  for (let i = 0; i < draws; i++) calls += chance.gap() + 1;
+  expect(Math.abs(calls / draws / n - 1)).toBeLessThan(5 / Math.sqrt(draws));
 });
 
 test("the seed decides, and nothing else", () => {

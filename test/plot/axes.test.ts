@@ -36,6 +36,27 @@ test("an axis of values holds them all, with 2 to 20 ticks on it", () => {
   );
 });
 
+test("where there is room for few labels, ticks are fewer", () => {
+  fc.assert(
+    fc.property(values, fc.integer({ min: 2, max: 12 }), (samples, most) => {
+      const axis = axisOf(samples);
+      // Whole decades are the coarsest ticks of a logarithmic axis.
+      if (axis.kind === "symlog" || (axis.kind === "log" && axis.high / axis.low > 10 ** most)) return;
+      const ticks = axis.ticks(most);
+      const place = (tick: number): number =>
+        axis.kind === "log"
+          ? Math.log(tick / axis.low) / Math.log(axis.high / axis.low)
+          : (tick - axis.low) / (axis.high - axis.low);
+      for (let i = 1; i < ticks.length; i++) {
+        expect(place(ticks[i]!) - place(ticks[i - 1]!)).toBeGreaterThan(0.99 / most);
+      }
+    }),
+    { numRuns: 20_000 },
+  );
+  expect(axisOf([1e9, 1.9e12]).ticks(5)).toEqual([1e9, 1e10, 1e11, 1e12]);
+  expect(axisOf([1e9, 4e10]).ticks(5)).toEqual([1e9, 3e9, 1e10, 3e10]);
+});
+
 test("rows rise, cover the axis, and begin where buckets begin", () => {
   fc.assert(
     fc.property(values, fc.integer({ min: 1, max: 60 }), (samples, count) => {
@@ -62,9 +83,21 @@ test("logarithmic where the data asks for it, with a place for zeros", () => {
   expect([axisOf([0]).low, axisOf([0]).high]).toEqual([0, 1000]);
 });
 
+test("a part of a run counts from the run's start, in what `--since +30s` takes", () => {
+  const axis = new TimeAxis(1795435635.5, 1, 31, 31.001);
+  expect(axis.at(31)).toBe(30);
+  const { title, values } = axis.encoding(true, "still").axis as {
+    title: string;
+    values: number[];
+  };
+  expect(title).toBe("time since 2026-11-23 12:07:16.500 UTC, in s");
+  expect(values[0]).toBeCloseTo(30, 9);
+  expect(values.length).toBeGreaterThan(3);
+});
+
 test("short runs count from their start, long ones show the clock; both name the zone", () => {
   const title = (spanSec: number): unknown =>
-    (new TimeAxis(1795435635.5, 0, spanSec).encoding(true, "still").axis as { title: string })
+    (new TimeAxis(1795435635.5, 0, 0, spanSec).encoding(true, "still").axis as { title: string })
       .title;
   expect(title(0)).toBe("time since 2026-11-23 12:07:15.500 UTC, in µs");
   expect(title(1)).toBe("time since 2026-11-23 12:07:15.500 UTC, in ms");

@@ -3,6 +3,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import {
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readFileSync,
   rmSync,
@@ -14,6 +15,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { LineBuffer } from "../../src/output/line.ts";
+import { EVENTS_FILE } from "../../src/session/tape.ts";
 import { BUN, kqtime, ROOT } from "../lib/kqtime.ts";
 import { withScope } from "../lib/process.ts";
 import { SyntheticLog } from "../lib/synthetic-log.ts";
@@ -28,7 +30,7 @@ const PARSED = [
   "",
 ].join("\n");
 const WARNINGS =
-  "kqtime: standard input: 1 line damaged and skipped, 5 read\n" +
+  "kqtime: standard input: 1 line unknown, not kqtime's; skipped\n" +
   "kqtime: found 1/6 corrupt line(s)\n" +
   "kqtime: page percentiles is left out: fewer than 100 samples\n" +
   "kqtime: page heatmap is left out: fewer than 500 samples\n" +
@@ -64,28 +66,63 @@ test("tools/plot-kqtime.ts: parsed data on standard input, kqtimes.pdf, corrupt 
   });
 }, 30_000);
 
-test("what is in no picture is written under it", async () => {
+test("what is in no picture is written under those that it concerns", async () => {
   await withScope(async (scope) => {
-    const path = join(folder, "small.svg");
-    const miss =
-      "KQTIME-MISS;start=1,end=1,fd=3,bytes=70,off=0,pid=1,sock=1,lport=1,rport=1,dir=0,reason=0;a;\n";
-    await kqtime(scope, ["plot", "-o", path, "--pages", "time-cdf,time"], {
-      stdin: PARSED + miss,
-    }).success();
+    const time = "start=1400000001,end=1400000001";
+    const more = [
+      `KQTIME-META;${time},log_min_ns=1000000,log_sample=10,log_seed=1;NULL;`,
+      `KQTIME-MISS;${time},fd=3,bytes=70,off=0,pid=1,sock=1,lport=1,rport=1,dir=0,reason=0;a;`,
+      "1400000003.200000 KQLEN-OUT -2.0",
+      "1400000003.200000 KQLEN-IN -2.0",
+      "KQTIME-OUT;cut",
+      `KQTIME-LOSS;${time},ringRecords=2,capturePackets=3,tableSockets=1,logLines=4;NULL;`,
+      "",
+    ].join("\n");
+    const drawn = async (pages: string, input: string): Promise<string[]> => {
+      const path = join(folder, "small.svg");
+      await kqtime(scope, ["plot", "-o", path, "--pages", pages], { stdin: input }).success();
+      return svgText(path);
+    };
+    const isRemark = (line: string): boolean => /^(Not of|Lost in)|not in it|skipped/.test(line);
+    const all = [
+      "Lost in the whole run: 4 lines of the log not written; 1 socket not measured, the table was full.",
+      "1 of 12 lines were damaged and skipped.",
+      "1 of 12 lines were unknown and skipped.",
+    ];
+    const calls = [
+      "Not of all calls: the log has only one in 10 of the calls that waited 1.00 ms or more.",
+      "70 B without a time (KQTIME-MISS) are not in it.",
+      "1 sample below zero or without a time is not in it.",
+      "Lost in the whole run: 2 records dropped, the ring was full; 3 packets dropped by the capture.",
+    ];
+    const lengths = "2 samples below zero or without a time are not in it.";
+    for (const page of ["time-cdf", "time", "hdr"]) {
+      expect((await drawn(page, PARSED + more)).filter(isRemark)).toEqual([...calls, ...all]);
+    }
+    for (const page of ["length-cdf", "length"]) {
+      expect((await drawn(page, PARSED + more)).filter(isRemark)).toEqual([lengths, ...all]);
+    }
+    const text = await drawn(" time-cdf, time", PARSED);
+    for (const [direction, wait] of [["outbound", "1.50 ms"], ["inbound", "400 ns"]]) {
+      const figures = `${direction}: 1 call, p50 ${wait}, p90 ${wait}, p99 ${wait}, max ${wait}`;
+      expect(text.filter((line) => line === figures)).toHaveLength(2);
+    }
+    expect(text.filter((line) => /^(Not of|Lost in)/.test(line))).toEqual([]);
+  });
+}, 30_000);
+
+test("a window's times count from the log's start", async () => {
+  await withScope(async (scope) => {
+    const path = join(folder, "window.svg");
+    const words = ["plot", "-o", path, "--pages", "time,length", "--since", "+0.5s"];
+    const later = PARSED.replace("1400000000.000000", "1400000000.250000");
+    await kqtime(scope, words, { stdin: later }).success();
     const text = svgText(path);
-    expect(text).toContain("1 of 7 lines were damaged and skipped.");
-    expect(text).toContain("1 sample below zero or without a time is not in it.");
-    expect(text).toContain("70 B without a time (KQTIME-MISS) are not in it.");
-    expect(
-      text.filter(
-        (line) => line === "outbound: 1 call, p50 1.50 ms, p90 1.50 ms, p99 1.50 ms, max 1.50 ms",
-      ),
-    ).toHaveLength(2);
-    expect(
-      text.filter(
-        (line) => line === "inbound: 1 call, p50 400 ns, p90 400 ns, p99 400 ns, max 400 ns",
-      ),
-    ).toHaveLength(2);
+    const title = "time since 2014-05-13 16:53:20.250 UTC, in";
+    expect(text.filter((line) => line.startsWith(title))).toEqual([`${title} ms`, `${title} s`]);
+    // One sample, one moment.
+    expect(text).toContain("750");
+    expect(text).toContain("2.85");
   });
 }, 30_000);
 
@@ -127,9 +164,10 @@ test("what cannot be done is told in a line, before a long log is read", async (
       return exit.stderr;
     };
     expect(await fails("-o", "x.jpeg")).toBe(
-      'kqtime: --output takes a name that ends in .pdf, .svg, .png, .html, not "x.jpeg"\n',
+      'kqtime: --output takes a name that ends in .pdf, .svg, .png, .html, which tells the format, not "x.jpeg"\n',
     );
-    expect(await fails("--pages", "cdf")).toMatch(
+    expect(await fails("-o", "/dev/stdout")).toContain('which tells the format, not "/dev/stdout"\n');
+    expect(await fails("--pages", "time, cdf")).toMatch(
       /^kqtime: --pages takes time-cdf, .*, not "cdf"\n$/,
     );
     expect(await fails("-o", join(folder, "no", "x.pdf"))).toMatch(
@@ -141,6 +179,21 @@ test("what cannot be done is told in a line, before a long log is read", async (
     );
     expect(await fails("-o", path, join(folder, "missing.log"))).toContain(
       "missing.log cannot be read",
+    );
+    const sock = ["-o", path, "--socket", "1"];
+    const file = `kqtime: --socket takes the folder of \`kqtime run --record\`, not a file as ${log}\n`;
+    expect(await fails(...sock, log)).toBe(file);
+    expect(await fails(...sock)).toContain("--socket takes one folder of `kqtime run --record`");
+    expect(await fails(...sock, join(folder, "missing"))).toContain("missing holds no recording");
+    expect(await fails("-o", path, folder)).toBe(
+      `kqtime: ${folder} is a folder: name the logs in it\n`,
+    );
+    const recording = join(folder, "rec");
+    mkdirSync(recording);
+    writeFileSync(join(recording, EVENTS_FILE), "");
+    expect(await fails("-o", path, recording)).toBe(
+      `kqtime: ${recording} is a recording: draw one of its sockets with --socket N, or plot its ` +
+        `log, which kqtime replay --log FILE ${recording} makes\n`,
     );
     expect(existsSync(path)).toBe(false);
   });

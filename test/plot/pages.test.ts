@@ -3,8 +3,7 @@
 
 import { beforeAll, describe, expect, test } from "bun:test";
 import { Font } from "../../src/plot/fonts.ts";
-import type { Drawing } from "../../src/plot/page.ts";
-import { drawPages, PAGE_IDS } from "../../src/plot/pages.ts";
+import { drawPages, PAGE_IDS, type Source } from "../../src/plot/pages.ts";
 import type { Use } from "../../src/plot/spec.ts";
 import { KINDS, makeCase } from "./cases.ts";
 import { lookAt } from "./looks.ts";
@@ -15,14 +14,14 @@ beforeAll(async () => {
   font = await Font.load();
 });
 
-function drawing(name: string, use: Use): Drawing {
+function drawing(name: string, use: Use): Source {
   const { model, names } = makeCase(KINDS[name]!);
   return {
     model,
     font,
     use,
     nameOf: (i) => names[i]!,
-    remarks: ["12 of 10,012 lines were damaged and skipped."],
+    remarks: [{ on: null, text: "12 of 10,012 lines were damaged and skipped." }],
   };
 }
 
@@ -65,9 +64,24 @@ test("a page without data is left out, and why", () => {
   ]);
 });
 
+test("by name: exact counts with separators, labels at even steps", async () => {
+  const textsOf = async (name: string): Promise<string[]> => {
+    const { pages } = drawPages(drawing(name, "still"), ["names"]);
+    return (await lookAt(pages[0]!.spec, font)).texts.map(({ text }) => text);
+  };
+  const hours = await textsOf("hours");
+  expect(hours.filter((text) => / s$/.test(text)).slice(0, 5)).toEqual(
+    ["100 s", "300 s", "1,000 s", "3,000 s", "10,000 s"],
+  );
+  expect(hours).toContain("2,107");
+  expect((await textsOf("nearly equal values")).filter((text) => / ms$/.test(text))).toEqual(
+    [1, 2].flatMap(() => ["100 ms", "200 ms", "300 ms", "400 ms"]),
+  );
+});
+
 test("the extremes of every column are drawn, and every sample is counted", () => {
   const { model, names } = makeCase(KINDS["10,000 samples"]!);
-  const drawn: Drawing = { model, font, use: "still", nameOf: (i) => names[i]!, remarks: [] };
+  const drawn: Source = { model, font, use: "still", nameOf: (i) => names[i]!, remarks: [] };
   const spec = JSON.stringify(drawPages(drawn, ["time"]).pages[0]!.spec);
   for (const histogram of model.times.all) {
     expect(spec).toContain(`"min":${histogram.min}`);

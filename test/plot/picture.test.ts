@@ -11,6 +11,7 @@ import { drawPages } from "../../src/plot/pages.ts";
 import { type Format, formatOf, renderPicture } from "../../src/plot/picture.ts";
 import { loadResvg } from "../../src/plot/png.ts";
 import type { Page } from "../../src/plot/spec.ts";
+import { renderStacked, renderSvg, type Svg } from "../../src/plot/svg.ts";
 import { ROOT } from "../lib/kqtime.ts";
 import { lacks, reason, testUnless } from "../lib/requires.ts";
 import { KINDS, makeCase } from "./cases.ts";
@@ -51,6 +52,46 @@ test("PNG: all pages, twice as large as their pixels", async () => {
   expect(view.getUint32(16)).toBeGreaterThan(1400);
   expect(view.getUint32(20)).toBeGreaterThan(8 * 400 * 2);
 }, 30_000);
+
+/** Rows of pixels, four bytes each. */
+async function pixelsOf({ text }: Svg): Promise<{ bytes: Uint8Array; widthPx: number }> {
+  const { Resvg } = await loadResvg();
+  const fonts = { fontBuffers: [new Uint8Array(font.bytes)], defaultFontFamily: "Inter" };
+  const resvg = new Resvg(text, { font: fonts });
+  const image = resvg.render();
+  const { pixels: bytes, width: widthPx } = image;
+  resvg.free();
+  return { bytes, widthPx };
+}
+
+test.each(["10,000 samples", "zeros", "microseconds in a second", "hostile names", "1 sample"])(
+  "SVG and PNG of several pages: each is what it is alone (%s)",
+  async (name) => {
+    const pages = pagesOf(name, "svg");
+    const all = await renderStacked(pages, font);
+    const tops = [...all.text.matchAll(/<svg y="([\d.]+)"/g)].map(([, y]) => Number(y));
+    expect(tops).toHaveLength(pages.length);
+    const together = await pixelsOf(all);
+    for (const [i, page] of pages.entries()) {
+      const svg = await renderSvg(page.spec, font);
+      const alone = await pixelsOf(svg);
+      let different = 0;
+      for (let y = 0; y < svg.heightPx; y++) {
+        const from = (tops[i]! + y) * together.widthPx * 4;
+        const row = together.bytes.subarray(from, from + alone.widthPx * 4);
+        const own = alone.bytes.subarray(y * alone.widthPx * 4, (y + 1) * alone.widthPx * 4);
+        // Further down, the same edge is rounded otherwise.
+        if (own.some((value, at) => Math.abs(value - row[at]!) > 16)) different++;
+      }
+      expect([page.id, different]).toEqual([page.id, 0]);
+    }
+    const ids = [...all.text.matchAll(/ id="([^"]*)"/g)].map(([, id]) => id!);
+    expect(new Set(ids).size).toBe(ids.length);
+    const used = [...all.text.matchAll(/"url\(#([^)]*)\)"/g)].map(([, id]) => id!);
+    expect(used.filter((id) => !ids.includes(id))).toEqual([]);
+  },
+  30_000,
+);
 
 const noPoppler = reason(lacks("pdftotext", "pdffonts"));
 

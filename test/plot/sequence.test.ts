@@ -3,9 +3,9 @@
 
 import { beforeAll, expect, test } from "bun:test";
 import fc from "fast-check";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { parseMoment } from "../../src/analysis/moments.ts";
+import { type Moment, parseMoment } from "../../src/analysis/moments.ts";
 import { Window } from "../../src/analysis/window.ts";
 import { Font } from "../../src/plot/fonts.ts";
 import { Marks } from "../../src/plot/sequence/marks.ts";
@@ -125,7 +125,7 @@ e2e("of a recording, the distance between calls and packets is the time in the l
         "3000",
         "--both",
       ],
-      { prefix: node.prefix, options: ["--record", folder] },
+      { prefix: node.prefix, options: ["--record", folder, "--log-size", "1G"] },
     );
     await measurement.running.success();
     const { calls } = measurement.log();
@@ -138,7 +138,7 @@ e2e("of a recording, the distance between calls and packets is the time in the l
         const isOut = call.direction === OUT;
         const last = call.offset + call.bytes - 1;
         const seen = seenNs(trace, isOut ? trace.out.packets : trace.in.packets, last);
-        const called = isOut ? trace.written : trace.read;
+        const called = (isOut ? trace.written : trace.read).marks;
         expect(Math.abs(seen - (isOut ? call.endNs : call.startNs))).toBeLessThan(1000);
         expect(
           Math.abs(seenNs(trace, called, last) - (isOut ? call.startNs : call.endNs)),
@@ -151,13 +151,45 @@ e2e("of a recording, the distance between calls and packets is the time in the l
     }
     expect(checked).toBe(calls.length);
 
+    // A window counts from the log's first line, KQTIME-META, and not from the socket's first call.
+    const [head = ""] = readFileSync(measurement.logPath, "utf8").split("\n", 1);
+    const [, sec, fraction] = /start=(\d+)\.(\d{9})/.exec(head)!;
+    const logStartNs = (Number(sec) - BASE_SEC) * 1e9 + Number(fraction);
+    const outbound = calls.filter(({ direction }) => direction === OUT);
+    const last = outbound.reduce((a, b) => (b.startNs > a.startNs ? b : a));
+    const behind = (ns: number) => new Window({ kind: "after", ns }, null);
+    const ends = [last.startNs - logStartNs - 5000, last.startNs - logStartNs + 5000];
+    const left = ends.map((ns) => traceSocket(folder, last.sock, behind(ns), warned).written.marks.count);
+    expect(left).toEqual([1, 0]);
+
     const [sock] = socks;
     const path = scope.path("socket.svg");
     await kqtime(scope, ["plot", "--socket", `${sock}`, "-o", path, folder]).success();
     const window = new Window(null, parseMoment("+1ms"));
     const early = traceSocket(folder, sock!, window, warned);
     const whole = traceSocket(folder, sock!, new Window(null, null), warned);
-    expect(early.written.count).toBeLessThan(whole.written.count);
+    expect(early.written.marks.count).toBeLessThan(whole.written.marks.count);
+    expect([early.startSec, early.originSec]).toEqual([whole.startSec, whole.originSec]);
+
+    // A packet without a call at its time: the curve goes through the window as a level.
+    const { marks } = whole.written;
+    const packet = ranges(whole.out.packets).find(
+      ([at]) => at > marks.atSec[0]! && marks.between(at - 2e-7, at + 2e-7).count === 0,
+    )!;
+    const after = (sec: number): Moment => ({
+      kind: "after",
+      ns: Math.round((sec - whole.startSec) * 1e9),
+    });
+    const between = new Window(after(packet[0] - 2e-7), after(packet[0] + 2e-7));
+    const quiet = traceSocket(folder, sock!, between, warned);
+    expect(quiet.written.marks.count).toBe(0);
+    expect(quiet.written.level).toBe(marks.between(-Infinity, packet[0]).highest);
+    const drawn = sequencePages({ font, use: "still", remarks: [] }, quiet);
+    expect(drawn[0]!.id).toBe("sequence-outbound");
+    expect(JSON.stringify(drawn[0]!.spec)).toContain(
+      `"to":${quiet.written.level},"what":"written by the application"`,
+    );
+    for (const { spec } of drawn) expect((await lookAt(spec, font)).faults).toEqual([]);
 
     const none = await kqtime(scope, ["plot", "--socket", "99", "-o", path, folder]).exited;
     expect(none.code).toBe(125);

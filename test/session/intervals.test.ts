@@ -21,6 +21,10 @@ function sum(intervals: readonly Summary[], pick: (summary: Summary) => number):
   return intervals.reduce((total, each) => total + pick(each), 0);
 }
 
+function unmatched({ bytesUnmatched }: Summary["directions"]["in"]): number {
+  return Object.values(bytesUnmatched).reduce((total, bytes) => total + bytes, 0);
+}
+
 /** What the intervals must add up to. */
 function expectWhole(intervals: readonly Summary[], whole: Summary): void {
   for (const direction of ["out", "in"] as const) {
@@ -44,6 +48,13 @@ function expectWhole(intervals: readonly Summary[], whole: Summary): void {
         .toBe(all.bytesUnmatched[reason] ?? 0);
     }
   }
+  expect(sum(intervals, (each) => each.directions.in.bytesUnread)).toBe(whole.directions.in.bytesUnread);
+  let waiting = 0;
+  for (const { directions: { in: inbound } } of intervals) {
+    waiting += inbound.bytesCalled - inbound.bytesMatched - unmatched(inbound);
+    expect(waiting).toBeGreaterThanOrEqual(0);
+  }
+  expect(waiting).toBe(0);
   expect(sum(intervals, (each) => each.durationNs)).toBe(whole.durationNs);
   for (const each of intervals) {
     expect(schemaErrors(schema, each)).toEqual([]);
@@ -107,6 +118,35 @@ describe("intervals", () => {
     bench.engine.tick(260 * MS);
     expect(intervals[1]!.directions.out.oldestUnsentNs).toBe(null);
     expect(intervals[1]!.directions.in.oldestUnreadNs).toBe(1 * MS);
+  });
+
+  test("inbound: called and joined in one interval or the next; unread only when the socket is settled", () => {
+    const fed = new FedJoin({ intervalNs: 100 * MS });
+    const { bench, intervals } = fed;
+    const { client, server } = open(fed);
+    bench.send(client, 10 * MS, 0, 100);
+    bench.packet(15 * MS, true, 0, 100);
+    bench.receive(server, 40 * MS, 0, 60);
+    bench.engine.tick(100 * MS);
+    // The call is known before the packet of its last 20 bytes.
+    bench.send(client, 150 * MS, 100, 50);
+    bench.receive(server, 199 * MS, 60, 60);
+    bench.engine.tick(200 * MS);
+    bench.packet(199 * MS - 5000, true, 100, 50);
+    bench.engine.tick(300 * MS);
+    const whole = fed.finish(310 * MS);
+    const told = ({ directions: { in: inbound } }: Summary) => {
+      const { bytesCalled, bytesMatched, coverage, bytesUnread, oldestUnreadNs } = inbound;
+      return [bytesCalled, bytesMatched, coverage, bytesUnread, oldestUnreadNs];
+    };
+    expect(intervals.map(told)).toEqual([
+      [60, 60, 1, 0, 85 * MS],
+      [60, 40, 1, 0, null],
+      [0, 20, 1, 0, 101 * MS + 5000],
+      [0, 0, null, 30, 111 * MS + 5000],
+    ]);
+    expect(told(whole)).toEqual([120, 120, 1, 30, 111 * MS + 5000]);
+    expectWhole(intervals, whole);
   });
 
   test("a write that blocks waits, before any record of it", () => {

@@ -1,7 +1,7 @@
 // Cumulative distribution: the share of the samples that is not above a value.
 
-import type { Histogram } from "../../output/histogram.ts";
-import { bucketEdges, extentOf, formatExpression, ValueAxis } from "../axes.ts";
+import { extentOf, formatExpression, ValueAxis } from "../axes.ts";
+import { risesOf, stepsText } from "../cumulative.ts";
 import {
   canZoom,
   counted,
@@ -14,7 +14,7 @@ import {
 } from "../page.ts";
 import type { Page, Spec } from "../spec.ts";
 import { directionLegend, directionScales, LOOKS, PAGE_HEIGHT, PANEL_WIDTH } from "../theme.ts";
-import { IN, OUT } from "../model.ts";
+import { type Direction, IN, OUT, type Series } from "../model.ts";
 
 interface Step extends Spec {
   v: number;
@@ -26,7 +26,7 @@ export function cdf(drawing: Drawing, quantity: Quantity, id: string, what: stri
   const { directions } = series;
   const axis = new ValueAxis(unit, extentOf(series.all));
   const values: Spec[] = directions.flatMap((direction) =>
-    steps(series.all[direction], axis).map((step) => ({ ...step, dir: LOOKS[direction].name })),
+    steps(series, direction, axis).map((step) => ({ ...step, dir: LOOKS[direction].name })),
   );
   const scales = directionScales(directions);
   const legend: Spec = {
@@ -60,7 +60,7 @@ export function cdf(drawing: Drawing, quantity: Quantity, id: string, what: stri
     layer: [
       {
         name: "lines",
-        mark: { type: "line", strokeWidth: 2, clip: true },
+        mark: { type: "line", interpolate: "step-after", strokeWidth: 2, clip: true },
         encoding: {
           color: { field: "dir", type: "nominal", scale: scales.color!, legend },
           strokeDash: { field: "dir", type: "nominal", scale: scales.strokeDash!, legend },
@@ -70,33 +70,18 @@ export function cdf(drawing: Drawing, quantity: Quantity, id: string, what: stri
     ],
   };
   const title = `Cumulative distribution (CDF) of ${name}`;
-  const spec = frame(drawing, title, what, [panel], cdfNotes(series.all));
+  const notes = [`From ${counted(series.count, "sample")}; ${stepsText(series)}`];
+  const spec = frame(drawing, title, what, [panel], notes);
   return { id, title, spec: canZoom(axis) ? zoomable(drawing, spec, "x", ["lines"]) : spec };
 }
 
-/**
- * From share 0 over every bucket to the end of the axis at share 1: it rises evenly within a bucket
- * and is level between two.
- */
-function steps(histogram: Histogram, axis: ValueAxis): Step[] {
-  const steps: Step[] = [{ v: histogram.min!, share: 0 }];
-  if (axis.kind === "symlog" || (axis.kind === "linear" && axis.low < histogram.min!)) {
-    steps.unshift({ v: axis.low, share: 0 });
-  }
-  let passed = 0;
-  histogram.forEachBucket((bucket, weight) => {
-    const { low, high } = bucketEdges(histogram, bucket);
-    steps.push({ v: low, share: passed / histogram.count });
-    passed += weight;
-    steps.push({ v: high, share: passed / histogram.count });
-  });
-  return [...steps, { v: axis.high, share: 1 }];
-}
-
-function cdfNotes(histograms: readonly Histogram[]): string[] {
-  const count = histograms.reduce((sum, histogram) => sum + histogram.count, 0);
-  return [
-    `From ${counted(count, "sample")}; values are put together in steps of at most 1.6 %, ` +
-      "the least and the greatest are exact.",
-  ];
+/** From share 0 over every rise to the end of the axis at share 1. */
+function steps(series: Series, direction: Direction, axis: ValueAxis): Step[] {
+  const { count, min } = series.all[direction];
+  const rises = risesOf(series, direction);
+  const steps = rises.map(({ value, passed }): Step => ({ v: value, share: passed / count }));
+  // The first bucket ends above the least value, at which there is one sample.
+  if (rises[0]!.value > min!) steps.unshift({ v: min!, share: 1 / count });
+  const before = axis.kind === "log" ? min! : axis.low;
+  return [{ v: before, share: 0 }, ...steps, { v: axis.high, share: 1 }];
 }

@@ -1,10 +1,11 @@
 // Percentile plot as HdrHistogram draws it: each step to the right is ten times as rare, so that the
 // slowest call in a million has as much room as the median.
 
-import type { Histogram } from "../../output/histogram.ts";
-import { bucketEdges, extentOf, formatExpression, ValueAxis } from "../axes.ts";
+import { extentOf, formatExpression, ValueAxis } from "../axes.ts";
+import { risesOf, stepsText } from "../cumulative.ts";
 import {
   canZoom,
+  counted,
   figures,
   frame,
   tooltip,
@@ -12,7 +13,7 @@ import {
   type Drawing,
   type Quantity,
 } from "../page.ts";
-import { IN, OUT } from "../model.ts";
+import { type Direction, IN, OUT, type Series } from "../model.ts";
 import type { Page, Spec } from "../spec.ts";
 import { directionLegend, directionScales, LOOKS, PAGE_HEIGHT, PANEL_WIDTH } from "../theme.ts";
 
@@ -28,9 +29,7 @@ export function hdr(drawing: Drawing, quantity: Quantity, id: string): Page {
   const { directions } = series;
   const axis = new ValueAxis(unit, extentOf(series.all));
   const most = Math.max(10, ...series.all.map((histogram) => histogram.count));
-  const values = directions.flatMap((direction) =>
-    steps(series.all[direction], LOOKS[direction].name),
-  );
+  const values = directions.flatMap((direction) => steps(series, direction));
   const scales = directionScales(directions);
   const legend: Spec = {
     title: null,
@@ -69,7 +68,7 @@ export function hdr(drawing: Drawing, quantity: Quantity, id: string): Page {
     layer: [
       {
         name: "lines",
-        mark: { type: "line", strokeWidth: 2, clip: true },
+        mark: { type: "line", interpolate: "step-before", strokeWidth: 2, clip: true },
         encoding: {
           color: { field: "dir", type: "nominal", scale: scales.color!, legend },
           strokeDash: { field: "dir", type: "nominal", scale: scales.strokeDash!, legend },
@@ -90,23 +89,20 @@ export function hdr(drawing: Drawing, quantity: Quantity, id: string): Page {
   const what =
     "The value that a share of the calls does not exceed; " +
     "each decade to the right is ten times as rare.";
-  const notes = [
-    "Each line ends at its greatest value; values are put together in steps of at most 1.6 %.",
-  ];
+  const samples = counted(series.count, "sample");
+  const notes = [`From ${samples}; ${stepsText(series)} Each line ends at its greatest value.`];
   const spec = frame(drawing, title, what, [panel], notes);
   return { id, title, spec: canZoom(axis) ? zoomable(drawing, spec, "y", ["lines"]) : spec };
 }
 
-function steps(histogram: Histogram, dir: string): Spec[] {
-  const { count } = histogram;
-  const steps: Spec[] = [];
-  let passed = 0;
-  histogram.forEachBucket((bucket, weight) => {
-    const { low, high } = bucketEdges(histogram, bucket);
-    steps.push({ x: count / (count - passed), v: low, dir });
-    passed += weight;
-    // Behind the last bucket the rest is nothing: the line ends where one sample is left.
-    steps.push({ x: passed < count ? count / (count - passed) : count, v: high, dir });
+/** Each value from behind the share of the calls that are below it to the share that it is for. */
+function steps(series: Series, direction: Direction): Spec[] {
+  const { count } = series.all[direction];
+  const dir = LOOKS[direction].name;
+  const rises = risesOf(series, direction);
+  // Behind the last rise the rest is nothing: the line ends where one sample is left.
+  const steps = rises.map(({ value, passed }): Spec => {
+    return { x: passed < count ? count / (count - passed) : count, v: value, dir };
   });
-  return steps;
+  return [{ x: 1, v: rises[0]!.value, dir }, ...steps];
 }

@@ -14,6 +14,8 @@ const MOST_NAME_PX = 200;
 const COUNT_PX = 46;
 const GAP_PX = 14;
 const MOST_ROW_PX = 34;
+/** Room of a label under the axis. */
+const TICK_PX = 48;
 
 interface Row {
   readonly name: string;
@@ -43,7 +45,7 @@ export function byName(drawing: Drawing, id: string): Page {
       return [
         {
           row: shown[row]!,
-          calls: formatCount(histogram.count),
+          calls: countText(histogram.count),
           min: histogram.min!,
           p10: histogram.quantile(0.1)!,
           p50: histogram.quantile(0.5)!,
@@ -68,7 +70,7 @@ export function byName(drawing: Drawing, id: string): Page {
       axis: axis.axis(
         `queue time, ${look.name}`,
         "still",
-        directions.length > 1 ? { labelSeparation: 8 } : {},
+        width / TICK_PX,
       ),
     });
     const y: Spec = {
@@ -140,6 +142,11 @@ export function byName(drawing: Drawing, id: string): Page {
   }
   const row: Spec = { hconcat: panels, spacing: GAP_PX + COUNT_PX, bounds: "flush" };
   return { id, title, spec: frame(drawing, title, what, [row], notes, TEXT_WIDTH - labels) };
+}
+
+/** As exact as there is room for. */
+function countText(count: number): string {
+  return count < 100_000 ? formatExact(count) : formatCount(count);
 }
 
 /** The busiest names, and one row for all others. */

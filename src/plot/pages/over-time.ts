@@ -23,7 +23,8 @@ const FEW_POINTS = 50;
 const MANY_POINTS = 500;
 
 export function timeAxis(drawing: Drawing, series: Series): TimeAxis {
-  return new TimeAxis(drawing.model.originSec, series.firstSec, series.lastSec);
+  const { originSec, startSec } = drawing.model;
+  return new TimeAxis(originSec, startSec, series.firstSec, series.lastSec);
 }
 
 /** The columns of both directions, of equal width, as they are drawn. */

@@ -37,6 +37,16 @@ export class Marks {
     return sorted;
   }
 
+  /** The highest byte before a time; 0 before the first one, NaN where there are none at all. */
+  levelAt(sec: number): number {
+    if (this.count === 0) return Number.NaN;
+    let level = 0;
+    for (let i = 0; i < this.count; i++) {
+      if (this.atSec[i]! < sec) level = Math.max(level, this.to[i]!);
+    }
+    return level;
+  }
+
   /** Those within a time. */
   between(fromSec: number, toSec: number): Marks {
     const marks = new Marks();

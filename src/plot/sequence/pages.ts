@@ -8,62 +8,66 @@ import { counted, frame, tooltip, zoomable, type Paper } from "../page.ts";
 import type { Json, Page, Spec } from "../spec.ts";
 import { PAGE_HEIGHT, PANEL_WIDTH } from "../theme.ts";
 import type { Marks } from "./marks.ts";
-import type { SocketTrace, WireMarks } from "./trace.ts";
+import type { Curve, SocketTrace, WireMarks } from "./trace.ts";
 
 /** Columns into which the run is cut where there are more marks than can be told apart. */
 const COLUMNS = 1400;
 /** Fewer marks are all drawn one by one. */
 const MOST_MARKS = 4000;
 
-interface Curve {
-  readonly name: string;
-  readonly marks: Marks;
-}
 
 const COLOURS = { application: "#000000", packets: "#0072b2", again: "#d55e00", acks: "#009e73" };
 
 export function sequencePages(paper: Paper, trace: SocketTrace): Page[] {
   const { written, read } = trace;
   const pages: Page[] = [];
-  if (written.count > 0) {
-    const curve = { name: "written by the application", marks: written };
+  if (isShown(written, trace.out)) {
+    const curve = { name: "written by the application", ...written };
     const words = { packets: "packets, as the device sent them", acks: "acknowledged by the peer" };
     pages.push(page(paper, trace, "outbound", curve, trace.out, words));
   }
-  if (read.count > 0) {
-    const curve = { name: "read by the application", marks: read };
+  if (isShown(read, trace.in)) {
+    const curve = { name: "read by the application", ...read };
     const words = { packets: "packets, as they arrived", acks: "acknowledged to the peer" };
     pages.push(page(paper, trace, "inbound", curve, trace.in, words));
   }
   return pages;
 }
 
+/** A direction that the application used, with anything in the window. */
+function isShown({ marks, level }: Curve, { packets, again, acks }: WireMarks): boolean {
+  const count = marks.count + packets.count + again.count + acks.marks.count;
+  return !Number.isNaN(level) && count > 0;
+}
+
 function page(
   paper: Paper,
   trace: SocketTrace,
   direction: "outbound" | "inbound",
-  application: Curve,
+  application: Curve & { readonly name: string },
   { packets, again, acks }: WireMarks,
   { packets: packetsName, acks: acksName }: { packets: string; acks: string },
 ): Page {
-  const all = [application.marks, packets, again, acks].filter(({ count }) => count > 0);
+  const all = [application.marks, packets, again, acks.marks].filter(({ count }) => count > 0);
   const firstSec = Math.min(...all.map((marks) => marks.atSec[0]!));
   const lastSec = Math.max(...all.map((marks) => marks.atSec[marks.count - 1]!));
-  const most = Math.max(...all.map((marks) => marks.highest));
+  // A curve without a step in the window goes through it all the same.
+  const levels = [application, acks].filter(isLevel).map(({ level }) => level);
+  const most = Math.max(...levels, ...all.map((marks) => marks.highest));
   const total = all.reduce((sum, { count }) => sum + count, 0);
-  const time = new TimeAxis(trace.originSec, firstSec, lastSec);
-  const least = Math.min(...all.map((marks) => marks.lowest));
+  const time = new TimeAxis(trace.originSec, trace.startSec, firstSec, lastSec);
+  const least = Math.min(...levels, ...all.map((marks) => marks.lowest));
   // Always linear: a byte is a byte.
   const axis = new ValueAxis("bytes", { least, leastPositive: Math.max(most, 1), greatest: most });
   const widthSec = total > MOST_MARKS ? (lastSec - firstSec) / COLUMNS : 0;
   const names = [application.name, packetsName, "sent again", acksName];
   const colours = [COLOURS.application, COLOURS.packets, COLOURS.again, COLOURS.acks];
-  const isShown = (name: string): boolean => again.count > 0 || name !== "sent again";
-  const domain = names.filter(isShown);
+  const isNamed = (name: string): boolean => again.count > 0 || name !== "sent again";
+  const domain = names.filter(isNamed);
   const by = (range: Json[]): Spec => ({
     field: "what",
     type: "nominal",
-    scale: { domain, range: range.filter((_, i) => isShown(names[i]!)) },
+    scale: { domain, range: range.filter((_, i) => isNamed(names[i]!)) },
     legend: {
       title: null,
       columns: 2,
@@ -86,6 +90,7 @@ function page(
     { title: "from byte", expression: "format(datum.from, ',')" },
     { title: "to byte", expression: "format(datum.to, ',')" },
   ]);
+  const ends = [time.at(firstSec), time.at(lastSec)] as const;
   let isReduced = false;
   const rows = (marks: Marks, what: string): Spec[] => {
     const drawn = widthSec > 0 ? marks.reduced(widthSec) : { marks, isReduced: false };
@@ -104,8 +109,8 @@ function page(
     mark: { type: "rule", strokeWidth: width, clip },
     encoding: { x, y: { ...y, field: "from" }, y2: { field: "to" }, ...look, ...tips.encoding },
   });
-  const line = ({ name, marks }: Curve): Spec => ({
-    data: { values: stairs(rows(marks, name), time.at(firstSec), time.at(lastSec)) },
+  const line = (curve: Curve, what: string): Spec => ({
+    data: { values: stairs(curve, rows(curve.marks, what), what, ends) },
     transform: tips.transform,
     mark: { type: "line", interpolate: "step-after", strokeWidth: 1.3, clip },
     encoding: { x, y, ...look },
@@ -114,8 +119,8 @@ function page(
     width: PANEL_WIDTH,
     height: PAGE_HEIGHT,
     layer: [
-      { ...line({ name: acksName, marks: acks }), name: "lines" },
-      line(application),
+      { ...line(acks, acksName), name: "lines" },
+      line(application, application.name),
       bars(packets, packetsName, 1.6),
       ...(again.count > 0 ? [bars(again, "sent again", 2.4)] : []),
     ],
@@ -131,16 +136,30 @@ function page(
   const notes = [
     `${counted(application.marks.count, "call")}, ${counted(packets.count, "packet")}, ` +
       `${counted(again.count, "packet")} sent again, ` +
-      `${counted(acks.count, "acknowledgement")} of new bytes.` +
+      `${counted(acks.marks.count, "acknowledgement")} of new bytes.` +
       (isReduced ? " Marks that touch and are closer than half a pixel are drawn as one." : ""),
   ];
   const spec = frame(paper, title, what, [panel], notes);
   return { id: `sequence-${direction}`, title, spec: zoomable(paper, spec, "xy", ["lines"]) };
 }
 
+/** Without a step in the window, and not empty. */
+function isLevel({ marks, level }: Curve): boolean {
+  return marks.count === 0 && !Number.isNaN(level);
+}
+
 /** A curve over the whole width: level before its first step and after its last one. */
-function stairs(rows: Spec[], start: number, end: number): Spec[] {
+function stairs(
+  curve: Curve,
+  rows: Spec[],
+  what: string,
+  [start, end]: readonly [number, number],
+): Spec[] {
   const [first] = rows;
-  if (first === undefined) return [];
+  if (first === undefined) {
+    if (!isLevel(curve)) return [];
+    const { level } = curve;
+    return [start, end].map((t): Spec => ({ t, from: level, to: level, what }));
+  }
   return [{ ...first, t: start, to: first.from! }, ...rows, { ...rows[rows.length - 1], t: end }];
 }

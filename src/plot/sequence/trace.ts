@@ -6,14 +6,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Direction, type LogLine, type LogVisitor } from "../../analysis/log-line.ts";
 import { readLogs } from "../../analysis/log-reader.ts";
-import { type Moment, momentNs } from "../../analysis/moments.ts";
-import type { Window } from "../../analysis/window.ts";
+import type { LogStart, Window } from "../../analysis/window.ts";
 import { KQTimeError } from "../../errors.ts";
 import type { Summary } from "../../output/summary.ts";
 import { replay } from "../../session/replay.ts";
 import { HEADERS_FILE } from "../../session/tape.ts";
 import { Marks } from "./marks.ts";
-import { readWires, type Wire } from "./wire.ts";
+import { readWires, type Stream, type Wire } from "./wire.ts";
 
 const SOCKETS_NAMED = 8;
 
@@ -22,19 +21,29 @@ export interface SocketTrace {
   readonly name: string;
   /** Unix seconds that all times are relative to. */
   readonly originSec: number;
+  /** The recording's start, relative to it. */
+  readonly startSec: number;
   /** Bytes [from, to) handed to a call of the application at a time. */
-  readonly written: Marks;
+  readonly written: Curve;
   /** Bytes [from, to) that a call gave to the application, at its return. */
-  readonly read: Marks;
+  readonly read: Curve;
   readonly out: WireMarks;
   readonly in: WireMarks;
+}
+
+/** A number of bytes that grows. */
+export interface Curve {
+  /** The steps within the window. */
+  readonly marks: Marks;
+  /** Bytes before the window; NaN where there are no steps, in it or outside. */
+  readonly level: number;
 }
 
 /** One direction on the wire. */
 export interface WireMarks {
   readonly packets: Marks;
   readonly again: Marks;
-  readonly acks: Marks;
+  readonly acks: Curve;
 }
 
 /** The calls of one socket. */
@@ -86,15 +95,16 @@ export function traceSocket(
   const scratch = mkdtempSync(join(tmpdir(), "kqtime-plot-"));
   const calls = new Calls(sock);
   let summary: Summary;
-  let originSec: number;
+  let start: LogStart;
   try {
     const log = join(scratch, "replay.log.gz");
-    summary = replay({ folder, log, json: null, onWarning });
-    originSec = readLogs([log], calls).baseSec;
+    summary = replay({ folder, log, json: null, everyCall: true, onWarning });
+    start = readLogs([log], calls);
   } finally {
     rmSync(scratch, { recursive: true });
   }
   const { written, read, name, lport, rport } = calls;
+  const originSec = start.baseSec;
   if (written.count + read.count === 0) throw noSuchSocket(folder, sock, summary);
   const firstSec = Math.min(
     written.count > 0 ? written.sorted().atSec[0]! : Infinity,
@@ -105,22 +115,22 @@ export function traceSocket(
     firstSec,
     sock,
   );
-  const bound = (moment: Moment | null, otherwise: number): number =>
-    moment === null ? otherwise : momentNs(moment, originSec, firstSec * 1e9) / 1e9;
-  const fromSec = bound(window.since, -Infinity);
-  const toSec = bound(window.until, Infinity);
-  const cut = (marks: Marks): Marks => marks.between(fromSec, toSec);
-  const cutWire = ({ packets, again, acks }: WireMarks): WireMarks => ({
+  const [sinceNs, untilNs] = window.boundsNs(start);
+  const fromSec = sinceNs / 1e9;
+  const cut = (marks: Marks): Marks => marks.between(fromSec, untilNs / 1e9);
+  const cutCurve = (marks: Marks): Curve => ({ marks: cut(marks), level: marks.levelAt(fromSec) });
+  const cutWire = ({ packets, again, acks }: Stream): WireMarks => ({
     packets: cut(packets),
     again: cut(again),
-    acks: cut(acks),
+    acks: cutCurve(acks),
   });
   return {
     sock,
     name,
     originSec,
-    written: cut(written.sorted()),
-    read: cut(read.sorted()),
+    startSec: start.logStartNs / 1e9,
+    written: cutCurve(written.sorted()),
+    read: cutCurve(read.sorted()),
     out: cutWire(wire.out),
     in: cutWire(wire.in),
   };

@@ -1,0 +1,53 @@
+// Which processes of a command are told as not measured: those that run without the library, and
+// none that has not come so far yet, however slow the machine.
+
+import { expect, test } from "bun:test";
+import { closeSync, openSync, readFileSync } from "node:fs";
+import { Bystanders } from "../../src/session/bystanders.ts";
+import { Scope, until, withScope } from "../lib/process.ts";
+import { isLinux, reason, testUnless } from "../lib/requires.ts";
+
+const why = reason(!isLinux && "needs /proc");
+
+function start(scope: Scope, ...argv: string[]): number {
+  return scope.start(argv).pid;
+}
+
+const mapsOf = (pid: number) => readFileSync(`/proc/${pid}/maps`, "latin1");
+
+/** Looks as a session does, for so long. */
+function lookFor(bystanders: Bystanders, pid: number, fromMs: number, ms: number): string | null {
+  for (let atMs = fromMs; atMs <= fromMs + ms; atMs += 50) bystanders.look(pid, atMs);
+  return bystanders.warning();
+}
+
+testUnless(why, "a program without the library is told by its name, once it lasts", () =>
+  withScope(async (scope) => {
+    const pid = start(scope, "sleep", "60");
+    await until("a program that runs", () => /\/libc[.-]/.test(mapsOf(pid)));
+    const bystanders = new Bystanders();
+    expect(lookFor(bystanders, pid, 0, 50)).toBeNull();
+    expect(lookFor(bystanders, pid, 100, 1000)).toMatch(/^1 process of the command .*\(sleep\)/);
+    expect(lookFor(bystanders, pid, 1100, 5000)).toMatch(/^1 process /);
+  }),
+);
+
+testUnless(why, "a program that is still being loaded is not told", () =>
+  withScope(async (scope) => {
+    const pipe = scope.path("pipe");
+    await scope.run(["mkfifo", pipe]);
+    // The loader waits at the pipe's opening.
+    const pid = start(scope, "env", `LD_PRELOAD=${pipe}`, "sleep", "60");
+    const isLoading = () => !/\/libc[.-]/.test(mapsOf(pid)) && /\/ld-linux/.test(mapsOf(pid));
+    await until("a loader", () => mapsOf(pid).includes("/sleep") && isLoading());
+    const bystanders = new Bystanders();
+    expect(lookFor(bystanders, pid, 0, 1900)).toBeNull();
+    closeSync(openSync(pipe, "w"));
+    await until("a program that runs", () => /\/libc[.-]/.test(mapsOf(pid)));
+    expect(lookFor(bystanders, pid, 1900, 200)).toMatch(/\(sleep\)/);
+  }),
+);
+
+test("nobody is told of before there is somebody", () => {
+  expect(new Bystanders().warning()).toBeNull();
+});
