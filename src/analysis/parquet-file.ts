@@ -8,8 +8,8 @@
 
 import { randomBytes } from "node:crypto";
 import {
-  accessSync, closeSync, constants, existsSync, fchmodSync, fchownSync, fstatSync, lstatSync, openSync,
-  readSync, renameSync, type Stats, unlinkSync, writeSync,
+  accessSync, closeSync, constants, fchmodSync, fchownSync, fstatSync, lstatSync, openSync, readSync,
+  renameSync, type Stats, unlinkSync, writeSync,
 } from "node:fs";
 import { dirname } from "node:path";
 import { ByteWriter } from "hyparquet-writer";
@@ -86,12 +86,9 @@ export class ParquetFile extends ByteWriter {
 
   #open(): number {
     try {
-      const fd = openNameless(dirname(this.#path));
-      // Its name will come from there.
-      if (existsSync(`/proc/self/fd/${fd}`)) return fd;
-      closeSync(fd);
+      return openNameless(dirname(this.#path));
     } catch {
-      // What has a name tells what is wrong, if it is not just that.
+      // If it is not just that, what has a name tells what is wrong.
     }
     const { fd } = openPrivate(this.#partPath, { exclusive: true });
     this.#hasName = true;
@@ -115,8 +112,8 @@ export class ParquetFile extends ByteWriter {
 
   #failed(error: unknown): KQTimeError {
     if (error instanceof KQTimeError) return error;
-    const what = `"${this.#path}" (until it is whole, "${this.#partPath}")`;
-    const why = `${what} cannot be written: ${reasonOf(error)}`;
+    const part = this.#hasName ? ` (as "${this.#partPath}" until it is whole)` : "";
+    const why = `"${this.#path}"${part} cannot be written: ${reasonOf(error)}`;
     return new KQTimeError("E_OUTPUT", "write", why, undefined, { cause: error });
   }
 }
