@@ -64,9 +64,10 @@ export class ParquetFile extends ByteWriter {
   override finish(): void {
     this.flush();
     try {
-      if (this.#old !== undefined) this.#takeAfter(this.#old);
+      // Who has given a file away may have no right to name it.
       if (!this.#hasName) nameFile(this.#fd, this.#partPath);
       this.#hasName = true;
+      if (this.#old !== undefined) this.#takeAfter(this.#old);
       this.#close();
       renameSync(this.#partPath, this.#path);
     } catch (error) {
