@@ -104,7 +104,10 @@ async function puppet(scope: Scope, stderr: number) {
   const path = scope.path("puppet.ts");
   await Bun.write(path, PUPPET);
   const child = Bun.spawn([BUN, path], { stdin: "pipe", stdout: "pipe", stderr });
-  scope.finally(() => child.kill());
+  scope.finally(async () => {
+    child.kill();
+    await child.exited;
+  });
   const said = child.stdout.getReader();
   return {
     async say(count: number, bytes: number): Promise<void> {
