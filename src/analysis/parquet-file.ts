@@ -1,21 +1,29 @@
 // The file that Parquet is written to, row group after row group: what is written does not stay in
 // memory. It grows beside the one that it replaces and takes its name when it is whole, so that
 // what was there stays if anything fails. Private as a log is, since it says as much.
+//
+// Logs are read in one go, so that no handler of a signal would run before the end: while it grows
+// the file has no name, and whatever ends the process leaves nothing behind. Where the file system
+// has no such files, it has the name of the part from the beginning.
 
+import { randomBytes } from "node:crypto";
 import {
   accessSync, closeSync, constants, fchmodSync, fchownSync, fstatSync, lstatSync, openSync, readSync,
   renameSync, type Stats, unlinkSync, writeSync,
 } from "node:fs";
+import { dirname } from "node:path";
 import { ByteWriter } from "hyparquet-writer";
 import { KQTimeError } from "../errors.ts";
-import { errnoOf, openPrivate, reasonOf } from "../output/open-file.ts";
+import { nameFile } from "../ffi/descriptors.ts";
+import { errnoOf, openNameless, openPrivate, reasonOf } from "../output/open-file.ts";
 
 const MAGIC = "PAR1";
 
 export class ParquetFile extends ByteWriter {
   readonly #path: string;
-  /** Where it grows. */
+  /** Its name until it has its own. */
   readonly #partPath: string;
+  #hasName = false;
   readonly #fd: number;
   /** The file that is replaced. */
   readonly #old: Stats | undefined;
@@ -29,14 +37,14 @@ export class ParquetFile extends ByteWriter {
   constructor(path: string) {
     super(1 << 20);
     this.#path = path;
-    this.#partPath = `${path}.part-${process.pid}`;
+    this.#partPath = `${path}.part-${randomBytes(6).toString("hex")}`;
     try {
       this.#old = lstatSync(path, { throwIfNoEntry: false });
       const obstacle = this.#old === undefined ? null : obstacleIn(path, this.#old);
       if (obstacle !== null) {
         throw new KQTimeError("E_OUTPUT", "open", `"${path}" ${obstacle}: name another`);
       }
-      this.#fd = openPrivate(this.#partPath, { exclusive: true }).fd;
+      this.#fd = this.#open();
     } catch (error) {
       throw this.#failed(error);
     }
@@ -56,6 +64,9 @@ export class ParquetFile extends ByteWriter {
   override finish(): void {
     this.flush();
     try {
+      // Who has given a file away may have no right to name it.
+      if (!this.#hasName) nameFile(this.#fd, this.#partPath);
+      this.#hasName = true;
       if (this.#old !== undefined) this.#takeAfter(this.#old);
       this.#close();
       renameSync(this.#partPath, this.#path);
@@ -68,10 +79,21 @@ export class ParquetFile extends ByteWriter {
   abandon(): void {
     try {
       this.#close();
-      unlinkSync(this.#partPath);
+      if (this.#hasName) unlinkSync(this.#partPath);
     } catch {
       // It is gone.
     }
+  }
+
+  #open(): number {
+    try {
+      return openNameless(dirname(this.#path));
+    } catch {
+      // If it is not just that, what has a name tells what is wrong.
+    }
+    const { fd } = openPrivate(this.#partPath, { exclusive: true });
+    this.#hasName = true;
+    return fd;
   }
 
   /** Owner and mode of the file that is replaced. */
@@ -91,7 +113,8 @@ export class ParquetFile extends ByteWriter {
 
   #failed(error: unknown): KQTimeError {
     if (error instanceof KQTimeError) return error;
-    const why = `"${this.#path}" cannot be written: ${reasonOf(error)}`;
+    const part = this.#hasName ? ` (as "${this.#partPath}" until it is whole)` : "";
+    const why = `"${this.#path}"${part} cannot be written: ${reasonOf(error)}`;
     return new KQTimeError("E_OUTPUT", "write", why, undefined, { cause: error });
   }
 }

@@ -9,6 +9,7 @@ import type { PacketBatch } from "../capture/packets.ts";
 import { Reason } from "../output/reasons.ts";
 import { Constant, EntryFlag, EntryWord, Kind, SlotFlag, SlotWord, State, Type } from "../ring/layout.ts";
 import { Anchors, takeAt } from "./anchors.ts";
+import { ClockSteps } from "./clock-steps.ts";
 import { Connection } from "./connection.ts";
 import { Instances } from "./instances.ts";
 import { boundCalls, isOver, isStale, isUnsent } from "./look-after.ts";
@@ -16,10 +17,10 @@ import { Handles } from "./handles.ts";
 import type { Measurement } from "./measurement.ts";
 import type { Side } from "./merge.ts";
 import { QueueSamples } from "./queue-samples.ts";
-import { readCount, readDirection, readIdentity, readInode, relativeNs } from "./entry.ts";
+import { readCount, readIdentity, readInode, readProgress, relativeNs } from "./entry.ts";
 import { inherit, isContested, isSameSocket } from "./heirs.ts";
 import { type Books, settle } from "./settle.ts";
-import { SocketTable } from "./socket-table.ts";
+import { SocketTables } from "./socket-table.ts";
 import { WaitingCalls } from "./waiting-calls.ts";
 
 const NONE: readonly Connection[] = [];
@@ -41,6 +42,7 @@ export class Engine implements Books {
   readonly anchors: Anchors;
   readonly handles: Handles;
   readonly queues = new QueueSamples();
+  readonly clock = new ClockSteps();
   readonly out: boolean;
   readonly in: boolean;
   /** Sockets that are not settled, in the order of their birth. */
@@ -66,8 +68,7 @@ export class Engine implements Books {
   readonly innerDevices = new Set<number>();
 
   readonly #baseSec: number;
-  readonly #tables = new Map<number, SocketTable>();
-  #tableCount = 0;
+  readonly #tables = new SocketTables();
   readonly #queued = new Map<number, number>();
   /** Sockets by inode, for programs that inherit them over exec. */
   readonly #byInode = new Map<number, Connection>();
@@ -89,8 +90,7 @@ export class Engine implements Books {
 
   /** A socket table appeared; returns its number. */
   addTable(): number {
-    this.#tables.set(this.#tableCount, new SocketTable());
-    return this.#tableCount++;
+    return this.#tables.add();
   }
 
   endTable(table: number): void {
@@ -98,12 +98,12 @@ export class Engine implements Books {
     if (sockets === undefined) return;
     for (const port of sockets.end()) this.instances.connecting(port, -1);
     for (const heir of sockets.endHeirs()) this.anchors.end(heir);
-    if (sockets.isEmpty) this.#tables.delete(table);
+    this.#tables.dropEmpty(table);
   }
 
   /** Whether `entry` must be shown to the engine before a record that refers to it. */
   isUnknown(table: number, entry: number, generation: number): boolean {
-    return this.#table(table).isUnknown(entry, generation);
+    return this.#tables.of(table).isUnknown(entry, generation);
   }
 
   /** Sockets whose entries must be up to date before this one is shown: it goes on with them. */
@@ -121,7 +121,7 @@ export class Engine implements Books {
   entry(table: number, entry: number, words: Uint32Array): void {
     const state = words[EntryWord.state]!;
     const generation = state >>> Constant.stateBits;
-    const sockets = this.#table(table);
+    const sockets = this.#tables.of(table);
     switch (state & ((1 << Constant.stateBits) - 1)) {
       case State.Connecting: {
         const port = words[EntryWord.lport]! >>> 16;
@@ -136,8 +136,7 @@ export class Engine implements Books {
     if (sockets.isSettled(entry, generation)) return;
     const known = sockets.at(entry);
     if (known !== null && known.generation === generation) {
-      readDirection(words, EntryWord.out, this.#baseSec, known.outProgress);
-      readDirection(words, EntryWord.in, this.#baseSec, known.inProgress);
+      readProgress(words, this.#baseSec, this.clock, known);
       known.waits = ((words[EntryWord.type]! >>> 16) & EntryFlag.Waits) !== 0;
       return;
     }
@@ -168,7 +167,8 @@ export class Engine implements Books {
     const kindWord = words[SlotWord.kind]!;
     const kind = kindWord & 0xff;
     const flags = (kindWord >>> 8) & 0xff;
-    const timeNs = relativeNs(words[SlotWord.timeNs]!, words[SlotWord.timeNs + 1]!, this.#baseSec);
+    const stampNs = relativeNs(words[SlotWord.timeNs]!, words[SlotWord.timeNs + 1]!, this.#baseSec);
+    const timeNs = this.clock.steady(stampNs);
     const entry = words[SlotWord.entry]!;
     const bytes = words[SlotWord.bytes]!;
     if (kind === Kind.Listen) {
@@ -177,7 +177,7 @@ export class Engine implements Books {
       else this.badRecords++;
       return;
     }
-    const connection = this.#table(table).find(entry, words[SlotWord.gen]!);
+    const connection = this.#tables.of(table).find(entry, words[SlotWord.gen]!);
     if (kind === Kind.Out || kind === Kind.In) {
       if (connection === null) {
         this.#datagramCall(table, entry, words[SlotWord.gen]!, bytes);
@@ -191,7 +191,7 @@ export class Engine implements Books {
       if (continued !== null) off += out ? continued.outBase : continued.inBase;
       const side = out ? owner.out : owner.in;
       if (off < (out ? owner.outTaken : owner.inTaken)) return;
-      if (isContested(connection, off, out)) side.calls.forgetOrder();
+      if (connection.isShared && isContested(connection, off, out)) side.calls.forgetOrder();
       if ((flags & SlotFlag.Ktls) !== 0) this.lose(owner, side, Reason.ktls);
       else if ((flags & SlotFlag.Urgent) !== 0 && !out) {
         this.lose(owner, side, Reason.urgent);
@@ -216,7 +216,7 @@ export class Engine implements Books {
     } else if (kind === Kind.Unbind) {
       this.#connected(table, entry);
       const generation = words[SlotWord.gen]!;
-      if (this.#table(table).removeDatagram(entry, generation)) {
+      if (this.#tables.of(table).removeDatagram(entry, generation)) {
         this.onFree(table, entry, generation);
       }
       if (connection === null || connection.settled) return;
@@ -237,8 +237,9 @@ export class Engine implements Books {
 
   /** Takes a batch; packets of inner devices show on one further out as well. */
   packets(batch: PacketBatch): void {
-    const { instances, innerDevices } = this;
+    const { instances, innerDevices, clock } = this;
     instances.pair();
+    clock.steadyAll(batch.timeNs, batch.count);
     const devices = batch.interfaceIndex;
     const filter = innerDevices.size > 0;
     for (let i = 0; i < batch.count; i++) {
@@ -346,7 +347,7 @@ export class Engine implements Books {
     this.instances.release(connection);
     const sockets = this.#tables.get(connection.table);
     sockets?.settle(connection);
-    if (sockets?.isEmpty === true) this.#tables.delete(connection.table);
+    this.#tables.dropEmpty(connection.table);
     this.onFree(connection.table, connection.entry, connection.generation);
   }
 
@@ -362,12 +363,6 @@ export class Engine implements Books {
     if (connection.isContradicted) this.anchors.contradict(connection);
   }
 
-  #table(table: number): SocketTable {
-    const sockets = this.#tables.get(table);
-    if (sockets === undefined) throw new Error(`no socket table ${table}`);
-    return sockets;
-  }
-
   /** Something has changed: it is merged at the next `flush`. */
   touch(connection: Connection): void {
     if (connection.dirty) return;
@@ -376,12 +371,12 @@ export class Engine implements Books {
   }
 
   #connected(table: number, entry: number): void {
-    const port = this.#table(table).removeConnecting(entry);
+    const port = this.#tables.of(table).removeConnecting(entry);
     if (port >= 0) this.instances.connecting(port, -1);
   }
 
   #datagramCall(table: number, entry: number, generation: number, bytes: number): void {
-    if (!this.#table(table).isDatagram(entry, generation)) {
+    if (!this.#tables.of(table).isDatagram(entry, generation)) {
       this.badRecords++;
       return;
     }
@@ -407,15 +402,14 @@ export class Engine implements Books {
     connection.rport = rport;
     connection.connected = connected;
     connection.adopted = (flags & EntryFlag.Adopted) !== 0;
-    connection.birthNs = identity.birthNs;
+    connection.birthNs = this.clock.steady(identity.birthNs);
     connection.pid = identity.pid;
     connection.fd = identity.fd;
-    readDirection(words, EntryWord.out, this.#baseSec, connection.outProgress);
-    readDirection(words, EntryWord.in, this.#baseSec, connection.inProgress);
+    readProgress(words, this.#baseSec, this.clock, connection);
     // A direction that is not asked for gets no calls that the reason would be booked for.
     if (!this.out) connection.out.lose(Reason.filtered);
     if (!this.in) connection.in.lose(Reason.filtered);
-    this.#table(table).add(connection);
+    this.#tables.of(table).add(connection);
     this.live.add(connection);
     connection.inode = identity.inode;
     const earlier = identity.inode === 0 ? undefined : this.#byInode.get(identity.inode);

@@ -7,6 +7,7 @@ import { dirname, resolve } from "node:path";
 
 /** Not in node's constants; Linux, x86-64 and arm64. */
 export const O_CLOEXEC = 0o2000000;
+const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY;
 const MODE = 0o600;
 
 /** The errno name of a system error, for example `ENOSPC`. */
@@ -88,6 +89,17 @@ export function openPrivate(path: string, mode: OpenMode = {}): OpenedFile {
     borrowed = true;
   }
   return { fd, created: false, borrowed, identity: identityOf(fd) };
+}
+
+/**
+ * A file without a name for writing, on the file system of this folder: it is gone with its last
+ * descriptor, however the process ends, unless it is given a name. @throws as open(2) does, on a file
+ * system that has no such files too (NFS, FAT)
+ */
+export function openNameless(folder: string): number {
+  const fd = openSync(folder, constants.O_WRONLY | O_TMPFILE | O_CLOEXEC, MODE);
+  giveToCaller(fd);
+  return fd;
 }
 
 /**

@@ -4,9 +4,8 @@
 import { PacketBatch } from "../capture/packets.ts";
 import { Devices } from "../capture/devices.ts";
 import { PacketSource } from "../capture/source.ts";
-import { Capture, CaptureState } from "../ffi/libpcap.ts";
+import type { Capture } from "../ffi/libpcap.ts";
 import { socketQueues } from "../ffi/netlink.ts";
-import { realtimeNs } from "../ffi/tcp-counters.ts";
 import type { Log } from "../output/log.ts";
 import type { Connection } from "../match/connection.ts";
 import type { Engine } from "../match/engine.ts";
@@ -14,7 +13,10 @@ import { TupleMap } from "../match/tuple-map.ts";
 import { type RecordFeed, Rings } from "../ring/rings.ts";
 import type { MessageListener } from "../ffi/libc.ts";
 import { Observer } from "./observer.ts";
+import { CaptureWatch } from "./capture-watch.ts";
+import type { ClockWatch } from "./clock-watch.ts";
 import { Orphans } from "./orphans.ts";
+import { Pace } from "./pace.ts";
 import { QueueWatch } from "./queue-watch.ts";
 import { Frame, type TapeWriter } from "./tape.ts";
 
@@ -38,11 +40,6 @@ const QUEUES_EVERY_MS = 20;
 /** A thread that is just writing a record gets its processor back within this. */
 const COMMIT_MS = 200;
 const DEVICES_EVERY_MS = 2000;
-/** Grows this slowly, so that only long silence is met with long sleep, … */
-const IDLE_STEP_MS = 0.5;
-/** … in which a ring of the default size still holds 1.3 million calls a second. */
-const IDLE_MOST_MS = 50;
-const HURRY_MOST_MS = 4;
 /** Share of a ring that may wait for the log. */
 const SHED_ABOVE = 0.5;
 /** One burst fills a ring; only one that is full again and again cannot be kept up with. */
@@ -54,6 +51,7 @@ export interface CollectorParts {
   readonly listener: MessageListener;
   readonly token: string;
   readonly baseSec: number;
+  readonly clock: ClockWatch;
   /** Those that are open now. */
   readonly logs: () => readonly Log[];
   /** Whether a tick up to then asks what all sockets do at the moment. */
@@ -75,6 +73,7 @@ export class Collector implements RecordFeed {
   readonly #batch = new PacketBatch(BATCH_PACKETS);
   readonly #devices = new Devices();
   readonly #work: Connection[] = [];
+  readonly #captureWatch: CaptureWatch;
   readonly #observer: Observer;
   readonly #queueWatch: QueueWatch;
   readonly #orphans: Orphans;
@@ -87,16 +86,16 @@ export class Collector implements RecordFeed {
   #empty = false;
   /** The batch waits for records that were written before its packets left. */
   #held = false;
-  #idleMs = 0;
+  readonly #pace = new Pace();
+  /** Share of the fullest ring that had filled before the last round; 1: more is there. */
+  #fill = 0;
   #pressed = 0;
   #busy = false;
-  #captureFailed = false;
   #netlinkFailed = false;
   #hurry = false;
   /** See `detach`. */
   #detachedNs = Infinity;
   #packetsUntilNs = Infinity;
-  #wake: () => void = () => {};
   /** Told after each round how far the capture is joined. */
   onJoined: (capturedNs: number, captureFailed: boolean) => void = () => {};
   /** Whether somebody waits for an answer. */
@@ -109,6 +108,7 @@ export class Collector implements RecordFeed {
     this.source = new PacketSource(parts.capture, parts.baseSec);
     this.rings = new Rings(parts.listener, parts.token, this);
     this.#engine.onFree = (table, entry, generation) => this.rings.free(table, entry, generation);
+    this.#captureWatch = new CaptureWatch(parts.capture, parts.onWarning);
     this.#observer = new Observer({
       engine: parts.engine,
       baseSec: parts.baseSec,
@@ -119,7 +119,7 @@ export class Collector implements RecordFeed {
     this.#queueWatch = new QueueWatch({
       engine: parts.engine,
       everyMs: parts.statsEveryMs,
-      nowNs: () => realtimeNs(parts.baseSec),
+      nowNs: () => this.nowNs(),
       refresh: (connection) => this.rings.refresh(connection.table, connection.entry),
       onSample: (numbers) => this.#tape?.numbers(Frame.Queues, numbers),
       onWarning: parts.onWarning,
@@ -144,7 +144,6 @@ export class Collector implements RecordFeed {
   }
 
   // The rings' contents, on their way to the join: everything passes the tape.
-
   addTable(): number {
     const table = this.#engine.addTable();
     this.#tape?.table(Frame.Table, table);
@@ -207,15 +206,15 @@ export class Collector implements RecordFeed {
     return this.#engine.live.size;
   }
 
-  /** Nanoseconds since the base, now. */
+  /** Nanoseconds since the base, now, by the clock as it was at the start. */
   nowNs(): number {
-    return (Date.now() - this.#parts.baseSec * 1000) * 1e6;
+    return this.#parts.clock.nowNs();
   }
 
   /** The command has ended: from now on somebody waits for the end of each step. */
   hurry(): void {
     this.#hurry = true;
-    this.#wake();
+    this.#pace.wake();
   }
 
   /** Runs until `done` says so. */
@@ -231,7 +230,7 @@ export class Collector implements RecordFeed {
     const endNs = this.nowNs();
     const deadline = performance.now() + drainMs;
     // What was captured before the end must have been handed over in any case.
-    await this.run(() => this.#capturedNs >= endNs || this.#captureFailed);
+    await this.run(() => this.#capturedNs >= endNs || this.#captureWatch.failed);
     let askedMs = -Infinity;
     let goneNs = -1;
     for (;;) {
@@ -243,7 +242,7 @@ export class Collector implements RecordFeed {
         if (this.#askQueues()) goneNs = -1;
         else if (goneNs < 0) goneNs = askedNs;
         // The last bytes left the queues before: they are captured, or never will be.
-        if (goneNs >= 0 && (this.#capturedNs >= goneNs || this.#captureFailed)) break;
+        if (goneNs >= 0 && (this.#capturedNs >= goneNs || this.#captureWatch.failed)) break;
         if (nowMs >= deadline) break;
       }
       await this.#rest();
@@ -265,10 +264,10 @@ export class Collector implements RecordFeed {
     }
     // Once more, at once: what came while all that was joined.
     this.rings.drain();
-    const endNs = realtimeNs(this.#parts.baseSec);
+    const endNs = this.nowNs();
     this.#detachedNs = endNs;
     this.#packetsUntilNs = endNs;
-    await this.run(() => this.#capturedNs >= endNs || this.#captureFailed);
+    await this.run(() => this.#capturedNs >= endNs || this.#captureWatch.failed);
     this.#askQueues();
     this.#tick();
   }
@@ -279,6 +278,7 @@ export class Collector implements RecordFeed {
     const { drops } = engine.instances;
     const { source, rings } = this;
     const nowMs = performance.now();
+    this.#lookAtClock();
     if (this.#parts.anyInterface && nowMs - this.#devicesAtMs >= DEVICES_EVERY_MS) {
       this.#devicesAtMs = nowMs;
       this.#readDevices();
@@ -288,11 +288,13 @@ export class Collector implements RecordFeed {
       source.read(this.#batch, BATCH_PACKETS);
       this.#empty = this.#batch.count < BATCH_PACKETS && source.examined < BATCH_PACKETS;
       if (this.isDetached) this.#cut();
-      if (this.#batch.count > 0) drops.now = this.#parts.capture.stats().droppedKernel;
+      if (this.#batch.count > 0) drops.now = this.#captureWatch.drops();
     }
     const packets = this.#batch.count;
     // A log that cannot keep up sheds lines, counted, before records are lost.
-    this.#pressed = rings.pressure() > SHED_ABOVE ? this.#pressed + 1 : 0;
+    const pressure = rings.pressure();
+    this.#fill = this.#empty ? pressure : 1;
+    this.#pressed = pressure > SHED_ABOVE ? this.#pressed + 1 : 0;
     const logs = this.#parts.logs();
     for (const log of logs) log.shedding = this.#pressed >= SHED_AFTER_ROUNDS;
     // Every record that was written before one of these packets left is read before it is judged.
@@ -300,9 +302,12 @@ export class Collector implements RecordFeed {
     this.#held = !this.isDetached && !rings.complete;
     if (this.#held) {
       this.#busy = true;
+      this.#fill = 1;
       return;
     }
     if (packets > 0) {
+      // They may be of after a step that came since.
+      this.#lookAtClock();
       this.#tape?.packets(packets, drops.now, drops.drained);
       engine.packets(this.#batch);
     }
@@ -314,7 +319,7 @@ export class Collector implements RecordFeed {
       drops.drained = drops.now;
       this.#capturedNs = this.#readNs - CAPTURE_LAG_NS;
     }
-    const idle = this.#idleMs >= IDLE_MOST_MS && !this.#hurry;
+    const idle = this.#pace.isIdle && !this.#hurry;
     if (!this.isDetached) {
       rings.reap(nowMs, idle ? IDLE_ALIVE_EVERY_MS : ALIVE_EVERY_MS);
       this.#observer.round(nowMs);
@@ -327,13 +332,20 @@ export class Collector implements RecordFeed {
       this.#syncAtMs = nowMs;
       for (const log of logs) log.sync();
     }
-    if (!this.#captureFailed && this.#parts.capture.state === CaptureState.Failed) {
-      this.#captureFailed = true;
-      const failure = this.#parts.capture.failure?.message ?? "the capture ended";
-      this.#parts.onWarning(`${failure}: what passes from now on cannot be matched`);
+    if (this.#captureWatch.round(nowMs)) {
+      drops.now = this.#captureWatch.drops();
+      // What is settled meanwhile must know of it, in a replay too.
+      this.#tape?.packets(0, drops.now, drops.drained);
     }
     this.#busy = packets + records > 0 || source.examined > 0;
-    this.onJoined(this.#capturedNs, this.#captureFailed);
+    this.onJoined(this.#capturedNs, this.#captureWatch.failed);
+  }
+
+  #lookAtClock(): void {
+    const step = this.#parts.clock.look();
+    if (step === null) return;
+    this.#tape?.clockStep(step);
+    this.#engine.clock.add(step);
   }
 
   /** Leaves what was captured after the end out. */
@@ -396,19 +408,12 @@ export class Collector implements RecordFeed {
   }
 
   #readDevices(): void {
-    const inner = this.#engine.innerDevices;
-    const before = [...inner].join();
+    const { innerDevices } = this.#engine;
     try {
-      this.#devices.refresh();
+      if (this.#devices.readInner(innerDevices)) this.#tape?.inner(innerDevices);
     } catch (error) {
       this.#warnOnce(error);
-      return;
     }
-    inner.clear();
-    for (const device of this.#devices.list) {
-      if (this.#devices.isInner(device.index)) inner.add(device.index);
-    }
-    if ([...inner].join() !== before) this.#tape?.inner(inner);
   }
 
   /** A measurement goes on without netlink, and says what that costs. */
@@ -421,25 +426,7 @@ export class Collector implements RecordFeed {
     );
   }
 
-  /** Lets signals and timers in; sleeps when there is nothing to do. */
-  async #rest(): Promise<void> {
-    if (this.#busy) {
-      this.#idleMs = 0;
-      await new Promise<void>((resolve) => setImmediate(resolve));
-      return;
-    }
-    const most = this.#hurry || this.isAwaited() ? HURRY_MOST_MS : IDLE_MOST_MS;
-    this.#idleMs = Math.min(most, this.#idleMs + IDLE_STEP_MS);
-    if (this.#idleMs < 1) {
-      await new Promise<void>((resolve) => setImmediate(resolve));
-      return;
-    }
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, this.#idleMs);
-      this.#wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
+  #rest(): Promise<void> {
+    return this.#pace.rest(this.#busy, this.#fill, this.#hurry || this.isAwaited());
   }
 }

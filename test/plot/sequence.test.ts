@@ -95,6 +95,42 @@ test("marks that are put together cover what they covered before, and no gap", (
   );
 });
 
+test("before its first step a curve is at what that begins at, which may not be byte 0", () => {
+  const marks = new Marks();
+  expect(marks.levelAt(5)).toBeNaN();
+  marks.add(1, 5000, 6000);
+  marks.add(2, 6000, 6100);
+  // What was there when a measurement was taken over comes again, or late.
+  marks.add(3, 4000, 4500);
+  expect([0, 1, 1.5, 2.5, 9].map((sec) => marks.levelAt(sec))).toEqual([5000, 5000, 6000, 6100, 6100]);
+});
+
+test("a curve that goes through the window as a level is within the picture", () => {
+  const made = (...all: [number, number, number][]): Marks => {
+    const marks = new Marks();
+    for (const [at, from, to] of all) marks.add(at, from, to);
+    return marks;
+  };
+  const none = made();
+  for (const [level, ackLevel] of [[90_000, 49_000], [50_500, 10_000]] as const) {
+    const wire = {
+      packets: made([1, 50_000, 50_500], [2, 50_500, 51_000]),
+      again: none,
+      acks: { marks: none, level: ackLevel },
+    };
+    const unused = { packets: none, again: none, acks: { marks: none, level: Number.NaN } };
+    const trace: SocketTrace = {
+      sock: 1, name: "a", originSec: 1_700_000_000, startSec: 0, written: { marks: none, level },
+      read: { marks: none, level: Number.NaN }, out: wire, in: unused,
+    };
+    const pages = sequencePages({ font, use: "still", remarks: [] }, trace);
+    expect(pages.length).toBe(1);
+    const [, low, high] = /"domain":\[([\d.]+),([\d.]+)\],"zero"/.exec(JSON.stringify(pages[0]!.spec))!;
+    expect(Number(low)).toBeLessThanOrEqual(Math.min(ackLevel, 50_000));
+    expect(Number(high)).toBeGreaterThanOrEqual(Math.max(level, 51_000));
+  }
+});
+
 function warned(message: string): void {
   throw new Error(message);
 }
