@@ -12,8 +12,6 @@ import type { LogLine } from "./log-line.ts";
 
 /** Epochs that wait for books; beyond them the oldest are counted from their lines. */
 const OPEN_MOST = 64;
-/** Runs that were counted so, of which it is known. */
-const COUNTED_MOST = 4096;
 
 export class Epoch {
   /** Which one it is of those that have lines: 0, 1, 2 …; -1: it has none yet. */
@@ -37,7 +35,7 @@ export class Epoch {
 export class Epochs {
   readonly #room: Room = { books: 2 * GROUPS_MOST, sockets: SOCKETS_MOST };
   readonly #onCounted: (epoch: Epoch) => void;
-  /** Books came of a run whose calls, some or all, had been counted from their lines. */
+  /** Books came, in vain, of a run whose calls, some or all, had been counted from their lines. */
   isDoubtful = false;
   /** In the order of their beginnings. */
   #open: Epoch[] = [];
@@ -45,9 +43,8 @@ export class Epochs {
   #present: Epoch | null = null;
   /** The lines of libkqtime, and parsed data, which are in nobody's books. */
   #foreign: Epoch | null = null;
-  readonly #counted = new Set<number>();
-  /** When the last of the calls was made that were taken from the present log as of no known run. */
-  #unnamedNs = Number.NEGATIVE_INFINITY;
+  /** When the last of the present log's calls was made that were counted from their lines. */
+  #countedNs = Number.NEGATIVE_INFINITY;
   #log = 0;
   #numbers = 0;
 
@@ -81,11 +78,11 @@ export class Epochs {
   nextLog(): void {
     this.#log++;
     this.#present = null;
-    this.#unnamedNs = Number.NEGATIVE_INFINITY;
     if (this.#foreign !== null) this.#onCounted(this.#foreign);
     this.#foreign = null;
     // Nothing could tell that it goes on.
     for (const epoch of this.#open) if (Number.isNaN(epoch.startNs)) this.#count(epoch);
+    this.#countedNs = Number.NEGATIVE_INFINITY;
   }
 
   /**
@@ -112,8 +109,8 @@ export class Epochs {
   take(startNs: number): Epoch | null {
     const own = this.#open.findLast((epoch) => epoch.startNs === startNs) ?? this.#present;
     if (own === null || (own.startNs !== startNs && !Number.isNaN(own.startNs))) return null;
-    if (Number.isNaN(own.startNs)) this.#unnamedNs = own.account.lastNs;
     this.#close(own);
+    this.#noteCounted(own);
     return own;
   }
 
@@ -129,9 +126,10 @@ export class Epochs {
 
   /** Of books without KQTIME-META: the epochs whose calls may all be theirs. */
   #unnamed(startNs: number): Epoch[] | null {
-    const isCounted = this.#counted.has(startNs);
-    if (isCounted || startNs < this.#unnamedNs) this.isDoubtful = true;
-    if (isCounted) return null;
+    if (startNs < this.#countedNs) {
+      this.isDoubtful = true;
+      return null;
+    }
     const here = this.#open.filter(({ log }) => log === this.#log);
     const settled = here.filter(({ account }) => !(account.leastEndNs < startNs));
     return this.#present !== null && !settled.includes(this.#present) ? null : settled;
@@ -152,8 +150,12 @@ export class Epochs {
 
   #count(epoch: Epoch): void {
     this.#close(epoch);
-    if (this.#counted.size < COUNTED_MOST) this.#counted.add(epoch.startNs);
+    this.#noteCounted(epoch);
     this.#onCounted(epoch);
+  }
+
+  #noteCounted({ log, account }: Epoch): void {
+    if (log === this.#log) this.#countedNs = Math.max(this.#countedNs, account.lastNs);
   }
 
   #close(epoch: Epoch): void {

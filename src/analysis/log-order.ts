@@ -93,7 +93,7 @@ export function regularFile(path: string): Stats | null {
 
 /** What the files of one log have in common; null: nothing can be told from the path. */
 export function familyOf(path: string): string | null {
-  if (!isFile(path)) return null;
+  if (regularFile(path) === null) return null;
   const name = basename(path).replace(COMPRESSED, "").replace(NUMBERED, "").replace(DATED, "");
   return join(dirname(path), name);
 }

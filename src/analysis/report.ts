@@ -56,14 +56,12 @@ const MADE_FROM_CALLS =
 
 /** A run whose books are being read. */
 interface BookedRun {
-  /** Its calls, as its lines tell them. */
-  readonly accounts: readonly CallAccounts[];
+  /** Its calls, as its lines tell them. Null: these count, and the books do not. */
+  readonly accounts: readonly CallAccounts[] | null;
   /** Groups that have come, times two and the direction. */
   readonly booked: Set<number>;
   /** There are books that stand for many labels: which ones, they do not say. */
   isSummed: boolean;
-  /** Its books do not count: its calls do, as their lines tell them. */
-  isIgnored: boolean;
 }
 
 /** Runs that write their books at the same time. */
@@ -139,7 +137,7 @@ export class ReportBuilder implements LogVisitor {
     this.#begin(baseSec);
     this.#measured.add(books.direction);
     const run = this.#runOf(startNs, endNs);
-    if (run.isIgnored) return true;
+    if (run.accounts === null) return true;
     const { direction, label, stats } = books;
     const group = this.#grouper.named(groupName(this.#options.by, label));
     const sum = this.#group(group);
@@ -224,14 +222,13 @@ export class ReportBuilder implements LogVisitor {
     if (found !== undefined) return found;
     if (this.#booked.size >= BOOKED_MOST) this.#close(this.#booked.keys().next().value!, false);
     const accounts = this.#takesBooks ? this.#epochs.settle(startNs) : null;
-    const run = { accounts: accounts ?? [], booked: new Set<number>(), isSummed: false, isIgnored: false };
+    const run: BookedRun = { accounts, booked: new Set(), isSummed: false };
     this.#booked.set(key, run);
     if (accounts !== null) {
       this.#cover(startNs, endNs);
       this.#fromRuns++;
       return run;
     }
-    run.isIgnored = true;
     const epoch = this.#epochs.take(startNs);
     if (epoch !== null && this.#takesBooks) this.#unbooked(epoch);
     else if (epoch !== null) this.#addCalls(epoch.account);
@@ -241,8 +238,8 @@ export class ReportBuilder implements LogVisitor {
   /** Settles the calls of a run: they are in its books, unless some of these did not come. */
   #close(key: string, isComplete: boolean): void {
     const run = this.#booked.get(key);
-    if (run === undefined) return;
     this.#booked.delete(key);
+    if (run === undefined || run.accounts === null) return;
     const { accounts, booked, isSummed } = run;
     if (!isComplete && isSummed) this.#cut = true;
     for (const account of accounts) {

@@ -214,7 +214,7 @@ test("without KQTIME-META too every call counts once, whatever stands before a r
   const rest = first.slice(40).join("");
   const booksOfSecond = booksLine(100, 400, 20) + lossLine(100, 400);
   const booksOfFirst = booksLine(0, 700, 60) + lossLine(0, 700);
-  totals(mixed + booksOfSecond + rest + booksOfFirst);
+  expect(totals(mixed + booksOfSecond + rest + booksOfFirst)).toEqual([80, 0, "calls"]);
   expect(doubt).toBe(true);
   // Both at the end, line by line.
   const both = booksLine(0, 700, 60) + booksLine(100, 700, 20) + booksLine(0, 700, 5, "b") + booksLine(100, 700, 6, "b");

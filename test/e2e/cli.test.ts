@@ -214,7 +214,7 @@ loopback("values are taken as they are typed, flags any number of times", async 
     const words = ["--log", name, `--json=${name}.0`, "--", "true"];
     const exit = await scope.start([...bin, ...words], { prefix: node.prefix }).success();
     expect(exit.stderr).toBe("");
-    expect(readFileSync(scope.path(name), "utf8")).toMatch(/^KQTIME-LOSS;[^\n]*;NULL;\n$/);
+    expect(readFileSync(scope.path(name), "utf8")).toMatch(/^KQTIME-META;[^\n]*,log_min_ns=0,log_sample=1,log_seed=0;NULL;\nKQTIME-LOSS;[^\n]*;NULL;\n$/);
     expect(JSON.parse(readFileSync(scope.path(`${name}.0`), "utf8")).target.exitCode).toBe(0);
   }
 });
