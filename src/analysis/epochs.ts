@@ -74,14 +74,12 @@ export class Epochs {
     }
   }
 
-  /** What comes is of another log. */
+  /** What comes is of another log. Of the runs so far only a KQTIME-META can tell that one goes on. */
   nextLog(): void {
     this.#log++;
     this.#present = null;
     if (this.#foreign !== null) this.#onCounted(this.#foreign);
     this.#foreign = null;
-    // Nothing could tell that it goes on.
-    for (const epoch of this.#open) if (Number.isNaN(epoch.startNs)) this.#count(epoch);
     this.#countedNs = Number.NEGATIVE_INFINITY;
   }
 

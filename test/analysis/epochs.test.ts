@@ -109,6 +109,10 @@ test("books settle calls of their own log only, and never libkqtime's", () => {
   const b = calls(5000, 300, { pid: 8, name: "b" });
   expect(totals(meta(0) + a, meta(4000) + b)).toEqual([400, 7, "unended"]);
   expect(totals(a, b)).toEqual([400, 7, "unended"]);
+  expect(totals(meta(0) + calls(5, 10), meta(100) + b, books(0, 9000, 10))).toEqual([310, 7, "unended"]);
+  // Behind a run's end comes one of an earlier version.
+  const mixed = meta(1000) + calls(1005, 10) + books(1000, 1500, 10) + calls(2005, 10) + books(2000, 2500, 10);
+  expect(totals(meta(0) + calls(5, 10), mixed)).toEqual([30, 14, "unended"]);
   expect(totals(a, ancestors(1000, 50))).toEqual([150, 7, ""]);
   expect(totals(ancestors(1000, 50) + meta(0) + ancestors(1500, 50) + a)).toEqual([200, 7, ""]);
 });
@@ -121,6 +125,10 @@ test("a socket is one, whoever uses it, and another one in each run", () => {
   expect(report([both]).summary.directions.out.sockets).toBe(2);
   const labels = report([both], "socket").summary.labels.map(({ label, out }) => [label, out.calls]);
   expect(labels.sort()).toEqual([["#1 4001-443 a", 20], ["#2/1 4001-443 a", 4]]);
+  // One run ends while another goes on.
+  const within = write("within.log", meta(0) + calls(5, 5) + meta(100) + calls(105, 3, { sock: 2 }) + books(100, 200, 3) +
+    calls(205, 5, { off: 50 }));
+  expect(report([within], "socket").summary.labels.map(({ out }) => out.calls).sort()).toEqual([10, 3]);
 });
 
 test("where books were cut off the rest is made from lines; what cannot be told is in a note", () => {
