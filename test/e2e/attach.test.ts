@@ -12,6 +12,7 @@ import { Attachment, interruptedTransfer, measured } from "../lib/attach.ts";
 import { IN, OUT, readCallLog } from "../lib/calllog.ts";
 import { e2e } from "../lib/e2e.ts";
 import { fixture } from "../lib/fixtures.ts";
+import { readLog } from "../lib/kqlog.ts";
 import { BASE_SEC, directionOf, kqtime } from "../lib/kqtime.ts";
 import { repeatedBytes } from "../lib/judge.ts";
 import { withLab, type LabOptions } from "../lib/network.ts";
@@ -28,7 +29,7 @@ for (const mode of ["poll", "threads"]) {
   e2e(`a collector killed in the middle of a transfer (${mode})`, () =>
     withLab(SHAPED, async (lab) => {
       const flow = ["--both", "--total", "8000000", "--conns", "2", "--mode", mode];
-      const { end, attachment } = await interruptedTransfer(lab, flow, [], async () => {});
+      const { end, attachment, killedLog } = await interruptedTransfer(lab, flow, [], async () => {});
       const log = attachment.log();
       expect(compare(log, end, { lossy: true }).report()).toBe("");
       const summary = attachment.summary();
@@ -54,6 +55,18 @@ for (const mode of ["poll", "threads"]) {
         expect(unanchored).toBeLessThanOrEqual(direction === OUT ? 0 : MOST_WAITING);
         expect(books.bytesMatched).toBe(called - unanchored);
         expect(books.bytesMatched).toBeGreaterThan(2_000_000);
+      }
+      // As if both had written to one log: each call counts once, the killed run's from its lines.
+      const before = readLog(killedLog, BASE_SEC);
+      const both = lab.scope.path("both.log");
+      writeFileSync(both, readFileSync(killedLog, "utf8") + readFileSync(attachment.logPath, "utf8"));
+      for (const logs of [[both], [killedLog, attachment.logPath]]) {
+        const { stdout } = await kqtime(lab.scope, ["report", "--json", ...logs]).success();
+        for (const direction of [OUT, IN] as const) {
+          const lines = [...before.calls, ...before.misses].filter((line) => line.direction === direction);
+          const called = lines.reduce((sum, { bytes }) => sum + bytes, directionOf(summary, direction).bytesCalled);
+          expect(directionOf(JSON.parse(stdout), direction).bytesCalled).toBe(called);
+        }
       }
       // What was sent before and leaves its queue afterwards is none.
       expect(directionOf(summary, OUT).bytesRetransmitted).toBeLessThanOrEqual(repeatedBytes(end, OUT));

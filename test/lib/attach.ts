@@ -55,7 +55,7 @@ export async function measured(
 export async function interruptedTransfer(
   lab: Lab, flow: readonly string[], options: readonly string[],
   meanwhile: (pid: number) => Promise<void>,
-): Promise<{ end: End; attachment: Attachment }> {
+): Promise<{ end: End; attachment: Attachment; killedLog: string }> {
   const { scope, left, right } = lab;
   const program = await fixture("flow");
   const log = scope.path("flow");
@@ -78,7 +78,7 @@ export async function interruptedTransfer(
     node: left, seen, stdout: "", calls: readCallLog(`${log}.client`, BASE_SEC),
     far: await far.finish(BASE_SEC, right.v4, left),
   };
-  return { end, attachment };
+  return { end, attachment, killedLog: measurement.logPath };
 }
 
 function linesOf(path: string): number {
