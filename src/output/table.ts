@@ -2,7 +2,7 @@
 // own, below that on a line of its own. Nothing is wider than the terminal from 80 columns up.
 
 import { lossesOf, lossText } from "./losses.ts";
-import { printable } from "./name.ts";
+import { NO_NAME, printable, readableName } from "./name.ts";
 import type {
   BothSummary,
   Distribution,
@@ -253,12 +253,13 @@ class Table {
 
 type ShownLabel = { label: string } & BothSummary;
 
-/** The labels that have rows of their own. The log's word for no label means nothing to a reader. */
+/** The labels that have rows of their own; where no socket has one, their row stands for all. */
 function shownLabels(summary: Summary): ShownLabel[] {
-  const none = summary.labels.length === 1 ? "all" : "no label";
+  const [only] = summary.labels;
+  if (summary.labels.length === 1 && only!.label === NO_NAME) return [{ ...only!, label: "all" }];
   return summary.labels
     .slice(0, LABELS_SHOWN)
-    .map((entry) => (entry.label === "NULL" ? { ...entry, label: none } : entry));
+    .map((entry) => ({ ...entry, label: readableName(entry.label) }));
 }
 
 function isMeasured(summary: Summary, direction: "out" | "in"): boolean {
