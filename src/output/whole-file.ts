@@ -132,7 +132,7 @@ function obstacleIn(path: string, stat: Stats, { name, beginning }: FileKind): s
     const start = Buffer.alloc(beginning.length);
     const count = fstatSync(fd).isFile() ? readSync(fd, start, 0, start.length, 0) : 1;
     if (count === 0 || start.toString("latin1") === beginning) return null;
-    return `exists and is not ${name}: it is not overwritten`;
+    return `exists, is not ${name}, and is not overwritten`;
   } catch (error) {
     return `cannot be replaced: ${reasonOf(error)}`;
   } finally {

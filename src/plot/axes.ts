@@ -173,8 +173,7 @@ export class ValueAxis {
         if (tick >= first && tick <= this.high * 1.000001) ticks.push(tick);
       }
     }
-    // Its ends are round too. A single tick would tell no scale.
-    return ticks.length < 2 ? [this.low, this.high] : ticks;
+    return ticks;
   }
 
   /**
