@@ -51,14 +51,14 @@ static int accept_any(int fd, __SOCKADDR_ARG address, socklen_t *length, int fla
   socklen_t room = sizeof storage;
   __SOCKADDR_ARG peer = address;
   socklen_t *peer_length = length;
-  if (address.__sockaddr__ == NULL) {
+  if (accepting.own) {
     peer.__sockaddr__ = (struct sockaddr *)&storage;
     peer_length = &room;
   }
   int result = four ? kq_real.accept4(fd, peer, peer_length, flags)
                     : kq_real.accept(fd, peer, peer_length);
   if (result >= 0) {
-    kq_accept_end(&accepting, result, peer.__sockaddr__, *peer_length);
+    kq_accept_end(&accepting, result, peer.__sockaddr__, peer_length);
   }
   return result;
 }

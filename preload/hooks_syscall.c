@@ -149,13 +149,13 @@ static long accept_call(ARGUMENTS) {
   kq_accept_begin(&accepting, (int)a, (const void *)b, (const socklen_t *)c);
   struct sockaddr_storage storage;
   socklen_t room = sizeof storage;
-  if (b == 0) {
+  if (accepting.own) {
     b = (long)&storage;
     c = (long)&room;
   }
   long result = REAL();
   if (result >= 0) {
-    kq_accept_end(&accepting, (int)result, (const struct sockaddr *)b, *(const socklen_t *)c);
+    kq_accept_end(&accepting, (int)result, (const struct sockaddr *)b, (const socklen_t *)c);
   }
   return result;
 }

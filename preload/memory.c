@@ -180,6 +180,7 @@ static long map_ring(struct kq_ring *ring, void *at, uint32_t entries, uint64_t 
   long address = KQ_SYS(SYS_mmap, at, bytes, PROT_READ | PROT_WRITE,
                         MAP_SHARED | (at != NULL ? MAP_FIXED : 0), memory, 0);
   if (address < 0 && address >= -4095) {
+    hand_over(to, -1, 0);
     return address;
   }
   struct kq_header *header = (struct kq_header *)address;

@@ -199,33 +199,39 @@ void kq_listen_hook(int fd, int backlog) {
   kq_announce_listener(fd, word, backlog);
 }
 
-void kq_accept_begin(struct kq_accept *a, int fd, const void *address, const socklen_t *length) {
-  a->measuring = kq_fd_limit != 0 && !kq_session_foreign();
-  a->listener = kq_fd_look(fd);
-  a->own = address == NULL;
-  a->room = a->own ? sizeof(struct sockaddr_storage) : 0;
-  if (a->measuring && !kq_fd_ignored(a->listener) && !a->own && length != NULL &&
-      !kq_socket_copy(&a->room, length, sizeof a->room)) {
-    a->room = 0;
-  }
-  if (!a->measuring || kq_fd_ignored(a->listener) ||
-      kq_fd_kind(a->listener) == KQ_FD_TCP_LISTEN || kq_sandboxed) {
-    return;
+/* What the descriptor is that is about to accept. */
+static uint64_t find_listener(int fd) {
+  uint64_t word = kq_fd_look(fd);
+  if (kq_fd_ignored(word) || kq_fd_kind(word) == KQ_FD_TCP_LISTEN || kq_sandboxed) {
+    return word;
   }
   /* Inherited, or listening since a call without a hook. */
-  if (kq_fd_kind(a->listener) == KQ_FD_UNKNOWN) {
+  if (kq_fd_kind(word) == KQ_FD_UNKNOWN) {
     enum kq_nature nature = kq_nature_of(fd);
     if (nature == KQ_NATURE_OTHER) {
-      kq_fd_rebind(fd, a->listener, KQ_FD_UNSUPPORTED);
-      a->listener = KQ_FD_UNSUPPORTED;
+      kq_fd_rebind(fd, word, KQ_FD_UNSUPPORTED);
+      return KQ_FD_UNSUPPORTED;
     }
     if (nature != KQ_NATURE_TCP) {
-      return;
+      return word;
     }
   }
   if (kq_tcp_state(fd) == TCP_LISTEN) {
-    kq_announce_listener(fd, a->listener, 0);
-    a->listener = KQ_FD_TCP_LISTEN;
+    kq_announce_listener(fd, word, 0);
+    return KQ_FD_TCP_LISTEN;
+  }
+  return word;
+}
+
+void kq_accept_begin(struct kq_accept *a, int fd, const void *address, const socklen_t *length) {
+  a->measuring = kq_fd_limit != 0 && !kq_session_foreign();
+  a->listener = a->measuring ? find_listener(fd) : KQ_FD_UNSUPPORTED;
+  bool measured = kq_fd_kind(a->listener) == KQ_FD_TCP_LISTEN;
+  a->own = measured && address == NULL;
+  a->room = a->own ? sizeof(struct sockaddr_storage) : 0;
+  if (measured && !a->own && length != NULL &&
+      !kq_socket_copy(&a->room, length, sizeof a->room)) {
+    a->room = 0;
   }
 }
 
@@ -238,7 +244,8 @@ static void accept_unmeasured(const struct kq_accept *a, int fd) {
   }
 }
 
-void kq_accept_end(struct kq_accept *a, int fd, const struct sockaddr *peer, socklen_t length) {
+void kq_accept_end(struct kq_accept *a, int fd, const struct sockaddr *peer,
+                   const socklen_t *length) {
   if (fd < 0 || !a->measuring) {
     return;
   }
@@ -259,9 +266,9 @@ void kq_accept_end(struct kq_accept *a, int fd, const struct sockaddr *peer, soc
   if (!known && peer != NULL) {
     struct sockaddr_storage copy;
     memset(&copy, 0, sizeof copy);
-    length = length < a->room ? length : a->room;
-    memcpy(&copy, peer, length < sizeof copy ? length : sizeof copy);
-    known = kq_address_read(&remote, &copy, length);
+    socklen_t told = *length < a->room ? *length : a->room;
+    memcpy(&copy, peer, told < sizeof copy ? told : sizeof copy);
+    known = kq_address_read(&remote, &copy, told);
   }
   uint64_t word =
       known ? kq_entry_begin(KQ_TYPE_TCP, KQ_ENTRY_ACCEPTED, fd, birth_ns) : 0;

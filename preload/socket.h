@@ -51,13 +51,16 @@ uint64_t kq_connect_confirm(int fd, uint64_t word);
 struct kq_accept {
   uint64_t listener;
   bool measuring;
-  bool own;       /* the caller asked for no address: the kernel is given a buffer of ours */
+  bool own;       /* a measured listener, and the caller asked for no address: the kernel is given a
+                     buffer of ours. Not on others, some families refuse to name a peer that has gone */
   socklen_t room; /* of the buffer for the address */
 };
 /* `address` and `length` are the caller's. */
 void kq_accept_begin(struct kq_accept *a, int fd, const void *address, const socklen_t *length);
-/* `peer` is where the kernel has put the address, and `length` how long it says that it is. */
-void kq_accept_end(struct kq_accept *a, int fd, const struct sockaddr *peer, socklen_t length);
+/* `peer` is where the kernel has put the address, if anywhere, and `length` how long it says that it
+   is. */
+void kq_accept_end(struct kq_accept *a, int fd, const struct sockaddr *peer,
+                   const socklen_t *length);
 
 /* listen() has succeeded. */
 void kq_listen_hook(int fd, int backlog);

@@ -1,6 +1,6 @@
 // The test driver behind `npm test`: the type check, the check of the generated layout, then every
 // test/**/*.test.ts in a `bun test` process of its own, so that a crash in native code or a hang
-// costs one file. Files of test/e2e run one at a time, because they shape links and measure time;
+// costs one file. Files of test/e2e and test/faults run one at a time: they shape links and measure time;
 // the others a few at a time.
 //
 //     bun tools/test.ts [part of a path…]     only the files whose path contains one of the parts
@@ -189,7 +189,7 @@ function testJob(file: string, reports: string): Job {
 }
 
 function isSerial(file: string): boolean {
-  return file.startsWith("test/e2e/");
+  return file.startsWith("test/e2e/") || file.startsWith("test/faults/");
 }
 
 function jobsAtATime(): number {

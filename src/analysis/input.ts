@@ -18,6 +18,12 @@ const KEPT_BYTES = 1 << 16;
 const MAGIC_BYTES = 6;
 const SLOW_WRITER_MS = 5;
 
+/** What another reason is behind than for a file that is written. */
+const UNREADABLE: Record<string, string> = {
+  ENOENT: "there is no such file (ENOENT)",
+  ELOOP: "its symbolic links lead in a circle (ELOOP)",
+};
+
 interface Format {
   readonly name: string;
   /** The first bytes of each member, frame or stream. */
@@ -189,8 +195,7 @@ export class Input {
   }
 
   #failed(op: string, error: unknown): KQTimeError {
-    const reason = errnoOf(error) === "ENOENT" ? "there is no such file (ENOENT)" : reasonOf(error);
-    const why = `${this.name} cannot be read: ${reason}`;
+    const why = `${this.name} cannot be read: ${UNREADABLE[errnoOf(error)] ?? reasonOf(error)}`;
     return new KQTimeError("E_INPUT", op, why, undefined, { cause: error });
   }
 }

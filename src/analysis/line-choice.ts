@@ -24,7 +24,7 @@ export class LineChoices {
     const pairs = new Map(words);
     const minWaitNs = Number(pairs.get("log_min_ns") ?? 0);
     const oneIn = Number(pairs.get("log_sample") ?? 1);
-    if (!(minWaitNs >= 0 && oneIn >= 1)) return false;
+    if (![minWaitNs, oneIn].every(Number.isSafeInteger) || minWaitNs < 0 || oneIn < 1) return false;
     if ((minWaitNs > 0 || oneIn > 1) && this.#found.size < CHOICES_MOST) {
       this.#found.set(`${minWaitNs} ${oneIn}`, { minWaitNs, oneIn });
     }

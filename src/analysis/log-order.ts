@@ -4,7 +4,7 @@
 // however they are named: those of one log (the same name but for rotation's number or date)
 // together, logs in the order of their beginnings.
 
-import { statSync } from "node:fs";
+import { type Stats, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { Input } from "./input.ts";
 
@@ -42,7 +42,7 @@ interface File {
 export function orderLogs(paths: readonly string[]): LogOrder {
   const problems: string[] = [];
   const once = withoutRepeats(paths, problems);
-  if (once.length < 2 || !once.every(isFile)) return { paths: once, problems };
+  if (once.length < 2 || once.some((path) => regularFile(path) === null)) return { paths: once, problems };
   const files = once.map((path) => ({ path, family: familyOf(path), sec: headSec(path) }));
   const begins = new Map<string, number>();
   for (const { family, sec } of files) {
@@ -63,8 +63,8 @@ export function orderLogs(paths: readonly string[]): LogOrder {
 function withoutRepeats(paths: readonly string[], problems: string[]): string[] {
   const seen = new Map<string, string>();
   return paths.filter((path) => {
-    const stat = path === "-" ? undefined : statSync(path, { throwIfNoEntry: false });
-    if (stat?.isFile() !== true) return true;
+    const stat = regularFile(path);
+    if (stat === null) return true;
     const key = `${stat.dev} ${stat.ino}`;
     const first = seen.get(key);
     if (first === undefined) {
@@ -80,8 +80,15 @@ function withoutRepeats(paths: readonly string[], problems: string[]): string[] 
   });
 }
 
-function isFile(path: string): boolean {
-  return path !== "-" && statSync(path, { throwIfNoEntry: false })?.isFile() === true;
+/** Null of anything else, and of what cannot be looked at: whoever reads it tells why. */
+export function regularFile(path: string): Stats | null {
+  if (path === "-") return null;
+  try {
+    const stat = statSync(path);
+    return stat.isFile() ? stat : null;
+  } catch {
+    return null;
+  }
 }
 
 function familyOf(path: string): string {

@@ -5,8 +5,11 @@ import { COMMA, DOT, EQUALS, MINUS, NINE, SEMICOLON, ZERO } from "./log-bytes.ts
 import * as Key from "./log-keys.ts";
 import { ABSENT, Direction, LogLine } from "./log-line.ts";
 
-/** No number of a log's is greater; nor is a moment (year 2242), so that ns of it fit 64 bits. */
-export const NUMBER_LIMIT = 2 ** 64;
+/**
+ * No number of a log's is greater, for all are exact; nor is a moment (year 2242), so that ns of it
+ * fit 64 bits.
+ */
+export const NUMBER_LIMIT = 2 ** 53;
 const SECONDS_LIMIT = 2 ** 33;
 
 const POWERS = [1e9, 1e8, 1e7, 1e6, 1e5, 1e4, 1e3, 1e2, 1e1, 1];

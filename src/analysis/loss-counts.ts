@@ -17,12 +17,13 @@ export class LossCounts {
     const found = new Map<string, string>();
     for (const pair of text.split(";")[1]?.split(",") ?? []) {
       const parts = pair.match(/^(\w+)=(-?\d+(?:\.\d+)?)$/);
-      if (parts === null || !Number.isFinite(Number(parts[2]))) return false;
+      if (parts === null) return false;
       found.set(parts[1]!, parts[2]!);
     }
-    if (found.size === 0) return false;
+    const counts = LOSS_KEYS.map((key) => Number(found.get(key) ?? 0));
+    if (found.size === 0 || !counts.every((count) => Number.isSafeInteger(count) && count >= 0)) return false;
     // Only those that are known: others are without end.
-    for (const key of LOSS_KEYS) this.sums[key] += Number(found.get(key) ?? 0);
+    LOSS_KEYS.forEach((key, i) => (this.sums[key] += counts[i]!));
     this.start = found.get("start") ?? "";
     this.end = found.get("end") ?? "";
     this.isKnown = true;

@@ -62,6 +62,15 @@ export class Devices {
     return this.#innerBeyond.size !== 0 && this.#innerBeyond.has(interfaceIndex);
   }
 
+  /** Reads them, and puts the indices of inner ones into `inner`; tells whether these are others. */
+  readInner(inner: Set<number>): boolean {
+    const before = [...inner].join();
+    this.refresh();
+    inner.clear();
+    for (const { index } of this.#list) if (this.isInner(index)) inner.add(index);
+    return [...inner].join() !== before;
+  }
+
   /** As read last. */
   get list(): readonly NetworkInterface[] {
     return this.#list;

@@ -15,6 +15,7 @@ import type { LineChoice } from "../analysis/line-choice.ts";
 import { TextOutput } from "../analysis/text-output.ts";
 import { Window } from "../analysis/window.ts";
 import { ExitCode } from "../errors.ts";
+import { fitMiddle, padEnd } from "../output/fit.ts";
 import { printable, readableName } from "../output/name.ts";
 import { formatCount, formatExact, formatTime } from "../output/units.ts";
 import { holdsNo, readGiven } from "./logs.ts";
@@ -22,7 +23,7 @@ import { warn } from "./stderr.ts";
 
 /** Groups that the warning of too few blocks names. */
 const GROUPS_NAMED = 3;
-const LABEL_COLUMNS = 20;
+const LABEL_COLUMNS_MOST = 48;
 
 export interface CompareCommand extends CompareOptions {
   /** The files of A, and those of B. */
@@ -109,8 +110,10 @@ function compareText(options: CompareCommand, a: Side, b: Side, rows: readonly D
     if (own.length === 0) continue;
     lines.push("", direction === "out" ? "Outbound" : "Inbound");
     const heads = ["A", "B", "B − A", "from", "to"].map((head) => head.padStart(10)).join("");
-    lines.push(`${"label".padEnd(LABEL_COLUMNS)} by   quantile${heads}`);
-    for (const row of own) lines.push(rowText(row));
+    const widths = own.map(({ group }) => Bun.stringWidth(groupText(group)));
+    const columns = Math.min(LABEL_COLUMNS_MOST, Math.max("label".length, ...widths));
+    lines.push(`${padEnd("label", columns)} by   quantile${heads}`);
+    for (const row of own) lines.push(rowText(row, columns));
   }
   const noted = (note: Difference["note"]) => rows.some((row) => row.note === note);
   if (rows.some((row) => row.note !== null)) lines.push("");
@@ -127,10 +130,10 @@ function compareText(options: CompareCommand, a: Side, b: Side, rows: readonly D
   return `${lines.join("\n")}\n`;
 }
 
-function rowText(row: Difference): string {
+function rowText(row: Difference, columns: number): string {
   // The label stands once a weighting.
   const first = row.quantile === "p50";
-  const label = first ? groupText(row.group).slice(0, LABEL_COLUMNS).padEnd(LABEL_COLUMNS) : " ".repeat(LABEL_COLUMNS);
+  const label = padEnd(first ? fitMiddle(groupText(row.group), columns) : "", columns);
   const weight = first ? row.weight : "    ";
   const times = [formatTime(row.aNs), formatTime(row.bNs), signed(row.differenceNs)];
   const cells = [...times, signed(row.lowNs), signed(row.highNs)].map((cell) => cell.padStart(10));

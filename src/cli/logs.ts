@@ -3,7 +3,7 @@
 
 import { fstatSync, statSync } from "node:fs";
 import type { LogVisitor } from "../analysis/log-line.ts";
-import { orderLogs } from "../analysis/log-order.ts";
+import { orderLogs, regularFile } from "../analysis/log-order.ts";
 import { type ReadOptions, type ReadResult, readLogs } from "../analysis/log-reader.ts";
 import { Progress } from "../analysis/progress.ts";
 import type { Window } from "../analysis/window.ts";
@@ -76,8 +76,8 @@ export function holdsNo(
 function sizeOf(paths: readonly string[]): number {
   let bytes = 0;
   for (const path of paths) {
-    const stat = path === "-" ? undefined : statSync(path, { throwIfNoEntry: false });
-    if (stat?.isFile() !== true) return 0;
+    const stat = regularFile(path);
+    if (stat === null) return 0;
     bytes += stat.size;
   }
   return bytes;

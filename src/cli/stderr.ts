@@ -2,6 +2,7 @@
 // change neither the measurement nor the exit code, which is the command's.
 
 import { writeSync } from "node:fs";
+import { printable } from "../output/name.ts";
 import { errnoOf } from "../output/open-file.ts";
 
 export const STDERR = 2;
@@ -31,6 +32,7 @@ export function warn(message: string): void {
   tell(warning(message));
 }
 
+/** It may hold names of files, which may hold anything. */
 export function warning(message: string): string {
-  return `kqtime: ${message.replaceAll("\n", " ")}\n`;
+  return `kqtime: ${printable(message.replaceAll("\n", " "))}\n`;
 }

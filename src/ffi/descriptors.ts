@@ -1,9 +1,11 @@
-// Descriptors that are handed to the collector, and that node:fs cannot make: a pipe whose ends
-// never block, and memory that reads like a file. Besides, what a caller's descriptor is.
+// What node:fs cannot do with descriptors. Those that are handed to the collector: a pipe whose ends
+// never block, and memory that reads like a file. A name for a file that has none. Besides, what a
+// caller's descriptor is.
 //
-// Source: pipe(2), memfd_create(2), fcntl(2), socket(7).
+// Source: pipe(2), memfd_create(2), fcntl(2), socket(7), open(2) for O_TMPFILE, linkat(2).
 
 import { type Library, type Pointer, toArrayBuffer } from "bun:ffi";
+import { getSystemErrorName } from "node:util";
 import { KQTimeError } from "../errors.ts";
 import { openLibrary } from "./library.ts";
 
@@ -12,6 +14,8 @@ const F_SETPIPE_SZ = 1031;
 const MFD_CLOEXEC = 1;
 const SOL_SOCKET = 1;
 const SO_ACCEPTCONN = 30;
+const AT_FDCWD = -100;
+const AT_SYMLINK_FOLLOW = 0x400;
 
 const symbols = {
   /** int ends[2], int flags → int */
@@ -20,6 +24,8 @@ const symbols = {
   fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
   /** const char *name, unsigned int flags → int */
   memfd_create: { args: ["cstring", "u32"], returns: "i32" },
+  /** int folder, const char *from, int newFolder, const char *to, int flags → int */
+  linkat: { args: ["i32", "cstring", "i32", "cstring", "i32"], returns: "i32" },
   /** int fd, int level, int option, void *value, socklen_t *length → int */
   getsockopt: { args: ["i32", "i32", "i32", "buffer", "buffer"], returns: "i32" },
   /** → int * */
@@ -39,9 +45,20 @@ function libc(): Library<typeof symbols>["symbols"] {
   return loaded;
 }
 
+/** errno of the last call; read at once, before anything else calls into libc. */
+function errno(): number {
+  return new Int32Array(toArrayBuffer(libc().__errno_location() as Pointer, 0, 4))[0]!;
+}
+
 function failed(op: string): KQTimeError {
-  const errno = new Int32Array(toArrayBuffer(libc().__errno_location() as Pointer, 0, 4))[0]!;
-  return new KQTimeError("E_LIBC", op, `${op} failed (errno ${errno}): raise \`ulimit -n\`?`);
+  return new KQTimeError("E_LIBC", op, `${op} failed (errno ${errno()}): raise \`ulimit -n\`?`);
+}
+
+/** As node:fs throws it. */
+function systemError(op: string): Error {
+  const number = errno();
+  const code = getSystemErrorName(-number);
+  return Object.assign(new Error(`${op}: ${code}`), { errno: -number, code });
 }
 
 /**
@@ -61,6 +78,12 @@ export function makeMemory(name: string): number {
   const fd = libc().memfd_create(name, MFD_CLOEXEC);
   if (fd < 0) throw failed("memfd_create");
   return fd;
+}
+
+/** Names the file behind a descriptor, which may have been opened without one. @throws as link(2) does */
+export function nameFile(fd: number, path: string): void {
+  const from = `/proc/self/fd/${fd}`;
+  if (libc().linkat(AT_FDCWD, from, AT_FDCWD, path, AT_SYMLINK_FOLLOW) !== 0) throw systemError("link");
 }
 
 // An ArrayBuffer first, and views on it: C is given the address.

@@ -173,19 +173,20 @@ export class Mapping {
   }
 
   /**
-   * Maps a descriptor, whole, and closes it. The memory must be sealed against shrinking: reading
+   * Maps a descriptor, whole, and closes it: one of `mostBytes` at the most, for what is mapped is
+   * another program's choice. The memory must be sealed against shrinking: reading
    * beyond a truncated end would be a SIGBUS. Whoever maps it so reads it alone, until `close` or its
    * own end, in whatever namespaces others are.
    * @throws KQTimeError `E_RING`; its `op` is "flock" if somebody else reads it
    */
-  static adopt(fd: number): Mapping {
+  static adopt(fd: number, mostBytes: number): Mapping {
     try {
       const seals = libc().fcntl(fd, F_GET_SEALS, 0);
       if (seals < 0 || (seals & F_SEAL_SHRINK) === 0) {
         throw new KQTimeError("E_RING", "fcntl", "shared memory is not sealed against shrinking");
       }
       const { size, ino } = fstatSync(fd);
-      if (size <= 0 || size > 2 ** 36) {
+      if (size <= 0 || size > mostBytes) {
         throw new KQTimeError("E_RING", "fstat", `shared memory of ${size} bytes`);
       }
       // The lock is the open file's, and held by the mapping. The sender's own lives in its processes.

@@ -82,6 +82,14 @@ export function libpcapVersion(): string {
   return pcap().pcap_lib_version() ?? "";
 }
 
+/** A handle that captures on a device. */
+interface Opened {
+  readonly handle: Pointer;
+  readonly bufferBytes: number;
+  readonly warnings: readonly string[];
+  readonly judge: OfflineFilter | null;
+}
+
 export class Capture {
   /** A value of `LinkType`. */
   readonly linkType: number;
@@ -89,13 +97,13 @@ export class Capture {
   readonly name: string;
   readonly live: boolean;
   /** Selectable while live, -1 for a savefile. */
-  readonly fd: number;
+  fd: number;
   /** The kernel's buffer as granted; 0 for a savefile or if it cannot be told. */
   readonly bufferBytes: number;
   /** What libpcap or the kernel did otherwise than asked, one line each. */
   readonly warnings: readonly string[];
   /** The user's filter, for packets that only its widening let in (see pcap-filter.ts). */
-  readonly judge: OfflineFilter | null;
+  judge: OfflineFilter | null;
   /** The current packet. Stable: the same memory for each packet. */
   readonly bytes: Uint8Array;
   /** How much of `bytes` is the current packet's. */
@@ -116,22 +124,22 @@ export class Capture {
   /** When errors began that no packet has followed, -1 if none did. */
   #errorSinceMs = -1;
   readonly #graceMs: number;
+  /** Of a live capture. */
+  readonly #options: LiveOptions | null;
   #handle: Pointer;
   readonly #nextEx: Pcap["pcap_next_ex"];
   readonly #memcpy: Pcap["memcpy"];
 
   private constructor(
-    handle: Pointer,
+    { handle, bufferBytes, warnings, judge }: Opened,
     name: string,
-    live: boolean,
     bytes: number,
-    bufferBytes: number,
-    warnings: readonly string[],
-    judge: OfflineFilter | null,
-    timeoutMs: number,
+    options: LiveOptions | null,
   ) {
     const symbols = pcap();
+    const live = options !== null;
     this.#handle = handle;
+    this.#options = options;
     this.name = name;
     this.live = live;
     this.linkType = symbols.pcap_datalink(handle);
@@ -139,7 +147,7 @@ export class Capture {
     this.bufferBytes = bufferBytes;
     this.warnings = warnings;
     this.judge = judge;
-    this.#graceMs = ERROR_GRACE_MS + 4 * timeoutMs;
+    this.#graceMs = ERROR_GRACE_MS + 4 * (options?.timeoutMs ?? 0);
     this.bytes = new Uint8Array(new ArrayBuffer(bytes));
     this.#nextEx = symbols.pcap_next_ex;
     this.#memcpy = symbols.memcpy;
@@ -152,62 +160,8 @@ export class Capture {
    *   `E_PCAP_MEMORY`, `E_PCAP_SNAPLEN`, `E_PCAP_LINKTYPE`, `E_PCAP`, `E_LIBRARY`
    */
   static live(options: LiveOptions): Capture {
-    const symbols = pcap();
-    const name = options.interface;
     const snaplen = options.snaplen ?? SNAPLEN_DEFAULT;
-    if (name === "" || name.includes("\0")) throw unknownInterface(name);
-    if (!Number.isInteger(snaplen) || snaplen < SNAPLEN_MINIMUM || snaplen > SNAPLEN_MAXIMUM) {
-      const range = `${SNAPLEN_MINIMUM} to ${SNAPLEN_MAXIMUM}`;
-      const text = `a snaplen of ${snaplen} bytes cannot be had: ${range}`;
-      throw new KQTimeError("E_PCAP_SNAPLEN", "pcap_set_snaplen", text);
-    }
-    if (!(options.bufferBytes > 0 && options.bufferBytes <= BUFFER_MAX_BYTES)) {
-      throw new KQTimeError(
-        "E_PCAP_MEMORY",
-        "pcap_set_buffer_size",
-        `a capture buffer of ${options.bufferBytes} bytes cannot be had: ask for less than 2 GiB`,
-      );
-    }
-    const errbuf = new Uint8Array(new ArrayBuffer(PCAP_ERRBUF_SIZE));
-    const handle = symbols.pcap_create(name, errbuf) as Pointer | null;
-    if (handle === null) {
-      throw new KQTimeError("E_PCAP", "pcap_create", `${name}: ${errorText(errbuf)}`);
-    }
-    let judge: OfflineFilter | null = null;
-    try {
-      unwrap(handle, "pcap_set_snaplen", symbols.pcap_set_snaplen(handle, snaplen));
-      unwrap(handle, "pcap_set_promisc", symbols.pcap_set_promisc(handle, 0));
-      unwrap(handle, "pcap_set_timeout", symbols.pcap_set_timeout(handle, options.timeoutMs));
-      const immediate = options.immediate === true ? 1 : 0;
-      unwrap(handle, "pcap_set_immediate_mode", symbols.pcap_set_immediate_mode(handle, immediate));
-      const size = Math.ceil(options.bufferBytes);
-      unwrap(handle, "pcap_set_buffer_size", symbols.pcap_set_buffer_size(handle, size));
-      const precision = PCAP_TSTAMP_PRECISION_NANO;
-      unwrap(
-        handle,
-        "pcap_set_tstamp_precision",
-        symbols.pcap_set_tstamp_precision(handle, precision),
-      );
-      const warnings: string[] = [];
-      activate(handle, name, options.bufferBytes, warnings);
-      const linkType = chooseLinkType(handle, name);
-      unwrap(handle, "pcap_setnonblock", symbols.pcap_setnonblock(handle, 1, errbuf));
-      const installed = installFilter(handle, linkType, snaplen, options.filter);
-      judge = installed.judge;
-      if (installed.warning !== null) warnings.push(installed.warning);
-      const granted = ringBytes(symbols.pcap_get_selectable_fd(handle));
-      if (granted !== 0 && granted < options.bufferBytes * 0.9) {
-        warnings.push(
-          `the kernel gave a capture buffer of ${mebibytes(granted)} MiB ` +
-            `instead of ${mebibytes(options.bufferBytes)} MiB`,
-        );
-      }
-      return new Capture(handle, name, true, snaplen, granted, warnings, judge, options.timeoutMs);
-    } catch (error) {
-      judge?.close();
-      symbols.pcap_close(handle);
-      throw error;
-    }
+    return new Capture(open(options, snaplen), options.interface, snaplen, options);
   }
 
   /**
@@ -229,7 +183,8 @@ export class Capture {
     }
     try {
       checkLinkType(handle, path);
-      return new Capture(handle, path, false, SAVEFILE_BYTES, 0, [], null, 0);
+      const opened = { handle, bufferBytes: 0, warnings: [], judge: null };
+      return new Capture(opened, path, SAVEFILE_BYTES, null);
     } catch (error) {
       symbols.pcap_close(handle);
       throw error;
@@ -295,6 +250,39 @@ export class Capture {
   }
 
   /**
+   * Captures again on the device of this name, after a failure. False, and nothing has changed, if
+   * there is none, or one of another kind.
+   */
+  reopen(): boolean {
+    const options = this.#options;
+    if (options === null || this.state !== CaptureState.Failed) return false;
+    const symbols = pcap();
+    let opened: Opened;
+    try {
+      opened = open(options, this.bytes.length);
+    } catch {
+      return false;
+    }
+    if (symbols.pcap_datalink(opened.handle) !== this.linkType) {
+      opened.judge?.close();
+      symbols.pcap_close(opened.handle);
+      return false;
+    }
+    this.judge?.close();
+    symbols.pcap_close(this.#handle);
+    this.#handle = opened.handle;
+    this.judge = opened.judge;
+    this.fd = symbols.pcap_get_selectable_fd(opened.handle);
+    // It counts from zero again, and so does the device.
+    this.#lastStat.fill(0);
+    this.#interfaceDropsAtStart = this.#interfaceDrops() - this.#stats.droppedInterface;
+    this.#errorSinceMs = -1;
+    this.failure = null;
+    this.state = CaptureState.Running;
+    return true;
+  }
+
+  /**
    * Counts since the start, the same object each time. Cheap (one system call); the interface's
    * own drops are looked up once a second. Never throws.
    */
@@ -344,5 +332,64 @@ export class Capture {
     this.state = CaptureState.Closed;
     this.judge?.close();
     pcap().pcap_close(this.#handle);
+  }
+}
+
+/** As `Capture.live`. @throws KQTimeError */
+function open(options: LiveOptions, snaplen: number): Opened {
+  const symbols = pcap();
+  const name = options.interface;
+  if (name === "" || name.includes("\0")) throw unknownInterface(name);
+  if (!Number.isInteger(snaplen) || snaplen < SNAPLEN_MINIMUM || snaplen > SNAPLEN_MAXIMUM) {
+    const range = `${SNAPLEN_MINIMUM} to ${SNAPLEN_MAXIMUM}`;
+    const text = `a snaplen of ${snaplen} bytes cannot be had: ${range}`;
+    throw new KQTimeError("E_PCAP_SNAPLEN", "pcap_set_snaplen", text);
+  }
+  if (!(options.bufferBytes > 0 && options.bufferBytes <= BUFFER_MAX_BYTES)) {
+    throw new KQTimeError(
+      "E_PCAP_MEMORY",
+      "pcap_set_buffer_size",
+      `a capture buffer of ${options.bufferBytes} bytes cannot be had: ask for less than 2 GiB`,
+    );
+  }
+  const errbuf = new Uint8Array(new ArrayBuffer(PCAP_ERRBUF_SIZE));
+  const handle = symbols.pcap_create(name, errbuf) as Pointer | null;
+  if (handle === null) {
+    throw new KQTimeError("E_PCAP", "pcap_create", `${name}: ${errorText(errbuf)}`);
+  }
+  let judge: OfflineFilter | null = null;
+  try {
+    unwrap(handle, "pcap_set_snaplen", symbols.pcap_set_snaplen(handle, snaplen));
+    unwrap(handle, "pcap_set_promisc", symbols.pcap_set_promisc(handle, 0));
+    unwrap(handle, "pcap_set_timeout", symbols.pcap_set_timeout(handle, options.timeoutMs));
+    const immediate = options.immediate === true ? 1 : 0;
+    unwrap(handle, "pcap_set_immediate_mode", symbols.pcap_set_immediate_mode(handle, immediate));
+    const size = Math.ceil(options.bufferBytes);
+    unwrap(handle, "pcap_set_buffer_size", symbols.pcap_set_buffer_size(handle, size));
+    const precision = PCAP_TSTAMP_PRECISION_NANO;
+    unwrap(
+      handle,
+      "pcap_set_tstamp_precision",
+      symbols.pcap_set_tstamp_precision(handle, precision),
+    );
+    const warnings: string[] = [];
+    activate(handle, name, options.bufferBytes, warnings);
+    const linkType = chooseLinkType(handle, name);
+    unwrap(handle, "pcap_setnonblock", symbols.pcap_setnonblock(handle, 1, errbuf));
+    const installed = installFilter(handle, linkType, snaplen, options.filter);
+    judge = installed.judge;
+    if (installed.warning !== null) warnings.push(installed.warning);
+    const granted = ringBytes(symbols.pcap_get_selectable_fd(handle));
+    if (granted !== 0 && granted < options.bufferBytes * 0.9) {
+      warnings.push(
+        `the kernel gave a capture buffer of ${mebibytes(granted)} MiB ` +
+          `instead of ${mebibytes(options.bufferBytes)} MiB`,
+      );
+    }
+    return { handle, bufferBytes: granted, warnings, judge };
+  } catch (error) {
+    judge?.close();
+    symbols.pcap_close(handle);
+    throw error;
   }
 }

@@ -7,7 +7,7 @@
 //
 // Source: linux/inet_diag.h, linux/tcp.h (struct tcp_info), net/ipv4/tcp_diag.c.
 
-import { dlopen, type Library } from "bun:ffi";
+import { realtimeNs } from "./clocks.ts";
 import { NETLINK_SOCK_DIAG, NetlinkSocket } from "./netlink-socket.ts";
 
 /** Numbers of `TcpCounters.values`; the last of two readings where it says nothing else. */
@@ -47,26 +47,8 @@ const INFO_SEGMENTS_OUT = 136;
 const INFO_SEGMENTS_IN = 140;
 const INFO_NOT_SENT = 144;
 const INFO_LEAST_BYTES = 148;
-const CLOCK_REALTIME = 0;
 const TWO_TO_32 = 2 ** 32;
 const MAPPED = 0xffff;
-
-const clockSymbols = {
-  /** clockid_t clock, struct timespec *time */
-  clock_gettime: { args: ["i32", "buffer"], returns: "i32" },
-} as const;
-
-let clock: Library<typeof clockSymbols>["symbols"] | null = null;
-const time = new Float64Array(new ArrayBuffer(16));
-const timeWords = new Uint32Array(time.buffer);
-
-/** CLOCK_REALTIME in nanoseconds since `baseSec` (Unix seconds). */
-export function realtimeNs(baseSec: number): number {
-  clock ??= dlopen("libc.so.6", clockSymbols).symbols;
-  clock.clock_gettime(CLOCK_REALTIME, time);
-  const seconds = timeWords[1]! * TWO_TO_32 + timeWords[0]!;
-  return (seconds - baseSec) * 1e9 + timeWords[2]!;
-}
 
 /** Which socket: addresses as in PacketBatch, four words in network order, IPv4 mapped. */
 export interface SocketTuple {

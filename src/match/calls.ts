@@ -126,7 +126,7 @@ export class Calls {
       if (i > 0 && ahead[i - 1]!.off + ahead[i - 1]!.bytes > off) return false;
       if (i < ahead.length && off + bytes > ahead[i]!.off) return false;
       ahead.splice(i, 0, waiting);
-      if (ahead.length > AHEAD_MOST) this.skipGap(Reason.overflow);
+      if (ahead.length > AHEAD_MOST) this.skipGap(Reason.ringDrop);
       return true;
     }
     // Reaching into a record that waits, it would leave that one waiting for ever.

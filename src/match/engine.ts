@@ -9,6 +9,7 @@ import type { PacketBatch } from "../capture/packets.ts";
 import { Reason } from "../output/reasons.ts";
 import { Constant, EntryFlag, EntryWord, Kind, SlotFlag, SlotWord, State, Type } from "../ring/layout.ts";
 import { Anchors, takeAt } from "./anchors.ts";
+import { ClockSteps } from "./clock-steps.ts";
 import { Connection } from "./connection.ts";
 import { Instances } from "./instances.ts";
 import { boundCalls, isOver, isStale, isUnsent } from "./look-after.ts";
@@ -16,7 +17,7 @@ import { Handles } from "./handles.ts";
 import type { Measurement } from "./measurement.ts";
 import type { Side } from "./merge.ts";
 import { QueueSamples } from "./queue-samples.ts";
-import { readCount, readDirection, readIdentity, readInode, relativeNs } from "./entry.ts";
+import { readCount, readIdentity, readInode, readProgress, relativeNs } from "./entry.ts";
 import { inherit, isContested, isSameSocket } from "./heirs.ts";
 import { type Books, settle } from "./settle.ts";
 import { SocketTable } from "./socket-table.ts";
@@ -41,6 +42,7 @@ export class Engine implements Books {
   readonly anchors: Anchors;
   readonly handles: Handles;
   readonly queues = new QueueSamples();
+  readonly clock = new ClockSteps();
   readonly out: boolean;
   readonly in: boolean;
   /** Sockets that are not settled, in the order of their birth. */
@@ -136,8 +138,7 @@ export class Engine implements Books {
     if (sockets.isSettled(entry, generation)) return;
     const known = sockets.at(entry);
     if (known !== null && known.generation === generation) {
-      readDirection(words, EntryWord.out, this.#baseSec, known.outProgress);
-      readDirection(words, EntryWord.in, this.#baseSec, known.inProgress);
+      readProgress(words, this.#baseSec, this.clock, known);
       known.waits = ((words[EntryWord.type]! >>> 16) & EntryFlag.Waits) !== 0;
       return;
     }
@@ -168,7 +169,8 @@ export class Engine implements Books {
     const kindWord = words[SlotWord.kind]!;
     const kind = kindWord & 0xff;
     const flags = (kindWord >>> 8) & 0xff;
-    const timeNs = relativeNs(words[SlotWord.timeNs]!, words[SlotWord.timeNs + 1]!, this.#baseSec);
+    const stampNs = relativeNs(words[SlotWord.timeNs]!, words[SlotWord.timeNs + 1]!, this.#baseSec);
+    const timeNs = this.clock.steady(stampNs);
     const entry = words[SlotWord.entry]!;
     const bytes = words[SlotWord.bytes]!;
     if (kind === Kind.Listen) {
@@ -237,8 +239,9 @@ export class Engine implements Books {
 
   /** Takes a batch; packets of inner devices show on one further out as well. */
   packets(batch: PacketBatch): void {
-    const { instances, innerDevices } = this;
+    const { instances, innerDevices, clock } = this;
     instances.pair();
+    clock.steadyAll(batch.timeNs, batch.count);
     const devices = batch.interfaceIndex;
     const filter = innerDevices.size > 0;
     for (let i = 0; i < batch.count; i++) {
@@ -407,11 +410,10 @@ export class Engine implements Books {
     connection.rport = rport;
     connection.connected = connected;
     connection.adopted = (flags & EntryFlag.Adopted) !== 0;
-    connection.birthNs = identity.birthNs;
+    connection.birthNs = this.clock.steady(identity.birthNs);
     connection.pid = identity.pid;
     connection.fd = identity.fd;
-    readDirection(words, EntryWord.out, this.#baseSec, connection.outProgress);
-    readDirection(words, EntryWord.in, this.#baseSec, connection.inProgress);
+    readProgress(words, this.#baseSec, this.clock, connection);
     // A direction that is not asked for gets no calls that the reason would be booked for.
     if (!this.out) connection.out.lose(Reason.filtered);
     if (!this.in) connection.in.lose(Reason.filtered);

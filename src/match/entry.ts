@@ -2,6 +2,7 @@
 // another process: nothing in it is trusted beyond its type.
 
 import { DirectionWord, EntryWord } from "../ring/layout.ts";
+import type { ClockSteps } from "./clock-steps.ts";
 import type { Progress } from "./connection.ts";
 
 const NS_PER_SECOND = 1_000_000_000n;
@@ -74,18 +75,28 @@ export function readIdentity(words: Uint32Array, baseSec: number): Identity {
   };
 }
 
-export function readDirection(
+/** What both directions have moved, and the calls in progress. */
+export function readProgress(
+  words: Uint32Array,
+  baseSec: number,
+  clock: ClockSteps,
+  { outProgress, inProgress }: { outProgress: Progress; inProgress: Progress },
+): void {
+  readDirection(words, EntryWord.out, baseSec, clock, outProgress);
+  readDirection(words, EntryWord.in, baseSec, clock, inProgress);
+}
+
+function readDirection(
   words: Uint32Array,
   at: number,
   baseSec: number,
+  clock: ClockSteps,
   progress: Progress,
 ): void {
   progress.active = words[at + DirectionWord.calls]! & 0xffff;
   progress.off =
     words[at + DirectionWord.off]! + words[at + DirectionWord.off + 1]! * 4294967296;
-  progress.callNs = relativeNs(
-    words[at + DirectionWord.callNs]!,
-    words[at + DirectionWord.callNs + 1]!,
-    baseSec,
+  progress.callNs = clock.steady(
+    relativeNs(words[at + DirectionWord.callNs]!, words[at + DirectionWord.callNs + 1]!, baseSec),
   );
 }

@@ -124,12 +124,14 @@ export class Handles {
     if (measurement === undefined) return null;
     for (const connection of this.#live) {
       const { namings, registrations } = connection;
-      if (isOf(namings, measurement)) this.#close(connection);
+      if (isOf(namings, measurement)) this.#close(connection, measurement);
       if (registrations.some((one) => one.measurement === measurement)) {
         this.#rename(connection, measurement, null, null, atNs);
       }
     }
-    const last = standing(measurement, this.#live);
+    const last = standing(measurement, this.#live, (connection, side) =>
+      side.sightings === null ? unfound(connection, this.#instances) : null,
+    );
     measurement.ended = true;
     measurement.sink = null;
     this.#byNumber.delete(handle);
@@ -223,16 +225,19 @@ export class Handles {
   }
 
   /**
-   * Nobody waits any longer for a call that may have overlapped, for a record that is missing, or
-   * for a socket that was not found on the wire by now.
+   * The end of a measurement waits no longer for a call that may have overlapped, or for a record
+   * that is missing; nor, where nobody else measures it, for a socket that was not found on the wire.
    */
-  #close(connection: Connection): void {
+  #close(connection: Connection, measurement: Measurement): void {
+    const isAlone = connection.namings.every(({ recipients }) =>
+      recipients.every((one) => one.measurement === measurement || one.measurement.ended),
+    );
     for (const side of [connection.out, connection.in]) {
       const { calls } = side;
       while (calls.waiting > 0) calls.skipGap(Reason.ringDrop);
       calls.doubt();
       calls.release();
-      if (side.sightings === null) {
+      if (isAlone && side.sightings === null) {
         side.book(calls.edge, unfound(connection, this.#instances), connection);
       }
     }

@@ -13,7 +13,7 @@ import { SocketList } from "../output/socket-list.ts";
 import type { Connection } from "./connection.ts";
 import type { Intervals } from "./intervals.ts";
 import { type Label, type Labels, LABELS_MOST, OTHER_LABEL } from "./labels.ts";
-import type { CallSink } from "./merge.ts";
+import type { CallSink, Side } from "./merge.ts";
 import type { QueueSink } from "./queue-samples.ts";
 import { type Rule, Rules, RULES_MOST } from "./rules.ts";
 
@@ -106,9 +106,13 @@ export interface Standing {
 
 /**
  * The books of a measurement as they stand, sockets that live included: what was called and has no
- * packet yet counts as in flight.
+ * packet yet counts as in flight, or under the reason that `given` gives for its side of the socket.
  */
-export function standing(measurement: Measurement, live: Iterable<Connection>): Standing {
+export function standing(
+  measurement: Measurement,
+  live: Iterable<Connection>,
+  given: (connection: Connection, side: Side) => number | null = () => null,
+): Standing {
   const sockets = measurement.sockets.copy();
   const books = new Map<Label, { out: DirectionStats; in: DirectionStats }>();
   const of = ({ books: label }: Label) => {
@@ -128,9 +132,9 @@ export function standing(measurement: Measurement, live: Iterable<Connection>): 
     for (const [index, naming] of connection.namings.entries()) {
       for (const { measurement: whose, label } of naming.recipients) {
         if (whose !== measurement) continue;
-        const out = asOfNow(naming, "out");
+        const out = asOfNow(naming, "out", given(connection, connection.out));
         out.waitingSinceNs = connection.out.callWaitingSinceNs(index);
-        const inbound = asOfNow(naming, "in");
+        const inbound = asOfNow(naming, "in", given(connection, connection.in));
         const sum = of(label);
         sum.out.merge(out);
         sum.in.merge(inbound);
@@ -163,10 +167,13 @@ function notesOn({ labels, rules }: Measurement): string[] {
   return notes;
 }
 
-function asOfNow(naming: Naming, direction: "out" | "in"): DirectionStats {
+function asOfNow(
+  naming: Naming, direction: "out" | "in", reason: number | null,
+): DirectionStats {
   const now = new DirectionStats();
   naming.mergeInto(now, direction);
-  now.bytesInFlight += now.bytesOpen();
+  if (reason === null) now.bytesInFlight += now.bytesOpen();
+  else now.unmatched[reason]! += now.bytesOpen();
   if (movedBytes(now)) now.sockets = 1;
   return now;
 }

@@ -7,7 +7,7 @@ import type { Connection, Progress } from "./connection.ts";
 import type { Instances } from "./instances.ts";
 import { movedBytes, Naming } from "./measurement.ts";
 import { Direction, type Side } from "./merge.ts";
-import { Seen } from "./sightings.ts";
+import { type CaptureDrops, Seen, type Sightings } from "./sightings.ts";
 import { unfound } from "./unfound.ts";
 
 /** Namings of a socket whose books are kept apart, beside those that its waiting calls belong to. */
@@ -156,8 +156,19 @@ function settleOut(
   side.merge(connection);
   if (side.position < calls.edge) {
     if (queuedBytes > 0) side.leaveInFlight(connection);
-    else side.book(calls.edge, Reason.closedUnsent, connection);
+    else side.book(calls.edge, whyUnsighted(connection, sightings, drops), connection);
   }
+}
+
+/**
+ * Of bytes behind everything that was sighted, when the kernel does not have them any more: they
+ * left unseen, or never will, and only a reset tells which.
+ */
+function whyUnsighted(
+  { instance }: Connection, sightings: Sightings, drops: CaptureDrops,
+): number {
+  const isReset = instance !== null && (instance.resetOut || instance.resetIn);
+  return !isReset && sightings.mayHaveMissed(drops) ? Reason.captureDrop : Reason.closedUnsent;
 }
 
 function settleIn(books: Books, connection: Connection, isAlive: boolean): void {

@@ -90,6 +90,11 @@ export class Sightings {
     if (offset > position) this.#append(offset, 0, 0, Reason.noAnchor);
   }
 
+  /** Whether the capture may have missed what followed the last segment in hand. */
+  mayHaveMissed(drops: CaptureDrops): boolean {
+    return drops.now > this.#dropsAtLast;
+  }
+
   get holes(): number {
     return this.#ahead.length;
   }

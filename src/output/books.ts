@@ -32,6 +32,10 @@ const HISTOGRAMS = [
   ["reasm_", "reassemblyNs"],
 ] as const;
 
+/** What they are read as: Unix seconds, and numbers of which even the sum of some is one. */
+const TIME = /^-?\d{1,10}(\.\d{1,9})?$/;
+const COUNT = /^\d{1,40}$/;
+
 /** A Number ≥ 0 in decimal digits that read back as the same Number. */
 function digits(value: number): string {
   return value < 1e21 ? String(value) : BigInt(value).toString();
@@ -84,7 +88,10 @@ export interface Books {
   stats: DirectionStats;
 }
 
-/** Reads a line back. Null if it is another line, or a damaged one. */
+/**
+ * Reads a line back. Null if it is another line, or a damaged one.
+ * @throws RangeError if no distribution is like that
+ */
 export function parseBooks(line: string): Books | null {
   if (!line.startsWith(PREFIX)) return null;
   const [, keys, label] = line.split(";");
@@ -92,10 +99,12 @@ export function parseBooks(line: string): Books | null {
   const found = new Map<string, string>();
   for (const pair of keys.split(",")) {
     const [key, value] = pair.split("=");
-    if (!key || !value || !/^-?\d+(\.\d+)?$/.test(value)) return null;
-    if (!Number.isFinite(Number(value))) return null;
+    const form = key === "start" || key === "end" ? TIME : COUNT;
+    if (!key || !value || !form.test(value)) return null;
     found.set(key, value);
   }
+  const [start, end, dir] = [found.get("start"), found.get("end"), found.get("dir")];
+  if (start === undefined || end === undefined || (dir !== "0" && dir !== "1")) return null;
   const number = (key: string): number => Number(found.get(key) ?? 0);
   const stats = new DirectionStats();
   for (const [key, field] of SUMS) stats[field] = number(key);
@@ -120,6 +129,5 @@ export function parseBooks(line: string): Books | null {
     );
     stats[field].merge(restored);
   }
-  const direction = number("dir") === 1 ? 1 : 0;
-  return { direction, start: found.get("start") ?? "0", end: found.get("end") ?? "0", label, stats };
+  return { direction: dir === "1" ? 1 : 0, start, end, label, stats };
 }

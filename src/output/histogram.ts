@@ -40,6 +40,14 @@ export function bucketWidth(bucket: number): number {
   return bucket < PARTS ? 1 : 2 ** (Math.floor(bucket / PARTS) - 1);
 }
 
+/** Sums beyond 2^53 are rounded. */
+const ROUNDING = 1e-6;
+
+function isIn(value: number, bucket: number): boolean {
+  const low = bucketLow(bucket);
+  return value >= low && value < low + bucketWidth(bucket);
+}
+
 export class Histogram {
   /**
    * Weight whose value was negative, too great or not a number, and is in nothing else. It is 0
@@ -167,7 +175,10 @@ export class Histogram {
     }
   }
 
-  /** The inverse of `forEachBucket`, for a histogram read back from a log. */
+  /**
+   * The inverse of `forEachBucket`, for a histogram read back from a log.
+   * @throws RangeError if no values have such buckets, extremes and sum
+   */
   static restore(
     buckets: Iterable<readonly [bucket: number, weight: number]>,
     least: number,
@@ -175,13 +186,22 @@ export class Histogram {
     sum: number,
   ): Histogram {
     const histogram = new Histogram();
+    let first = BUCKETS;
+    let last = 0;
     for (const [bucket, weight] of buckets) {
+      first = Math.min(first, bucket);
+      last = Math.max(last, bucket);
       if (!(Number.isInteger(bucket) && bucket >= 0 && bucket < BUCKETS && weight > 0)) {
         throw new RangeError(`no such histogram bucket: ${bucket} of weight ${weight}`);
       }
       histogram.record(bucketLow(bucket), weight);
     }
     if (histogram.count > 0) {
+      const { count } = histogram;
+      const mean = sum / count;
+      const fits = Number.isSafeInteger(count) && least <= greatest && isIn(least, first) &&
+        isIn(greatest, last) && mean >= least * (1 - ROUNDING) && mean <= greatest * (1 + ROUNDING);
+      if (!fits) throw new RangeError(`no values are like that: ${least} … ${greatest}, mean ${mean}`);
       histogram.#cells[SUM] = sum;
       histogram.#cells[LEAST] = least;
       histogram.#cells[GREATEST] = greatest;

@@ -42,7 +42,10 @@ export class LineBuffer {
     this.length = at;
   }
 
-  /** A whole number, |value| < 2^53, in at most 17 bytes. What is not a number becomes 0. */
+  /**
+   * A whole number, |value| < 2^53, in at most 17 bytes; greater ones, which sums of such can be, in
+   * more. What is not a number becomes 0.
+   */
   putInteger(value: number): void {
     if (!(value >= 0)) {
       if (!(value < 0)) {
@@ -57,8 +60,10 @@ export class LineBuffer {
       return;
     }
     const upper = Math.floor(value / 1e9);
-    this.#putSmall(upper >>> 0);
-    this.#putNine((value - upper * 1e9) >>> 0);
+    if (upper < 1e9) this.#putSmall(upper);
+    else this.putInteger(upper);
+    // Of an inexact one it could be below zero, or have ten digits.
+    this.#putNine(Math.min(Math.max(value - upper * 1e9, 0), 999_999_999));
   }
 
   /**

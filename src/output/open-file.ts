@@ -7,7 +7,6 @@ import { dirname, resolve } from "node:path";
 
 /** Not in node's constants; Linux, x86-64 and arm64. */
 export const O_CLOEXEC = 0o2000000;
-/** The same; with O_DIRECTORY, which differs between machines, as open(2) demands. */
 const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY;
 const MODE = 0o600;
 
@@ -93,19 +92,12 @@ export function openPrivate(path: string, mode: OpenMode = {}): OpenedFile {
 }
 
 /**
- * A file without a name in this folder, for writing: it is gone with its last descriptor, however its
- * program ends. Null where the file system has none (NFS, vfat).
- * @throws as open(2) does
+ * A file without a name for writing, on the file system of this folder: it is gone with its last
+ * descriptor, however the process ends, unless it is given a name. @throws as open(2) does, on a file
+ * system that has no such files too (NFS, FAT)
  */
-export function openUnnamed(folder: string): number | null {
-  let fd: number;
-  try {
-    fd = openSync(folder, constants.O_WRONLY | O_TMPFILE | O_CLOEXEC, MODE);
-  } catch (error) {
-    // EISDIR: a kernel that does not know it takes the flags for those of a folder's opening.
-    if (["EOPNOTSUPP", "ENOTSUP", "EISDIR"].includes(errnoOf(error))) return null;
-    throw error;
-  }
+export function openNameless(folder: string): number {
+  const fd = openSync(folder, constants.O_WRONLY | O_TMPFILE | O_CLOEXEC, MODE);
   giveToCaller(fd);
   return fd;
 }

@@ -198,8 +198,8 @@ export class FileSink {
     try {
       if (this.#pendingDone > 0 && tryLock(fd, "exclusive") === true) {
         const { size } = fstatSync(fd);
-        const isLast = positionOf(fd) === size && this.#tornAt + this.#pendingDone === size;
-        if (isLast) ftruncateSync(fd, this.#tornAt);
+        // Others' lines may be behind it or, where it went in by pieces, within it.
+        if (this.#tornAt + this.#pendingDone === size) ftruncateSync(fd, this.#tornAt);
       }
     } catch {
       // The whole of it is in the next file.

@@ -1,6 +1,7 @@
 // The summary for a terminal. Two layouts: from 100 columns the label stands in a column of its
 // own, below that on a line of its own. Nothing is wider than the terminal from 80 columns up.
 
+import { fit, fitMiddle, padEnd } from "./fit.ts";
 import { lossesOf, lossText } from "./losses.ts";
 import { NO_NAME, printable, readableName } from "./name.ts";
 import type {
@@ -25,28 +26,10 @@ const LABELS_SHOWN = 30;
 const PIDS_SHOWN = 3;
 const HEADS = ["p50", "p90", "p99", "p99.9", "max"];
 
-/** `text` cut to `width` columns of the terminal, with an ellipsis if it was longer. */
-function fit(text: string, width: number): string {
-  if (Bun.stringWidth(text) <= width) return text;
-  let kept = "";
-  let used = 0;
-  for (const character of text) {
-    const columns = Bun.stringWidth(character);
-    if (used + columns > width - 1) break;
-    kept += character;
-    used += columns;
-  }
-  return `${kept}…`;
-}
-
 /** An argument as a shell takes it. */
 function quoted(argument: string): string {
   if (/^[\w@%+=:,./-]+$/.test(argument)) return argument;
   return `'${argument.replaceAll("'", "'\\''")}'`;
-}
-
-function padEnd(text: string, width: number): string {
-  return text + " ".repeat(Math.max(0, width - Bun.stringWidth(text)));
 }
 
 /** Breaks a sentence between words into lines of at most `width` columns. */
@@ -173,8 +156,8 @@ class Table {
   #side(label: string, side: OutSummary | InSummary): void {
     const width = this.#labelColumns;
     const indent = " ".repeat(width);
-    if (width === 0) this.#push(fit(label, this.#columns));
-    const first = width === 0 ? "" : padEnd(fit(label, width - 1), width);
+    if (width === 0) this.#push(fitMiddle(label, this.#columns));
+    const first = width === 0 ? "" : padEnd(fitMiddle(label, width - 1), width);
     const sums =
       formatCount(side.sockets).padStart(7) +
       formatCount(side.calls).padStart(8) +

@@ -33,6 +33,6 @@ export function risesOf({ all, points }: Series, direction: Direction): Rise[] {
 /** What was put together, for the note under a distribution. */
 export function stepsText({ points }: Series): string {
   return points !== null
-    ? "each has a step of its own."
+    ? "each value has a step of its own."
     : "values are put together in steps of at most 1.6 %, the least and the greatest are exact.";
 }

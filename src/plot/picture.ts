@@ -11,15 +11,15 @@ export type Format = (typeof FORMATS)[number];
 
 /** Each format, as this program writes it: what else begins in another way is not replaced by it. */
 export const KINDS: Readonly<Record<Format, FileKind>> = {
-  pdf: { name: "a PDF file", beginning: "%PDF-" },
-  png: { name: "a PNG file", beginning: "\x89PNG\r\n\x1a\n" },
+  pdf: { name: "PDF file", beginning: "%PDF-" },
+  png: { name: "PNG file", beginning: "\x89PNG\r\n\x1a\n" },
   svg: {
-    name: "an SVG file of kqtime's",
+    name: "SVG file of kqtime's",
     beginning:
       '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" version="1.1" ',
   },
   html: {
-    name: "an HTML file of kqtime's",
+    name: "HTML file of kqtime's",
     beginning:
       '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n' +
       '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; script-src \'sha256-',

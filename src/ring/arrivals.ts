@@ -3,7 +3,7 @@
 
 import { closeForeign, Mapping, type MessageListener, type Received } from "../ffi/libc.ts";
 import { Constant, Message, MessageBytes, MessageType } from "./layout.ts";
-import { Ring } from "./ring.ts";
+import { Ring, RING_BYTES_MOST } from "./ring.ts";
 
 /** Messages taken in a round: more wait for the next one. */
 const ACCEPTS_A_ROUND = 64;
@@ -33,13 +33,14 @@ export class Arrivals {
     this.#attach = attach;
   }
 
-  /** Takes what was sent by now. */
-  accept(): void {
+  /** Takes what was sent by now; false if there may be more. */
+  accept(): boolean {
     for (let n = 0; n < ACCEPTS_A_ROUND; n++) {
       const received = this.#listener.next(ACCEPTS_A_ROUND);
-      if (received === null) return;
+      if (received === null) return true;
       this.#take(received);
     }
+    return false;
   }
 
   #take(received: Received): void {
@@ -61,7 +62,7 @@ export class Arrivals {
     }
     let mapping: Mapping | null = null;
     try {
-      mapping = Mapping.adopt(fd);
+      mapping = Mapping.adopt(fd, RING_BYTES_MOST);
       this.#attach(new Ring(mapping, pid), pid);
     } catch (error) {
       mapping?.close();

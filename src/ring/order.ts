@@ -35,20 +35,20 @@ export class RingOrder {
   /**
    * Reads every record that was committed before it was called, of all rings together in the order
    * of their times: what one process did to a socket before another used it is read before that. No
-   * more than each ring holds. `accept` may add rings. Returns how many there were; `complete`
-   * tells whether that was all.
+   * more than each ring holds. `accept` may add rings, and tells whether these are all.
+   * Returns how many records there were; `complete` tells whether that was all.
    */
-  drain(rings: readonly Ring[], accept: () => void): number {
+  drain(rings: readonly Ring[], accept: () => boolean): number {
     const now = this.#clock.now();
     const lefts = this.#lefts;
     // In this order: who wrote what one of these heads counts has announced its ring before.
     for (let i = 0; i < rings.length; i++) lefts[i] = Math.min(rings[i]!.backlog(), rings[i]!.slotCount);
     const before = rings.length;
-    accept();
+    // Of what the others have written nothing is known yet.
+    this.complete = accept();
     for (let i = before; i < rings.length; i++) {
       lefts[i] = Math.min(rings[i]!.backlog(), rings[i]!.slotCount);
     }
-    this.complete = true;
     if (rings.length === 1) {
       const n = this.read(rings[0]!, lefts[0]!);
       if (n < lefts[0]!) this.#incomplete(rings[0]!);
@@ -117,8 +117,17 @@ export class RingOrder {
     const time = this.#time;
     if (!rings[i]!.peek(time)) return -Infinity;
     const ns = this.#clock.relativeNs(time[0]!, time[1]!);
-    // Far ahead: the clock was set back. Such a record waits for nothing.
-    return ns > nowNs && ns < nowNs + CLOCK_AHEAD_NS ? Infinity : Math.max(ns, 0);
+    if (Math.abs(ns - nowNs) > CLOCK_AHEAD_NS) {
+      // Set in the middle of this, the clock is looked at before such records are read. Set before,
+      // it was set back: they wait for nothing.
+      return this.#isSetSince(nowNs) ? Infinity : Math.max(ns, 0);
+    }
+    return ns > nowNs ? Infinity : Math.max(ns, 0);
+  }
+
+  #isSetSince(nowNs: number): boolean {
+    const now = this.#clock.now();
+    return now < nowNs || now > nowNs + CLOCK_AHEAD_NS;
   }
 
   /**

@@ -1,15 +1,20 @@
 // Which of the target's processes are still alive. A ring's pid is vouched for by the kernel; pids
 // inside records are the target's own word and count only in the same pid namespace.
 
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { processExists } from "../ffi/libc.ts";
 
 export class Processes {
   /** Start times in clock ticks since boot, which tell a reused pid; 0 where /proc did not say. */
   readonly #startOf = new Map<number, number>();
+  /** Of the first of them all. */
+  #firstTicks = Infinity;
 
   add(pid: number): void {
-    if (pid > 0 && !this.#startOf.has(pid)) this.#startOf.set(pid, stat(pid).startTicks);
+    if (pid <= 0 || this.#startOf.has(pid)) return;
+    const { startTicks } = stat(pid);
+    this.#startOf.set(pid, startTicks);
+    this.#firstTicks = Math.min(this.#firstTicks, startTicks);
   }
 
   has(pid: number): boolean {
@@ -32,6 +37,15 @@ export class Processes {
   maps(pid: number, inode: number): boolean {
     const text = mapsOf(pid);
     return text !== null && mapped(inode).test(text);
+  }
+
+  /** All that live and have the memfd of this inode mapped, known or not. Looks at every process. */
+  findMapping(inode: number): number[] {
+    return readdirSync("/proc").filter((name) => /^\d+$/.test(name)).map(Number).filter((pid) => {
+      const { state, startTicks } = stat(pid);
+      const isLater = startTicks >= this.#firstTicks && state !== "Z" && state !== "X";
+      return isLater && pid !== process.pid && this.maps(pid, inode);
+    });
   }
 
   /** Whether a process is known to have executed a program that does not have the memfd. */

@@ -22,6 +22,10 @@ export const ENTRY_WORDS = Constant.entryBytes / 4;
 const HEADER_WORDS = Constant.headerBytes / 4;
 const STATE_MASK = (1 << Constant.stateBits) - 1;
 
+/** No ring is larger. */
+export const RING_BYTES_MOST = Constant.headerBytes + Constant.slotsMax * Constant.slotBytes +
+  Constant.entriesMax * Constant.entryBytes;
+
 /** Slots that were claimed but never committed are skipped only when nobody can commit them. */
 export class Ring {
   readonly id: bigint;
@@ -42,6 +46,8 @@ export class Ring {
    * (yet). None: what is in it is all there will be.
    */
   readonly users = new Set<number>();
+  /** Children that it says it has, and that were not looked into yet. */
+  readonly forked = new Set<number>();
   /** Slots skipped because their producer died before it committed them. */
   skipped = 0;
 

@@ -25,6 +25,11 @@ const MAPS_EVERY_MS = 250;
 /** How often the makers are. */
 const MAKERS_EVERY_MS = 1000;
 
+/** Children looked into in a round: each costs the kernel a list of all its memory. */
+const FORKED_A_ROUND = 32;
+/** Children of a ring that wait for that. No program forks so many in a round. */
+const FORKED_MOST = 4096;
+
 interface Table {
   readonly number: number;
   /** The ring whose memory holds it. */
@@ -36,7 +41,7 @@ interface Table {
 export class Rings {
   readonly #feed: RecordFeed;
   readonly #arrivals: Arrivals;
-  readonly #accept: () => void;
+  readonly #accept: () => boolean;
   readonly #order: RingOrder;
   readonly #processes = new Processes();
   readonly #rings: Ring[] = [];
@@ -158,7 +163,9 @@ export class Rings {
    * their times. Returns how many there were; `complete` tells whether that was all.
    */
   drain(): number {
-    return this.#order.drain(this.#rings, this.#accept);
+    const records = this.#order.drain(this.#rings, this.#accept);
+    this.#lookIntoForked();
+    return records;
   }
 
   /** How full the fullest ring is, 0 … 1. */
@@ -175,6 +182,7 @@ export class Rings {
   reap(nowMs: number, everyMs: number): void {
     if (nowMs - this.#aliveAtMs < everyMs) return;
     this.#aliveAtMs = nowMs;
+    this.#lookIntoForked();
     for (const pid of this.#processes.all()) {
       if (this.#processes.isAlive(pid)) continue;
       this.#processes.remove(pid);
@@ -197,10 +205,21 @@ export class Rings {
       if (lookIntoMakers && ring.users.has(ring.pid) && this.#processes.hasLeft(ring.pid, ring.inode)) {
         ring.users.delete(ring.pid);
       }
-      if (ring.users.size > 0) continue;
-      if (ring.backlog() === 0) this.#retire(ring, i);
-      else this.#unstall(ring, nowMs, i);
+      if (ring.users.size > 0 || ring.forked.size > 0) continue;
+      if (ring.backlog() === 0) {
+        if (this.#rings.length > 1 || !this.#hasUnannounced(ring)) this.#retire(ring, i);
+      } else this.#unstall(ring, nowMs, i);
     }
+  }
+
+  /**
+   * Whether there are users of a ring that nobody announced: who forks tells of it afterwards, and may
+   * have been killed before that.
+   */
+  #hasUnannounced(ring: Ring): boolean {
+    const pids = this.#processes.findMapping(ring.inode);
+    this.addUsers(ring, pids);
+    return pids.length > 0;
   }
 
   /** Reads the entry of a socket again, for what has changed in it. */
@@ -243,12 +262,10 @@ export class Rings {
     const table = this.#tables.get(ring.table)!;
     const kind = slot[SlotWord.kind]! & 0xff;
     if (kind === Kind.Fork) {
-      // The pid is the target's own word: only the kernel's maps prove that it shares this ring.
+      // Looked into when the records are read: that takes longer than to write many of these.
       const child = slot[SlotWord.pid]! | 0;
-      if (child > 0 && !this.#hasOwnRing(child, ring.table) && this.#processes.maps(child, ring.inode)) {
-        this.#processes.add(child);
-        ring.users.add(child);
-      }
+      if (child > 0 && ring.forked.size < FORKED_MOST) ring.forked.add(child);
+      else this.badRecords++;
       return;
     }
     const entry = slot[SlotWord.entry]!;
@@ -272,6 +289,22 @@ export class Rings {
       }
     }
     feed.record(ring.table, slot);
+  }
+
+  /** A pid is the target's own word: only the kernel's maps prove that the child shares the ring. */
+  #lookIntoForked(): void {
+    let looks = 0;
+    for (const ring of this.#rings) {
+      for (const child of ring.forked) {
+        if (looks >= FORKED_A_ROUND) return;
+        ring.forked.delete(child);
+        if (ring.users.has(child) || this.#hasOwnRing(child, ring.table)) continue;
+        looks++;
+        if (!this.#processes.maps(child, ring.inode)) continue;
+        this.#processes.add(child);
+        ring.users.add(child);
+      }
+    }
   }
 
   /** @throws KQTimeError `E_RING` */

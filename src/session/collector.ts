@@ -4,9 +4,8 @@
 import { PacketBatch } from "../capture/packets.ts";
 import { Devices } from "../capture/devices.ts";
 import { PacketSource } from "../capture/source.ts";
-import { Capture, CaptureState } from "../ffi/libpcap.ts";
+import type { Capture } from "../ffi/libpcap.ts";
 import { socketQueues } from "../ffi/netlink.ts";
-import { realtimeNs } from "../ffi/tcp-counters.ts";
 import type { Log } from "../output/log.ts";
 import type { Connection } from "../match/connection.ts";
 import type { Engine } from "../match/engine.ts";
@@ -14,6 +13,8 @@ import { TupleMap } from "../match/tuple-map.ts";
 import { type RecordFeed, Rings } from "../ring/rings.ts";
 import type { MessageListener } from "../ffi/libc.ts";
 import { Observer } from "./observer.ts";
+import { CaptureWatch } from "./capture-watch.ts";
+import type { ClockWatch } from "./clock-watch.ts";
 import { Orphans } from "./orphans.ts";
 import { QueueWatch } from "./queue-watch.ts";
 import { Frame, type TapeWriter } from "./tape.ts";
@@ -54,6 +55,7 @@ export interface CollectorParts {
   readonly listener: MessageListener;
   readonly token: string;
   readonly baseSec: number;
+  readonly clock: ClockWatch;
   /** Those that are open now. */
   readonly logs: () => readonly Log[];
   /** Whether a tick up to then asks what all sockets do at the moment. */
@@ -75,6 +77,7 @@ export class Collector implements RecordFeed {
   readonly #batch = new PacketBatch(BATCH_PACKETS);
   readonly #devices = new Devices();
   readonly #work: Connection[] = [];
+  readonly #captureWatch: CaptureWatch;
   readonly #observer: Observer;
   readonly #queueWatch: QueueWatch;
   readonly #orphans: Orphans;
@@ -90,7 +93,6 @@ export class Collector implements RecordFeed {
   #idleMs = 0;
   #pressed = 0;
   #busy = false;
-  #captureFailed = false;
   #netlinkFailed = false;
   #hurry = false;
   /** See `detach`. */
@@ -109,6 +111,7 @@ export class Collector implements RecordFeed {
     this.source = new PacketSource(parts.capture, parts.baseSec);
     this.rings = new Rings(parts.listener, parts.token, this);
     this.#engine.onFree = (table, entry, generation) => this.rings.free(table, entry, generation);
+    this.#captureWatch = new CaptureWatch(parts.capture, parts.onWarning);
     this.#observer = new Observer({
       engine: parts.engine,
       baseSec: parts.baseSec,
@@ -119,7 +122,7 @@ export class Collector implements RecordFeed {
     this.#queueWatch = new QueueWatch({
       engine: parts.engine,
       everyMs: parts.statsEveryMs,
-      nowNs: () => realtimeNs(parts.baseSec),
+      nowNs: () => this.nowNs(),
       refresh: (connection) => this.rings.refresh(connection.table, connection.entry),
       onSample: (numbers) => this.#tape?.numbers(Frame.Queues, numbers),
       onWarning: parts.onWarning,
@@ -144,7 +147,6 @@ export class Collector implements RecordFeed {
   }
 
   // The rings' contents, on their way to the join: everything passes the tape.
-
   addTable(): number {
     const table = this.#engine.addTable();
     this.#tape?.table(Frame.Table, table);
@@ -207,9 +209,9 @@ export class Collector implements RecordFeed {
     return this.#engine.live.size;
   }
 
-  /** Nanoseconds since the base, now. */
+  /** Nanoseconds since the base, now, by the clock as it was at the start. */
   nowNs(): number {
-    return (Date.now() - this.#parts.baseSec * 1000) * 1e6;
+    return this.#parts.clock.nowNs();
   }
 
   /** The command has ended: from now on somebody waits for the end of each step. */
@@ -231,7 +233,7 @@ export class Collector implements RecordFeed {
     const endNs = this.nowNs();
     const deadline = performance.now() + drainMs;
     // What was captured before the end must have been handed over in any case.
-    await this.run(() => this.#capturedNs >= endNs || this.#captureFailed);
+    await this.run(() => this.#capturedNs >= endNs || this.#captureWatch.failed);
     let askedMs = -Infinity;
     let goneNs = -1;
     for (;;) {
@@ -243,7 +245,7 @@ export class Collector implements RecordFeed {
         if (this.#askQueues()) goneNs = -1;
         else if (goneNs < 0) goneNs = askedNs;
         // The last bytes left the queues before: they are captured, or never will be.
-        if (goneNs >= 0 && (this.#capturedNs >= goneNs || this.#captureFailed)) break;
+        if (goneNs >= 0 && (this.#capturedNs >= goneNs || this.#captureWatch.failed)) break;
         if (nowMs >= deadline) break;
       }
       await this.#rest();
@@ -265,10 +267,10 @@ export class Collector implements RecordFeed {
     }
     // Once more, at once: what came while all that was joined.
     this.rings.drain();
-    const endNs = realtimeNs(this.#parts.baseSec);
+    const endNs = this.nowNs();
     this.#detachedNs = endNs;
     this.#packetsUntilNs = endNs;
-    await this.run(() => this.#capturedNs >= endNs || this.#captureFailed);
+    await this.run(() => this.#capturedNs >= endNs || this.#captureWatch.failed);
     this.#askQueues();
     this.#tick();
   }
@@ -279,6 +281,7 @@ export class Collector implements RecordFeed {
     const { drops } = engine.instances;
     const { source, rings } = this;
     const nowMs = performance.now();
+    this.#lookAtClock();
     if (this.#parts.anyInterface && nowMs - this.#devicesAtMs >= DEVICES_EVERY_MS) {
       this.#devicesAtMs = nowMs;
       this.#readDevices();
@@ -288,7 +291,7 @@ export class Collector implements RecordFeed {
       source.read(this.#batch, BATCH_PACKETS);
       this.#empty = this.#batch.count < BATCH_PACKETS && source.examined < BATCH_PACKETS;
       if (this.isDetached) this.#cut();
-      if (this.#batch.count > 0) drops.now = this.#parts.capture.stats().droppedKernel;
+      if (this.#batch.count > 0) drops.now = this.#captureWatch.drops();
     }
     const packets = this.#batch.count;
     // A log that cannot keep up sheds lines, counted, before records are lost.
@@ -303,6 +306,8 @@ export class Collector implements RecordFeed {
       return;
     }
     if (packets > 0) {
+      // They may be of after a step that came since.
+      this.#lookAtClock();
       this.#tape?.packets(packets, drops.now, drops.drained);
       engine.packets(this.#batch);
     }
@@ -327,13 +332,20 @@ export class Collector implements RecordFeed {
       this.#syncAtMs = nowMs;
       for (const log of logs) log.sync();
     }
-    if (!this.#captureFailed && this.#parts.capture.state === CaptureState.Failed) {
-      this.#captureFailed = true;
-      const failure = this.#parts.capture.failure?.message ?? "the capture ended";
-      this.#parts.onWarning(`${failure}: what passes from now on cannot be matched`);
+    if (this.#captureWatch.round(nowMs)) {
+      drops.now = this.#captureWatch.drops();
+      // What is settled meanwhile must know of it, in a replay too.
+      this.#tape?.packets(0, drops.now, drops.drained);
     }
     this.#busy = packets + records > 0 || source.examined > 0;
-    this.onJoined(this.#capturedNs, this.#captureFailed);
+    this.onJoined(this.#capturedNs, this.#captureWatch.failed);
+  }
+
+  #lookAtClock(): void {
+    const step = this.#parts.clock.look();
+    if (step === null) return;
+    this.#tape?.clockStep(step);
+    this.#engine.clock.add(step);
   }
 
   /** Leaves what was captured after the end out. */
@@ -396,19 +408,12 @@ export class Collector implements RecordFeed {
   }
 
   #readDevices(): void {
-    const inner = this.#engine.innerDevices;
-    const before = [...inner].join();
+    const { innerDevices } = this.#engine;
     try {
-      this.#devices.refresh();
+      if (this.#devices.readInner(innerDevices)) this.#tape?.inner(innerDevices);
     } catch (error) {
       this.#warnOnce(error);
-      return;
     }
-    inner.clear();
-    for (const device of this.#devices.list) {
-      if (this.#devices.isInner(device.index)) inner.add(device.index);
-    }
-    if ([...inner].join() !== before) this.#tape?.inner(inner);
   }
 
   /** A measurement goes on without netlink, and says what that costs. */

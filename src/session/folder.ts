@@ -11,7 +11,6 @@ import {
   readdirSync,
   rmdirSync,
   rmSync,
-  statSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
@@ -87,13 +86,17 @@ export class SessionFolder {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    // While it listens: as soon as it does not, another collector may make both again.
-    rmSync(this.socket, { force: true });
+    try {
+      // While it listens: as soon as it does not, another collector may make both again.
+      rmSync(this.socket, { force: true });
+    } catch {
+      // A process of the same user has put something else there.
+    }
     this.listener.close();
     try {
       rmdirSync(this.path);
     } catch {
-      // That one has, or the folder is gone.
+      // Another collector has made it again, or the folder is gone.
     }
   }
 }
@@ -132,9 +135,12 @@ function sweep(base: string): void {
     if (pid === undefined || processExists(Number(pid))) continue;
     const path = join(base, name);
     try {
+      // In a folder that is shared the name proves nothing: others' are not even looked into.
+      const found = lstatSync(path);
+      if (!found.isDirectory() || found.uid !== process.getuid?.()) continue;
       // Another collector may have taken that session over.
       if (readdirSync(path).some((socket) => unixSocketAnswers(join(path, socket)))) continue;
-      if (statSync(path).uid === process.getuid?.()) rmSync(path, { recursive: true, force: true });
+      rmSync(path, { recursive: true, force: true });
     } catch {
       // Another's, or gone already.
     }

@@ -87,8 +87,8 @@ export class Observer {
     const finReceived = state === TcpState.CloseWait || state === TcpState.LastAck ||
       state === TcpState.Closing;
     const queued = counters[Counter.receiveQueueBytes]!;
-    values[Observed.beforeNs] = counters[Counter.beforeNs]!;
-    values[Observed.afterNs] = counters[Counter.afterNs]!;
+    values[Observed.beforeNs] = engine.clock.steady(counters[Counter.beforeNs]!);
+    values[Observed.afterNs] = engine.clock.steady(counters[Counter.afterNs]!);
     values[Observed.steady] = counters[Counter.steady]!;
     values[Observed.acked] = counters[Counter.ackedBytes]!;
     values[Observed.received] = counters[Counter.receivedBytes]!;

@@ -10,9 +10,11 @@ import { Observed } from "../match/anchor.ts";
 import { Log } from "../output/log.ts";
 import { writeMeta } from "../output/selection.ts";
 import type { Summary } from "../output/summary.ts";
-import { type HandleSetup, Join, type JoinEnd, type JoinSetup } from "./join.ts";
+import { Join, type JoinEnd, type JoinSetup } from "./join.ts";
 import { expectDifferent } from "./private-file.ts";
+import { endOf, freeOf, openOf, ruleOf, setupOf, TIME_LIMIT_NS } from "./recorded.ts";
 import { parseRule } from "./rule-text.ts";
+import { ENTRY_WORDS, SLOT_WORDS } from "../ring/ring.ts";
 import { damaged, EVENTS_FILE, Frame, HEADERS_FILE, readTape, type TapeFrame } from "./tape.ts";
 
 export interface ReplayOptions {
@@ -45,7 +47,8 @@ export function replay(options: ReplayOptions): Summary {
   const first = frames.next();
   if (first.done === true) throw damaged(events, "it is empty");
   if (first.value.type !== Frame.Setup) throw damaged(events, "its first frame is not the set-up");
-  const recorded = first.value.text() as JoinSetup;
+  const recorded = setupOf(first.value.text());
+  if (recorded === null) throw damaged(events, "its set-up makes no sense");
   const socketsListed = options.socketsListed ?? recorded.socketsListed;
   const setup: JoinSetup = { ...recorded, socketsListed };
   // The log begins with KQTIME-META all the same: the run's start is in it.
@@ -58,14 +61,14 @@ export function replay(options: ReplayOptions): Summary {
       const head = lines ? writeMeta(lines, startNs, baseSec) : null;
       log = Log.open(options.log, { baseSec, onError: options.onWarning, head });
     }
-    const player = new Player(options.folder, setup, capture, log);
     try {
+      const player = new Player(options.folder, setup, capture, log);
       for (const frame of frames) player.play(frame);
+      return player.finish();
     } catch (error) {
       if (error instanceof KQTimeError) throw error;
       throw damaged(events, error instanceof Error ? error.message : String(error));
     }
-    return player.finish();
   } finally {
     log?.close();
     capture.close();
@@ -77,6 +80,13 @@ function identityOf(path: string): string | null {
   const stat = statSync(path, { throwIfNoEntry: false });
   return stat === undefined || stat.isCharacterDevice() ? null : `${stat.dev}:${stat.ino}`;
 }
+
+/** Words of a frame's body, where all frames of the type have as many. */
+const BODY_WORDS = new Map<number, number>([
+  [Frame.EndTable, 1], [Frame.Entry, 2 + ENTRY_WORDS], [Frame.Taken, 2 + ENTRY_WORDS],
+  [Frame.Record, 1 + SLOT_WORDS], [Frame.Packets, 5], [Frame.Tick, 4], [Frame.Queued, 4], [Frame.Gone, 4],
+  [Frame.Observed, 2 + 2 * Observed.count],
+]);
 
 /** Gives frames to a join. */
 class Player {
@@ -109,6 +119,10 @@ class Player {
     const { engine } = this.#target;
     const { drops } = engine.instances;
     const numbers = this.#numbers;
+    const expected = BODY_WORDS.get(type);
+    if (expected !== undefined && words.length !== expected) {
+      throw damaged(this.#events, `a frame of the type ${type} has ${words.length} words`);
+    }
     switch (type) {
       case Frame.Table:
         engine.addTable();
@@ -129,21 +143,25 @@ class Player {
       case Frame.Packets: {
         const count = words[0]!;
         this.#numberWords.set(words.subarray(1, 5));
-        drops.now = numbers[0]!;
-        drops.drained = numbers[1]!;
+        drops.now = this.#count(numbers[0]!);
+        drops.drained = this.#count(numbers[1]!);
         if (count > this.#batch.capacity) throw damaged(this.#events, "a batch of packets is too large");
         this.#short = this.#source.read(this.#batch, count) < count;
-        if (!this.#short) engine.packets(this.#batch);
+        // Those of a batch that is cut are packets as good as any.
+        engine.packets(this.#batch);
         break;
       }
       case Frame.Tick:
         this.#numberWords.set(words.subarray(0, 4));
-        engine.ringRecords = numbers[1]!;
+        engine.ringRecords = this.#count(numbers[1]!);
+        // -Infinity: nothing is captured yet.
+        if (!(numbers[0]! < TIME_LIMIT_NS)) throw damaged(this.#events, "a time makes no sense");
         engine.tick(numbers[0]!);
         if (numbers[0]! > this.#tickNs) this.#tickNs = numbers[0]!;
         break;
       case Frame.Queued:
         this.#numberWords.set(words.subarray(0, 4));
+        if (numbers[1]! !== -1) this.#count(numbers[1]!);
         engine.queued(numbers[0]!, numbers[1]!);
         break;
       case Frame.Gone: {
@@ -159,8 +177,13 @@ class Player {
       case Frame.Observed: {
         // A frame's body is only aligned to four bytes.
         const numbers = new Float64Array(words.slice().buffer);
-        if (numbers.length !== 1 + Observed.count) throw damaged(this.#events, "an observation is cut");
         engine.anchors.observe(numbers[0]!, numbers.subarray(1));
+        break;
+      }
+      case Frame.Clock: {
+        const step = new Float64Array(words.slice().buffer);
+        if (step.length !== 3) throw damaged(this.#events, "a step of the clock is cut");
+        engine.clock.add({ fromNs: step[0]!, toNs: step[1]!, byNs: step[2]! });
         break;
       }
       case Frame.Queues:
@@ -170,23 +193,22 @@ class Player {
         engine.flush();
         break;
       case Frame.Open:
-        this.#target.open(text() as HandleSetup, null);
+        this.#target.open(this.#known(openOf(text()), "a handle"), null);
         break;
       case Frame.Free: {
-        const { handle, endNs } = text() as { handle: number; endNs: number };
+        const { handle, endNs } = this.#known(freeOf(text()), "the end of a handle");
         this.#target.free(handle, endNs, null);
         break;
       }
       case Frame.Rule: {
-        const asked = text() as { handle: number; remove: boolean; text: string; askedNs: number };
-        const rule = parseRule(asked.text);
-        if (rule === null) throw damaged(this.#events, "a rule makes no sense");
+        const asked = this.#known(ruleOf(text()), "a rule");
+        const rule = this.#known(parseRule(asked.text), "a rule");
         this.#target.rule(asked.handle, rule, asked.remove, asked.askedNs);
         break;
       }
       case Frame.End:
         if (this.#short) throw damaged(this.#headers, "packets are missing");
-        this.#end = text() as JoinEnd;
+        this.#end = this.#known(endOf(text()), "the end");
         break;
       default:
         throw damaged(this.#events, `a frame is of the unknown type ${type}`);
@@ -195,6 +217,16 @@ class Player {
 
   finish(): Summary {
     return this.#target.finish(this.#end ?? this.#cutOff());
+  }
+
+  #count(value: number): number {
+    if (Number.isSafeInteger(value) && value >= 0) return value;
+    throw damaged(this.#events, "a count makes no sense");
+  }
+
+  #known<T>(value: T | null, what: string): T {
+    if (value === null) throw damaged(this.#events, `${what} makes no sense`);
+    return value;
   }
 
   #table(words: Uint32Array): number {

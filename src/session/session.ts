@@ -12,6 +12,7 @@ import type { Summary } from "../output/summary.ts";
 import { Env, Loss } from "../ring/layout.ts";
 import type { Ring } from "../ring/ring.ts";
 import { VERSION } from "../version.ts";
+import { ClockWatch } from "./clock-watch.ts";
 import { CAPTURE_TIMEOUT_MS, Collector } from "./collector.ts";
 import { SessionFolder } from "./folder.ts";
 import { Join, type JoinEnd, type JoinSetup } from "./join.ts";
@@ -88,6 +89,7 @@ export class Session {
   constructor(options: SessionOptions) {
     this.#options = options;
     const baseSec = Math.floor(Date.now() / 1000);
+    const clock = new ClockWatch(baseSec);
     const undo: (() => void)[] = [];
     const warn = (message: string) => this.warn(message);
     // An output that fails: somebody may be there to mend it.
@@ -110,7 +112,7 @@ export class Session {
         this.#json = json;
         undo.push(() => json.close());
       }
-      const startNs = (Date.now() - baseSec * 1000) * 1e6;
+      const startNs = clock.nowNs();
       const lines = selectionOf(options);
       let log: Log | null = null;
       if (options.log !== null) {
@@ -168,6 +170,7 @@ export class Session {
         listener: folder.listener,
         token: folder.token,
         baseSec,
+        clock,
         logs: () => join.logs,
         isIntervalDue: (capturedNs) => join.isIntervalDue(capturedNs),
         tape: this.#tape,

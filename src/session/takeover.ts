@@ -11,7 +11,7 @@ import { makeMemory } from "../ffi/descriptors.ts";
 import { Mapping } from "../ffi/libc.ts";
 import { errnoOf, O_CLOEXEC, reasonOf } from "../output/open-file.ts";
 import { Constant, Header, HeaderBytes, HeaderWord } from "../ring/layout.ts";
-import { Ring } from "../ring/ring.ts";
+import { Ring, RING_BYTES_MOST } from "../ring/ring.ts";
 import { SessionFolder } from "./folder.ts";
 
 /** A ring of the session, and the processes that have it mapped. */
@@ -198,7 +198,7 @@ function open(
   }
   let mapping: Mapping | null = null;
   try {
-    mapping = Mapping.adopt(fd);
+    mapping = Mapping.adopt(fd, RING_BYTES_MOST);
     const ring = new Ring(mapping, pid);
     opened.set(inode, ring);
     return ring;

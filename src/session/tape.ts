@@ -13,6 +13,7 @@
 import { closeSync, constants, fstatSync, openSync, readSync, unlinkSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { KQTimeError } from "../errors.ts";
+import type { ClockStep } from "../match/clock-steps.ts";
 import { errnoOf, openPrivate, reasonOf } from "../output/open-file.ts";
 import { Kind, SlotWord } from "../ring/layout.ts";
 import { ENTRY_WORDS, SLOT_WORDS } from "../ring/ring.ts";
@@ -62,6 +63,8 @@ export const Frame = {
   Queues: 17,
   /** sock (f64): the kernel does not know it any more. */
   Gone: 18,
+  /** f64, the fields of `ClockStep`: times in records and packets from here on know of it. */
+  Clock: 19,
 } as const;
 
 export class TapeWriter {
@@ -96,6 +99,10 @@ export class TapeWriter {
 
   numbers(type: number, numbers: Float64Array): void {
     this.#whole(type, new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength));
+  }
+
+  clockStep({ fromNs, toNs, byNs }: ClockStep): void {
+    this.numbers(Frame.Clock, Float64Array.of(fromNs, toNs, byNs));
   }
 
   /** A frame of any length, in a chunk of its own. */
@@ -195,13 +202,16 @@ export class TapeWriter {
   #flush(): void {
     this.#flushedMs = performance.now();
     if (this.#used === HEAD_WORDS) return;
+    let failure: string | null = null;
     try {
       this.beforeFlush();
     } catch (error) {
-      this.#fail(error instanceof Error ? error.message : String(error));
+      failure = error instanceof Error ? error.message : String(error);
     }
+    // A replay finds out which packets are missing: what came before them is as good as ever.
     this.#chunk(this.#words, this.#used);
     this.#used = HEAD_WORDS;
+    if (failure !== null) this.#fail(failure);
   }
 
   /** Writes the first `used` words of a buffer, whose head it fills in. */

@@ -3,6 +3,7 @@
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { linkSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { orderLogs } from "../../src/analysis/log-order.ts";
 import { encodeName } from "../../src/output/name.ts";
@@ -100,6 +101,26 @@ test("a file is read once, whatever it is called, and what is not read as named 
     `${b} was named twice: it is read once`,
     `the logs are read in the order of their time: ${a}, ${b}`,
   ]);
+});
+
+test("what cannot be looked at is told as what cannot be read, in one line", async () => {
+  const log = scope.path("fine.log");
+  writeFileSync(log, `KQTIME-OUT;start=${BASE}.0,end=${BASE}.5,fd=3,bytes=1;x;\n`);
+  const circle = scope.path("circle.log");
+  symlinkSync(circle, circle);
+  const long = scope.path("x".repeat(300));
+  for (const [path, why] of [
+    [circle, "its symbolic links lead in a circle (ELOOP)"],
+    [join(log, "a.log"), "part of the path is not a directory (ENOTDIR)"],
+    [scope.path("none.log"), "there is no such file (ENOENT)"],
+    [long, "ENAMETOOLONG"],
+  ] as const) {
+    for (const given of [[path], [log, path]]) {
+      const exit = await kqtime(scope, ["report", ...given]).exit();
+      const line = `kqtime: ${path} cannot be read: ${why}\n`;
+      expect([exit.code, exit.stdout, exit.stderr]).toEqual([125, "", line]);
+    }
+  }
 });
 
 test("logs of two runs at the same time stay apart; books alone have a time; without any, last", () => {

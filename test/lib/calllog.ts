@@ -29,11 +29,25 @@ export interface CallStream {
 }
 
 const RECORD_BYTES = 48;
+const SEQUENCE_AT = 28;
 
 /** Times are nanoseconds after `baseSec`. */
 export function readCallLog(path: string, baseSec: number): CallStream[] {
   const file = readFileSync(path);
   if (file.length % RECORD_BYTES) throw new Error(`${path}: a record is cut off`);
+  return streamsOf(file, baseSec);
+}
+
+/** Of test/fixtures/ticker.c: the calls that had returned by now, or by its end. */
+export function readTicks(path: string, baseSec: number): CallStream[] {
+  const file = readFileSync(path);
+  const view = new DataView(file.buffer, file.byteOffset, file.length);
+  let end = 0;
+  while (end < file.length && view.getUint32(end + SEQUENCE_AT, true) !== 0) end += RECORD_BYTES;
+  return streamsOf(file.subarray(0, end), baseSec);
+}
+
+function streamsOf(file: Buffer, baseSec: number): CallStream[] {
   const view = new DataView(file.buffer, file.byteOffset, file.length);
   const time = (at: number) =>
     (view.getUint32(at, true) - baseSec) * 1e9 + view.getUint32(at + 4, true);

@@ -80,11 +80,12 @@ export class Measurement {
     const log = words.includes("--log") ? [] : ["--log", this.logPath];
     const given = words.indexOf("--log");
     if (given >= 0) this.logPath = words[given + 1];
+    const json = words.includes("--json") ? [] : ["--json", this.jsonPath];
     this.running = BARE
       ? scope.start(command, start)
       : scope.start(
           [
-            BUN, "run", "kqtime", "run", "--quiet", ...log, "--json", this.jsonPath,
+            BUN, "run", "kqtime", "run", "--quiet", ...log, ...json,
             ...words, "--", ...command,
           ],
           { cwd: ROOT, ...start },

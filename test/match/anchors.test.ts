@@ -424,3 +424,31 @@ test("a handle that is freed before its old socket has an anchor says so, and cl
     ["miss 1", "bytes=4", `reason=${Reason.noAnchor}`],
   ]);
 });
+
+test("… and another handle's calls of that socket still wait for the anchor", () => {
+  const [freed, kept] = [new LineSink(), new LineSink()];
+  const bench = new Bench({ everything: null });
+  const { handles } = bench.engine;
+  for (const [handle, sink] of [[1, freed], [2, kept]] as const) {
+    handles.open(handle, sink);
+    handles.addRule(handle, { localPort: CLIENT_PORT, remote: null, name: "old" }, 1);
+  }
+  bench.engine.entry(bench.table, 0, entry({ birthNs: 11.2 * MS }, 1001, 500));
+  bench.send(0, 12 * MS, 0, 10);
+  bench.packet(12.1 * MS, true, 1000, 10, 500);
+  bench.packet(12.5 * MS, false, 500, 0, 1010);
+  bench.engine.flush();
+  const [books] = handles.free(1, 20 * MS)!.labels;
+  expect(books!.out.unmatched[Reason.noAnchor]).toBe(10);
+  expect(books!.out.balances()).toBe(true);
+  observe(bench, 23 * MS, { acked: 1011, received: 500, outOff: 10, inOff: 0 });
+  bench.packet(24 * MS, true, 1010, 0, 500);
+  observe(bench, 25 * MS, { acked: 1011, received: 500, outOff: 10, inOff: 0 });
+  bench.packet(26 * MS, true, 1010, 0, 500);
+  bench.engine.tick(30 * MS);
+  bench.engine.flush();
+  const [rest] = handles.standing(2)!.labels;
+  expect(rest!.out.bytesMatched).toBe(10);
+  expect(kept.lines.join()).toContain("call 0");
+  expect(freed.lines).toEqual([]);
+});

@@ -190,6 +190,6 @@ test("records whose predecessor never comes are given up in time", () => {
     expect(add(calls, n * 2, 2)).toBe(true);
     expect(calls.waiting).toBeLessThanOrEqual(4096);
   }
-  expect(booked(calls).slice(0, 2)).toEqual([[2, Reason.overflow], [4, MATCHABLE]]);
+  expect(booked(calls).slice(0, 2)).toEqual([[2, Reason.ringDrop], [4, MATCHABLE]]);
   expect([calls.edge, calls.waiting, calls.count]).toEqual([20_002, 0, 10_000]);
 });

@@ -166,6 +166,7 @@ function sight(history: History, socket: SocketSpec, bornAt: number) {
   let found: { out: Sighted; in: Sighted } | null = null;
   let kept = client || wire.listened;
   let resetOut = false;
+  let reset = false;
   history.packets.forEach((packet, index) => {
     if (packet.wire !== wire || packet.device === INNER_DEVICE) return;
     const { flags, timeNs, now, drained } = packet;
@@ -186,7 +187,10 @@ function sight(history: History, socket: SocketSpec, bornAt: number) {
     const theirs = out ? found.in : found.out;
     if ((flags & TcpFlag.RST) !== 0) {
       const length = mine.stream.starts[mine.stream.sent]!;
-      if (out && packet.off === length) resetOut = true;
+      if (packet.off === length) {
+        reset = true;
+        if (out) resetOut = true;
+      }
       return;
     }
     if (packet.off === -1) {
@@ -201,10 +205,10 @@ function sight(history: History, socket: SocketSpec, bornAt: number) {
     if ((flags & TcpFlag.FIN) !== 0) mine.finAt = packet.off;
     if (packet.ack >= 0) theirs.acknowledge(packet.ack, now);
   });
-  return found === null ? null : { ...(found as { out: Sighted; in: Sighted }), resetOut };
+  return found === null ? null : { ...(found as { out: Sighted; in: Sighted }), resetOut, reset };
 }
 
-function settleOut(model: SideModel, sighted: Sighted, now: number): void {
+function settleOut(model: SideModel, sighted: Sighted, reset: boolean, now: number): void {
   const { socket, stream, books, calls } = model;
   const side = socket.out;
   const called = calls.length === 0 ? 0 : calls[calls.length - 1]!.last;
@@ -230,7 +234,9 @@ function settleOut(model: SideModel, sighted: Sighted, now: number): void {
   let sent = sighted.high;
   while (sent < end && stream.starts[sent]! < sentBytes) sent++;
   sighted.giveUp(sent, now);
-  model.book(sighted, socket.queued > 0 ? null : Reason.closedUnsent);
+  // They left unseen, or never will, and only a reset tells which.
+  const why = !reset && now > sighted.dropsAtLast ? Reason.captureDrop : Reason.closedUnsent;
+  model.book(sighted, socket.queued > 0 ? null : why);
   books.unexplained = Math.max(0, stream.starts[sighted.edge]! - stream.starts[end]!);
 }
 
@@ -289,7 +295,7 @@ export function expected(history: History, outcome: Outcome): ModelResult {
       out.books.retransmitted = sighted.out.retransmitted;
       inbound.books.retransmitted = sighted.in.retransmitted;
       settleIn(inbound, sighted.in, sighted.out.finAt >= 0, sighted.resetOut, now);
-      settleOut(out, sighted.out, now);
+      settleOut(out, sighted.out, sighted.reset, now);
     }
     result.books.set(socket.index, { out: out.books, in: inbound.books });
     result.wrong.push(...out.wrong, ...inbound.wrong);

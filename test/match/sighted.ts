@@ -39,6 +39,11 @@ export class Sighted {
     ));
   }
 
+  /** Drops that were known before the last packet in hand. */
+  get dropsAtLast(): number {
+    return this.#dropsAtLast;
+  }
+
   /** Atoms below are all decided. */
   get edge(): number {
     let edge = 0;

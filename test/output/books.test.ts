@@ -8,7 +8,7 @@ import { encodeName } from "../../src/output/name.ts";
 import { REASONS } from "../../src/output/reasons.ts";
 import { DirectionStats } from "../../src/output/stats.ts";
 import { buildSummary } from "../../src/output/summary.ts";
-import { inFolder, openLog, readLines } from "./log-lines.ts";
+import { BASE_SEC, inFolder, openLog, readLines } from "./log-lines.ts";
 import { busyInput } from "./summary-input.ts";
 
 const bytes = fc.maxSafeInteger().map(Math.abs);
@@ -102,4 +102,27 @@ test("a key of a bucket cannot be mistaken for another", () => {
     ",call_min=7,call_max=7,call_sum=14,call_7=2,byte_min=7,byte_max=7,byte_sum=21,byte_7=3," +
       "reasm_min=7,reasm_max=7,reasm_sum=28,reasm_7=4;x;",
   );
+});
+
+test("books of values that there cannot be are damaged", () => {
+  const stats = new DirectionStats();
+  for (const ns of [5, 700, 90_000]) stats.callNs.record(ns, 1);
+  const line = new TextDecoder().decode(writeBooks(0, 0, 5e9, stats, encodeName("x"), BASE_SEC)).trimEnd();
+  expect(parseBooks(line)).not.toBeNull();
+  const isRead = (text: string): boolean => {
+    expect(text).not.toBe(line);
+    try {
+      return parseBooks(text) !== null;
+    } catch {
+      return false;
+    }
+  };
+  for (const [was, is] of [
+    ["call_min=5", "call_min=6"], ["call_min=5", "call_min=99999"], ["call_max=90000", "call_max=0"],
+    ["call_sum=90705", "call_sum=0"], ["call_sum=90705", "call_sum=999999999"], ["call_5=1", "call_5=0"],
+    ["calls=0", "calls=-1"], ["calls=0", "calls=0.5"], ["dir=0", "dir=7"], ["dir=0,", ""],
+    [/start=\d+/, `start=${"9".repeat(400)}`], [/end=\d+\.\d+,/, ""],
+  ] as const) {
+    expect([is, isRead(line.replace(was, is))]).toEqual([is, false]);
+  }
 });

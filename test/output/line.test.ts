@@ -28,6 +28,17 @@ test("integers are written as String writes them", () => {
   );
 });
 
+test("greater ones, which are not exact, are written as great as they are", () => {
+  fc.assert(
+    fc.property(fc.double({ min: 2 ** 53, max: 1e30, noNaN: true }), (value) => {
+      const text = written(0, (line) => line.putInteger(value));
+      expect(text).toMatch(/^[1-9]\d*$/);
+      expect(Math.abs(Number(text) / value - 1)).toBeLessThan(1e-8);
+    }),
+    { numRuns: 2000 },
+  );
+});
+
 test("times are Unix seconds with nine decimals", () => {
   const near = fc.tuple(fc.integer({ min: -5, max: 5 }), fc.integer({ min: -2, max: 2 }));
   const relative = fc.oneof(

@@ -13,6 +13,7 @@ import {
   renameSync,
   rmSync,
   statSync,
+  truncateSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
@@ -126,6 +127,35 @@ for (const others of [0, 60]) {
     }),
   );
 }
+
+testUnless(why, "what another program wrote between two pieces of a torn end stays where it is", () =>
+  onSmallDisk(100 * 1024, (disk) => {
+    const path = join(disk, "a.log");
+    const ballast = join(disk, "ballast");
+    const log = Log.open(path, { baseSec: BASE_SEC, onError: () => {}, follow: true });
+    const given = 2500;
+    writeLines(log, given);
+    log.sync();
+    const torn = statSync(path).size;
+    truncateSync(ballast, statSync(ballast).size - 64 * 1024);
+    const other = "another program's line\n";
+    appendFileSync(path, other);
+    log.sync();
+    // The second piece is there, and not yet the end.
+    const size = statSync(path).size;
+    expect(size).toBeGreaterThan(torn + other.length);
+    expect(log.linesWritten).toBe(0);
+    truncateSync(ballast, 0);
+    renameSync(path, `${path}.1`);
+    log.sync();
+    log.close();
+    expect(log.linesLost).toBe(0);
+    expect(offsets(readLines(path))).toEqual(counting(given));
+    const left = readFileSync(`${path}.1`, "utf8");
+    expect(left.length).toBe(size);
+    expect(left.slice(torn, torn + other.length)).toBe(other);
+  }),
+);
 
 testUnless(
   reason(!existsSync("/dev/full") && "needs /dev/full"),

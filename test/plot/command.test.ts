@@ -178,7 +178,7 @@ test("every format replaces what it has written, and nothing else; no log is its
       writeFileSync(other, PARSED);
       const kept = await kqtime(scope, ["plot", "-o", other], { stdin: PARSED }).exited;
       expect([kept.code, readFileSync(other, "utf8")]).toEqual([125, PARSED]);
-      expect(kept.stderr).toMatch(/exists, is not .*, and is not overwritten: name another\n$/);
+      expect(kept.stderr).toMatch(/exists and is no [A-Z]+ file.*: it is not overwritten: name another\n$/);
     }
     const own = scope.path("log.pdf");
     linkSync(own, scope.path("hard.pdf"));

@@ -2,7 +2,7 @@
 
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { risesOf } from "../../src/plot/cumulative.ts";
+import { risesOf, stepsText } from "../../src/plot/cumulative.ts";
 import { Font } from "../../src/plot/fonts.ts";
 import { IN, MOST_POINTS, OUT, Series } from "../../src/plot/model.ts";
 import { drawPages } from "../../src/plot/pages.ts";
@@ -29,6 +29,13 @@ test("property: every rise is exact, with few samples and with many", () => {
     }),
     { numRuns: 60 },
   );
+});
+
+test("what the note says of the steps holds with equal values too", () => {
+  const series = new Series();
+  for (const value of [7, 7, 9]) series.add(OUT, 0, value);
+  expect(risesOf(series, OUT).length).toBe(2);
+  expect(stepsText(series)).toBe("each value has a step of its own.");
 });
 
 test.each(["10 samples", "zeros", "nearly equal values", "seconds in three days"])(

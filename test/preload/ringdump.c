@@ -59,7 +59,7 @@ int main(int count, char **arguments) {
     fprintf(stderr, "usage: ringdump [options] LIBRARY OUTPUT command [argument...]\n");
     return 2;
   }
-  output = fopen(arguments[at + 1], "w");
+  output = fopen(arguments[at + 1], "we");
   if (output == NULL) {
     die(arguments[at + 1]);
   }

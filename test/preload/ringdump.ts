@@ -107,11 +107,13 @@ export class Bench {
     return path;
   }
 
-  /** Runs a command under ringdump and reads what that printed. */
-  run(options: string[], command: string[], env: Record<string, string> = {}): Run {
+  /** Runs a command under ringdump, with the library or another one, and reads what that printed. */
+  run(
+    options: string[], command: string[], env: Record<string, string> = {}, library = this.library,
+  ): Run {
     const output = join(this.folder, `out-${Math.random().toString(36).slice(2)}`);
     const child = Bun.spawnSync(
-      [join(this.folder, "ringdump"), ...options, this.library, output, ...command],
+      [join(this.folder, "ringdump"), ...options, library, output, ...command],
       {
         stdout: "pipe",
         stderr: "pipe",

@@ -1,7 +1,7 @@
 // What programs ask of their collector, without one: the answers, when they come, and what becomes
 // of handles whose programs do not free them.
 
-import { expect, test } from "bun:test";
+import { expect, spyOn, test } from "bun:test";
 import { closeSync, constants, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { makeMemory } from "../../src/ffi/descriptors.ts";
@@ -232,6 +232,25 @@ test("a handle ends with the processes that opened it", () =>
     expect(kinds).toEqual(["KQTIME-OUT", "KQTIME-BOOKS", "KQTIME-BOOKS", "KQTIME-LOSS"]);
     expect(session.bench.engine.handles.standing(handle)).toBeNull();
   }));
+
+test("a handle of nobody waits ten seconds for bytes that are never sent", () => {
+  const session = new Session();
+  session.callOf(session.open("/dev/null"));
+  session.used.clear();
+  let nowMs = 1000;
+  const clock = spyOn(performance, "now").mockImplementation(() => nowMs);
+  try {
+    session.joined();
+    nowMs += 9999;
+    session.joined();
+    expect(session.requests.handles).toBe(1);
+    nowMs += 1;
+    session.joined();
+    expect([session.requests.handles, session.requests.pending]).toEqual([0, false]);
+  } finally {
+    clock.mockRestore();
+  }
+});
 
 test("at the session's end a handle of nobody ends with the join, which knows what became of its bytes", () =>
   inFolder((folder) => {

@@ -66,6 +66,10 @@ function canCompile() {
   return compiled.status === 0;
 }
 
+function importsTests(python) {
+  return spawnSync(python, ["-c", "import test.test_socket"], { stdio: "ignore" }).status === 0;
+}
+
 /** Debian keeps PostgreSQL's server programs off PATH, one folder a major version. */
 function postgresFolders() {
   try {
@@ -116,6 +120,14 @@ const forTests = [
   programs(["curl"], ["curl"], ["curl"]),
   programs(["openssl"], ["openssl"], ["openssl"]),
   programs(["python3"], ["python3"], ["python3"]),
+  {
+    what: "CPython's own tests",
+    present: () => ["/usr/bin/python3", "python3"].some(importsTests),
+    // Debian names it by python3's version: a regular expression (apt-get(8)).
+    apt: ["^libpython3[.].*-testsuite$"],
+    dnf: ["python3-test"],
+  },
+  programs(["valgrind"], ["valgrind"], ["valgrind"]),
   programs(["iperf3"], ["iperf3"], ["iperf3"]),
   programs(["wrk"], ["wrk"], ["wrk"]),
   programs(["nginx"], ["nginx"], ["nginx"]),

@@ -37,10 +37,14 @@ export class Marks {
     return sorted;
   }
 
-  /** The highest byte before a time; 0 before the first one, NaN where there are none at all. */
+  /**
+   * The highest byte before a time, NaN where there are none at all. Before the first one it is what
+   * that begins at: bytes before it passed before anything was seen (a measurement that was taken
+   * over). They must be in the order of time.
+   */
   levelAt(sec: number): number {
     if (this.count === 0) return Number.NaN;
-    let level = 0;
+    let level = this.from[0]!;
     for (let i = 0; i < this.count; i++) {
       if (this.atSec[i]! < sec) level = Math.max(level, this.to[i]!);
     }

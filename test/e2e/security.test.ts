@@ -1,0 +1,167 @@
+// What a measurement leaves to others: nobody else's eyes in its files and its session, no way from
+// the command back to the rights of kqtime, no file reached through a link.
+
+import { expect, test } from "bun:test";
+import {
+  existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
+import { e2e } from "../lib/e2e.ts";
+import { BARE, kqtime } from "../lib/kqtime.ts";
+import { withLoopback, type Node } from "../lib/network.ts";
+import type { Scope } from "../lib/process.ts";
+
+const SUDO = { SUDO_UID: "1234", SUDO_GID: "5678" };
+
+function security(name: string, body: (node: Node, scope: Scope) => Promise<void>): void {
+  if (BARE) test.skip(`${name} [skipped: it is about kqtime itself]`, () => {});
+  else e2e(name, () => withLoopback(body), 60_000);
+}
+
+function environment(more: Record<string, string>): Record<string, string> {
+  return { ...process.env, ...more } as Record<string, string>;
+}
+
+/** All that is in a folder, with its own paths. */
+function below(folder: string): string[] {
+  return readdirSync(folder, { recursive: true, encoding: "utf8" }).map((name) => join(folder, name));
+}
+
+/** Calls enough for a few files of the log. */
+const TALK = `
+import socket, threading
+server = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(server.getsockname())
+peer, _ = server.accept()
+for i in range(2000):
+    client.sendall(b"x" * 10)
+    peer.recv(10, socket.MSG_WAITALL)
+`;
+
+security("with a umask of 0 every output is private, and under sudo the caller's", async (node, scope) => {
+  const folder = scope.path("out");
+  mkdirSync(folder);
+  const path = (name: string) => join(folder, name);
+  const options = [
+    "--log", path("a.log"), "--log-size", "64k", "--json", path("a.json"), "--record", path("deep/record"),
+    "--interval", "0.25", "--interval-log", path("a.jsonl"),
+  ];
+  const anyone = [...node.prefix, "sh", "-c", 'umask 0; exec "$@"', "sh"];
+  await kqtime(scope, ["run", "--quiet", ...options, "--", "/usr/bin/python3", "-c", TALK], {
+    prefix: anyone, env: environment(SUDO),
+  }).success();
+  const names = below(folder).map((each) => each.slice(folder.length + 1)).sort();
+  for (const name of ["a.json", "a.jsonl", "a.log", "a.log.1", "deep", "deep/record/events.kqt"]) {
+    expect(names).toContain(name);
+  }
+  for (const each of below(folder)) {
+    const { mode, uid, gid } = statSync(each);
+    expect([each, mode & 0o077, uid, gid]).toEqual([each, 0, 1234, 5678]);
+  }
+  const logs = kqtime(scope, ["plot", "-o", path("a.svg"), path("a.log")], { prefix: anyone });
+  await logs.success();
+  await kqtime(scope, ["export", "--parquet", path("a.parquet"), path("a.log")], { prefix: anyone }).success();
+  for (const name of ["a.svg", "a.parquet"]) expect(statSync(path(name)).mode & 0o077).toBe(0);
+});
+
+security("no output is written through a link", async (node, scope) => {
+  const precious = scope.path("precious");
+  mkdirSync(precious);
+  writeFileSync(join(precious, "file"), "precious");
+  const link = scope.path("link");
+  symlinkSync(join(precious, "file"), link);
+  const nowhere = scope.path("nowhere");
+  symlinkSync(join(precious, "new"), nowhere);
+  for (const path of [link, nowhere]) {
+    for (const words of [["--log", path], ["--json", path], ["--interval", "1", "--interval-log", path]]) {
+      const exit = await kqtime(scope, ["run", "--quiet", ...words, "--", "true"], { prefix: node.prefix }).exit();
+      expect([words, exit.code]).toEqual([words, 125]);
+      expect(exit.stderr).toMatch(/symbolic link, which is not followed/);
+    }
+  }
+  const record = scope.path("record");
+  mkdirSync(record);
+  symlinkSync(join(precious, "new"), join(record, "events.kqt"));
+  const exit = await kqtime(scope, ["run", "--quiet", "--record", record, "--", "true"], { prefix: node.prefix }).exit();
+  expect(exit.code).toBe(125);
+  expect(readdirSync(precious)).toEqual(["file"]);
+  expect(readFileSync(join(precious, "file"), "utf8")).toBe("precious");
+});
+
+const PASSED = "+net_raw,+net_admin,+sys_ptrace,+setuid,+setgid";
+/** What the command finds of its own rights, and of kqtime's. */
+const LOOK = `
+import ctypes, json, os
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+session = os.environ["KQTIME_SESSION"]
+def denied(what):
+    try:
+        what()
+        return False
+    except PermissionError:
+        return True
+libc = ctypes.CDLL(None, use_errno=True)
+collector = int(session.split("/kqtime-")[1].split("-")[0])
+print(json.dumps({
+    "groups": os.getgroups(),
+    "capabilities": [status["Cap" + name].strip() for name in ("Inh", "Prm", "Eff", "Amb")],
+    "list": denied(lambda: os.listdir(os.path.dirname(session))),
+    "remove": denied(lambda: os.unlink(session)),
+    "create": denied(lambda: os.mkdir(os.path.dirname(session) + "/x")),
+    "environment": denied(lambda: open(f"/proc/{collector}/environ").read()),
+    "memory": denied(lambda: open(f"/proc/{collector}/mem", "rb")),
+    "descriptors": denied(lambda: os.listdir(f"/proc/{collector}/fd")),
+    "signal": denied(lambda: os.kill(collector, 0)),
+    "trace": libc.ptrace(16, collector, 0, 0) == -1,
+    "setgroups": denied(lambda: os.setgroups([0])),
+    "raw": denied(lambda: __import__("socket").socket(17, 3, 0)),
+    "own": sorted(int(fd) for fd in os.listdir("/proc/self/fd")),
+}))
+`;
+
+security("--user leaves nothing of kqtime's rights, even where they are to be inherited", async (node, scope) => {
+  // Capabilities that pass an exec, groups besides, and "keep capabilities".
+  const lavish = [
+    ...node.prefix, "setpriv", `--inh-caps=${PASSED}`, `--ambient-caps=${PASSED}`, "--groups=0,4,27",
+    "--securebits=+no_setuid_fixup", "--",
+  ];
+  for (const prefix of [node.prefix, lavish]) {
+    const words = ["run", "--quiet", "--user", "nobody", "--", "/usr/bin/python3", "-c", LOOK];
+    const { stdout } = await kqtime(scope, words, { prefix }).success();
+    const { groups, capabilities, own, ...denied } = JSON.parse(stdout) as Record<string, unknown>;
+    expect(groups).toEqual([Number(Bun.spawnSync(["id", "-g", "nobody"]).stdout.toString())]);
+    expect(capabilities).toEqual(Array(4).fill("0".repeat(16)));
+    for (const [what, is] of Object.entries(denied)) expect([what, is]).toEqual([what, true]);
+    // Standard streams, and the folder that is just being read.
+    expect((own as number[]).length).toBe(4);
+  }
+});
+
+security("the session's folder is open to none but those who know its socket's name", async (node, scope) => {
+  const look = 'umask; stat -c "%a %u" "$(dirname "$KQTIME_SESSION")" "$KQTIME_SESSION"';
+  const command = ["sh", "-c", look];
+  const prefix = [...node.prefix, "sh", "-c", 'umask 0; exec "$@"', "sh"];
+  const { stdout } = await kqtime(scope, ["run", "--quiet", "--", ...command], { prefix }).success();
+  expect(stdout.trim().split("\n")).toEqual(["0000", "711 0", "666 0"]);
+});
+
+security("no session stays behind, and no preloaded library in what kqtime starts for itself", async (node, scope) => {
+  const { stdout } = await kqtime(
+    scope, ["run", "--quiet", "--", "sh", "-c", 'echo "$KQTIME_SESSION"; tr "\\0" "\\n" < /proc/$PPID/environ'],
+    { prefix: node.prefix, env: environment({ LD_PRELOAD: "" }) },
+  ).success();
+  const [session, ...inherited] = stdout.trim().split("\n");
+  expect(existsSync(dirname(session!))).toBe(false);
+  expect(inherited.filter((line) => /^(LD_PRELOAD=.|KQTIME_TOKEN)/.test(line))).toEqual([]);
+});
+
+security("names that could command a terminal are shown harmless", async (_node, scope) => {
+  const path = scope.path("\x1b[31mred\x07\u202e.log");
+  writeFileSync(path, "no log\n");
+  const exported = ["export", "--parquet", scope.path("x"), path];
+  for (const words of [["report", path], ["parse", path], ["compare", path, path], exported]) {
+    const { stdout, stderr } = await kqtime(scope, words).exit();
+    expect(`${stdout}${stderr}`).not.toMatch(/[\x00-\x09\x0b-\x1f\x7f\u202e]/);
+    expect(stderr).toContain("_[31mred__.log");
+  }
+});

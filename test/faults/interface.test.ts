@@ -1,0 +1,104 @@
+// A network device that goes down and comes up again, or is deleted and made anew, in the middle of
+// a measurement, captured by its name or on `any`. Made anew under another name, it is not what was
+// asked for: then what passes is not seen, and said to be so.
+
+import { expect } from "bun:test";
+import { readFileSync } from "node:fs";
+import { OUT, readCallLog } from "../lib/calllog.ts";
+import { e2e } from "../lib/e2e.ts";
+import { fixture } from "../lib/fixtures.ts";
+import { BARE, BASE_SEC, booksFlaws, Measurement, timeFlaws } from "../lib/kqtime.ts";
+import { withLab, type Lab } from "../lib/network.ts";
+import { until, type Scope } from "../lib/process.ts";
+import { compare } from "../lib/truth.ts";
+
+/** Longer than libpcap's error is taken for a passing one. */
+const GONE_MS = 800;
+
+async function ip(scope: Scope, ...words: string[]): Promise<void> {
+  await scope.run(["ip", ...words]);
+}
+
+type How = "down" | "deleted" | "renamed";
+
+async function takeAway({ scope, left, right }: Lab, how: How): Promise<void> {
+  const { name, device } = left;
+  if (how === "down") await ip(scope, "-n", name, "link", "set", device, "down");
+  else await ip(scope, "-n", name, "link", "del", device);
+  // How long it is away is the fault itself.
+  await Bun.sleep(GONE_MS);
+  if (how === "down") {
+    await ip(scope, "-n", name, "link", "set", device, "up");
+    return;
+  }
+  const again = how === "renamed" ? "kq1" : device;
+  await ip(
+    scope, "link", "add", again, "netns", name, "type", "veth", "peer", "name", right.device,
+    "netns", right.name,
+  );
+  for (const [node, address] of [[left, left.v4], [right, right.v4]] as const) {
+    const dev = node === left ? again : right.device;
+    await ip(scope, "-n", node.name, "addr", "add", `${address}/24`, "dev", dev);
+    await ip(scope, "-n", node.name, "link", "set", dev, "up");
+  }
+}
+
+const CASES: readonly (readonly [How, string])[] = [
+  ["down", "kq0"], ["down", "any"], ["deleted", "kq0"], ["deleted", "any"], ["renamed", "kq0"],
+];
+
+for (const [how, device] of CASES) {
+  const what = how === "renamed" ? "deleted, and back as kq1" : `${how} and back`;
+  e2e(`a device ${what}; captured: ${device}`, () =>
+    withLab({}, async (lab) => {
+      const { scope, left, right } = lab;
+      const program = await fixture("flow");
+      const log = scope.path("flow");
+      const words = [
+        "--address", right.v4, "--port", "7200", "--log", log, "--seconds", "3",
+        "--size", "2000", "--write-sleep", "1",
+      ];
+      const server = scope.start([program, "server", ...words], { prefix: right.prefix });
+      await server.says(/ready/);
+      const client = new Measurement(scope, [program, "client", ...words], {
+        prefix: left.prefix, options: ["--interface", device],
+      });
+      const lines = () => (BARE ? 2 : lineCount(client.logPath));
+      await until("lines", () => lines() > 1);
+      await takeAway(lab, how);
+      await client.running.success();
+      await server.success();
+      if (BARE) return;
+      const summary = client.summary();
+      const calls = readCallLog(`${log}.client`, BASE_SEC);
+      const { out } = summary.directions;
+      expect(out.bytesCalled).toBe(calls.find((one) => one.direction === OUT)!.bytes);
+      expect(booksFlaws(client)).toEqual([]);
+      expect(summary.booksBalance).toBe(true);
+      const found = client.log();
+      expect(timeFlaws(found)).toEqual([]);
+      expect(compare(found, { calls }, { lossy: true }).report()).toBe("");
+      const stopped = /capture on kq0 stopped: .* cannot be matched/.test(summary.warnings.join("\n"));
+      const goesOn = summary.warnings.some((text) => text === "capture on kq0 goes on");
+      const isSeen = device === "any" || how === "down";
+      expect([stopped, goesOn]).toEqual([!isSeen, how === "deleted" && !isSeen]);
+      const reasons = Object.keys(out.bytesUnmatched);
+      if (how === "renamed") {
+        expect(reasons).toEqual(["capture drop"]);
+        expect(out.coverage!).toBeLessThan(0.9);
+      } else {
+        // What passes before the capture has found its device again is not seen.
+        expect(reasons.filter((reason) => isSeen || reason !== "capture drop")).toEqual([]);
+        const last = found.calls.filter(({ direction }) => direction === OUT).at(-1)!;
+        expect(last.offset + last.bytes).toBe(out.bytesCalled);
+      }
+    }), 60_000);
+}
+
+function lineCount(path: string): number {
+  try {
+    return readFileSync(path, "utf8").split("\n").length;
+  } catch {
+    return 0;
+  }
+}

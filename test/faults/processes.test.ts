@@ -1,0 +1,99 @@
+// Programs that come and go: a thousand short lives under one kqtime, curl in a shell's loop, and a
+// program that executes itself again and again with its connections open.
+
+import { expect } from "bun:test";
+import { readFileSync, writeFileSync } from "node:fs";
+import { e2e } from "../lib/e2e.ts";
+import { fixture } from "../lib/fixtures.ts";
+import { BARE, flaws, Measurement } from "../lib/kqtime.ts";
+import { withLoopback } from "../lib/network.ts";
+import { startEcho } from "./echo.ts";
+
+const LIVES = 1000;
+const CURLS = 200;
+/** More than are taken in one round. */
+const LIVES_UNSEEN = 150;
+
+e2e(`${LIVES} short-lived processes`, () => withLoopback(async (node, scope) => {
+  const { port } = await startEcho(scope, node);
+  // Four at a time; a third of them closes its socket, a third exits, a third is killed.
+  const loop = `seq ${LIVES} | xargs -P 4 -n 1 sh -c '"$1" "$2" "$3"; true' sh ${await fixture("short")} ${port}`;
+  const measurement = new Measurement(scope, ["sh", "-c", loop], { prefix: node.prefix });
+  await measurement.running.success();
+  if (BARE) return;
+  const { directions, sockets, socketsRest, target } = measurement.summary();
+  const out = LIVES * 1000;
+  expect([directions.out.calls, directions.out.bytesCalled]).toEqual([LIVES, out]);
+  expect([sockets.length + socketsRest.count, directions.in.calls]).toEqual([LIVES, LIVES]);
+  expect(target.pids.length).toBe(1000);
+  expect(flaws(measurement, { out, in: out })).toEqual([]);
+  expect(new Set(measurement.log().calls.map(({ pid }) => pid)).size).toBe(LIVES);
+}), 60_000, ["python3", "xargs"]);
+
+e2e(`${LIVES_UNSEEN} short lives while kqtime stands still`, () => withLoopback(async (node, scope) => {
+  const { port } = await startEcho(scope, node);
+  const go = scope.path("go");
+  const loop = `echo waits; while [ ! -e ${go} ]; do sleep 0.01; done; seq ${LIVES_UNSEEN} |
+    xargs -P 4 -n 1 sh -c '"$1" "$2" "$3"; true' sh ${await fixture("short")} ${port}; echo done`;
+  const measurement = new Measurement(scope, ["sh", "-c", loop], { prefix: node.prefix });
+  await measurement.running.says(/waits/);
+  if (!BARE) measurement.running.kill("SIGSTOP");
+  writeFileSync(go, "");
+  await measurement.running.says(/done/);
+  measurement.running.kill("SIGCONT");
+  await measurement.running.success();
+  if (BARE) return;
+  const bytes = LIVES_UNSEEN * 1000;
+  expect(flaws(measurement, { out: bytes, in: bytes })).toEqual([]);
+  expect(measurement.summary().directions.out.calls).toBe(LIVES_UNSEEN);
+}), 60_000, ["python3", "xargs"]);
+
+e2e(`${CURLS} curls in a shell's loop`, () => withLoopback(async (node, scope) => {
+  const server = scope.start(
+    ["python3", "-u", "-m", "http.server", "--bind", "127.0.0.1", "7400", "--protocol", "HTTP/1.1"],
+    { prefix: node.prefix, cwd: "/etc" },
+  );
+  await server.says(/Serving/);
+  // What curl itself says of each.
+  const told = scope.path("told");
+  const loop = `for n in $(seq ${CURLS}); do
+    curl -s -o /dev/null -w '%{size_request} %{size_header} %{size_download}\\n' http://127.0.0.1:7400/passwd
+  done > ${told}`;
+  const measurement = new Measurement(scope, ["sh", "-c", loop], { prefix: node.prefix });
+  await measurement.running.success();
+  const sizes = readFileSync(told, "utf8").trim().split("\n").map((line) => line.split(" ").map(Number));
+  expect(sizes.length).toBe(CURLS);
+  if (BARE) return;
+  const out = sizes.reduce((sum, [request]) => sum + request!, 0);
+  const inbound = sizes.reduce((sum, [, header, body]) => sum + header! + body!, 0);
+  const { directions } = measurement.summary();
+  expect([directions.out.bytesCalled, directions.in.bytesCalled]).toEqual([out, inbound]);
+  expect([directions.out.sockets, directions.in.sockets]).toEqual([CURLS, CURLS]);
+  expect(flaws(measurement, { out, in: inbound })).toEqual([]);
+}), 60_000, ["python3", "curl"]);
+
+e2e("a child of which nobody knows when its parent ends", () => withLoopback(async (node, scope) => {
+  const { port } = await startEcho(scope, node);
+  const measurement = new Measurement(scope, [await fixture("unannounced"), port], { prefix: node.prefix });
+  await measurement.running.success();
+  if (BARE) return;
+  const { directions } = measurement.summary();
+  expect([directions.out.bytesCalled, directions.in.bytesCalled]).toEqual([1000, 1000]);
+  expect(flaws(measurement, { out: 1000, in: 1000 })).toEqual([]);
+}), 60_000, ["python3"]);
+
+e2e("a program that executes itself with its connections open", () => withLoopback(async (node, scope) => {
+  const { port } = await startEcho(scope, node);
+  const measurement = new Measurement(scope, [await fixture("again"), port], { prefix: node.prefix });
+  const { stdout } = await measurement.running.success();
+  const [sent, received, sends, receives] = stdout.match(/\d+/g)!.map(Number);
+  expect(sent).toBe(received);
+  if (BARE) return;
+  const { directions, sockets } = measurement.summary();
+  const calls = [directions.out.calls, directions.in.calls];
+  expect([directions.out.bytesCalled, directions.in.bytesCalled, ...calls])
+    .toEqual([sent!, received!, sends!, receives!]);
+  // Two a life, and none is counted twice for having been inherited.
+  expect(sockets.length).toBe(8);
+  expect(flaws(measurement, { out: sent!, in: received! })).toEqual([]);
+}), 60_000, ["python3"]);

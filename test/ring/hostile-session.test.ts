@@ -1,0 +1,122 @@
+// One session with a program that scribbles for long, and one whose socket is flooded: what the
+// collector keeps has a bound, and others are still heard.
+
+import { expect, test } from "bun:test";
+import { closeSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { MessageListener } from "../../src/ffi/libc.ts";
+import { Constant, HeaderWord, Message } from "../../src/ring/layout.ts";
+import { Rings } from "../../src/ring/rings.ts";
+import { connectTo, Seal, sealedMemory, sendDescriptors, TargetMemory } from "../fuzz/memory.ts";
+import { OP_BYTES, readOp } from "../fuzz/ops.ts";
+import { HostileSession, makeMemories, RingFuzzer } from "../fuzz/rings.ts";
+import { inputOf } from "../fuzz/harness.ts";
+
+const INPUTS = 6000;
+const GROWTH_MOST_MB = 100;
+const SCRIBBLED_MS = 2000;
+
+function residentMb(): number {
+  Bun.gc(true);
+  return process.memoryUsage.rss() / 1e6;
+}
+
+test("a program that scribbles over its memory for long does not fill the collector's", () => {
+  const memories = makeMemories(3);
+  const fuzzer = new RingFuzzer();
+  const session = new HostileSession(memories);
+  session.shared[0]!.begin(1, 1, 64);
+  session.announce();
+  let early = 0;
+  for (let number = 0; number < INPUTS; number++) {
+    const input = inputOf(fuzzer, 7, number);
+    for (let at = fuzzer.headBytes; at + OP_BYTES <= input.length; at += OP_BYTES) session.perform(readOp(input, at));
+    if (session.rings.open === 0) {
+      session.current = 0;
+      session.shared[0]!.begin(1, 1, 64);
+      session.announce();
+    }
+    if (number === INPUTS / 3) early = residentMb();
+  }
+  expect(residentMb() - early).toBeLessThan(GROWTH_MOST_MB);
+  session.end(true);
+  for (const memory of memories) memory.close();
+}, 60_000);
+
+test("a program that writes to its memory while that is read", async () => {
+  const memories = makeMemories(1);
+  const [memory] = memories;
+  const session = new HostileSession(memories);
+  const { engine } = session.join;
+  session.shared[0]!.begin(1, 1, 64);
+  session.announce(process.pid);
+  const scribbler = join(import.meta.dir, "../fuzz/scribbler.ts");
+  const path = `/proc/${process.pid}/fd/${memory!.fd}`;
+  const child = Bun.spawn([process.execPath, scribbler, path, String(memory!.bytes), "1"], { stdout: "pipe" });
+  await child.stdout.getReader().read();
+  let records = 0;
+  const untilMs = performance.now() + SCRIBBLED_MS;
+  for (let round = 0; performance.now() < untilMs; round++) {
+    records += session.rings.drain();
+    engine.flush();
+    if (round % 64 === 0) engine.tick(round * 1e6);
+    for (const { table, entry } of [...engine.live].slice(0, 8)) session.rings.refresh(table, entry);
+  }
+  child.kill();
+  await child.exited;
+  expect(records).toBeGreaterThan(1000);
+  session.end(true, process.pid);
+  for (const each of memories) each.close();
+}, 60_000);
+
+const TOKEN = "0".repeat(32);
+
+function message(type = 0): Uint8Array {
+  const bytes = new Uint8Array(Constant.messageHeadBytes);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(Message.magic, Constant.magic, true);
+  view.setUint32(Message.version, Constant.version, true);
+  bytes.set(new TextEncoder().encode(TOKEN), Message.token);
+  view.setUint32(Message.type, type, true);
+  return bytes;
+}
+
+test("thousands of connections that say nothing, half of a message or nonsense do not keep a ring out", () => {
+  const folder = mkdtempSync(join(tmpdir(), "kqtime-flood-"));
+  const listener = new MessageListener(join(folder, "socket"));
+  const rejected = new Set<string>();
+  const rings = new Rings(listener, TOKEN, {
+    addTable: () => 0, endTable: () => {}, isUnknown: () => false, entry: () => {}, record: () => {},
+  });
+  rings.onReject = (why) => rejected.add(why);
+  const connections: number[] = [];
+  for (let n = 0; n < 3000; n++) {
+    const connection = connectTo(listener.path);
+    expect(connection).toBeGreaterThan(0);
+    connections.push(connection);
+    if (n % 3 === 1) sendDescriptors(connection, message().subarray(0, 40), []);
+    if (n % 3 === 2) sendDescriptors(connection, new Uint8Array(900).fill(n), []);
+  }
+  const bytes = Constant.headerBytes + 64 * Constant.slotBytes + 64 * Constant.entryBytes;
+  const memory = new TargetMemory(sealedMemory(bytes, Seal.Shrink | Seal.Grow), bytes);
+  const words = new Uint32Array(memory.buffer);
+  const fields: [keyof typeof HeaderWord, number][] = [
+    ["magic", Constant.magic], ["version", Constant.version], ["headerBytes", Constant.headerBytes],
+    ["slotBytes", Constant.slotBytes], ["entryBytes", Constant.entryBytes], ["slotCount", 64], ["entryCount", 64],
+  ];
+  for (const [name, value] of fields) words[HeaderWord[name]] = value;
+  const own = connectTo(listener.path);
+  sendDescriptors(own, message(), [memory.fd]);
+  let rounds = 0;
+  for (; rings.attached === 0; rounds++) {
+    rings.drain();
+    expect(rounds).toBeLessThan(3000);
+  }
+  expect([...rejected]).toEqual(["a message without the session's token"]);
+  for (const connection of [...connections, own]) closeSync(connection);
+  rings.close();
+  listener.close();
+  memory.close();
+  rmSync(folder, { recursive: true });
+}, 60_000);

@@ -1,0 +1,127 @@
+// The session's folder, in a place where others may write as well: who may do what there, and what
+// becomes of things that were put there instead.
+
+import { afterEach, expect, test } from "bun:test";
+import {
+  chownSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync,
+  symlinkSync, writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, dirname, join } from "node:path";
+import { SessionFolder } from "../../src/session/folder.ts";
+import { isRoot, reason, testUnless } from "../lib/requires.ts";
+
+/** The kernel gives no such pid. */
+const NOBODY_PID = (1 << 22) + 1;
+const made: string[] = [];
+let names = 0;
+
+/** Where sessions are, and something precious elsewhere. */
+function places(): { base: string; precious: string; file: string } {
+  const session = SessionFolder.make();
+  session.close();
+  const precious = mkdtempSync(join(tmpdir(), "kqtime-precious-"));
+  const file = join(precious, "file");
+  writeFileSync(file, "precious");
+  made.push(precious);
+  return { base: dirname(session.path), precious, file };
+}
+
+/** A folder's name that a dead collector could have had. */
+function leftOver(base: string): string {
+  const own = process.pid.toString(36).padStart(4, "0").slice(-4);
+  const path = join(base, `kqtime-${NOBODY_PID}-${own}${String(names++).padStart(2, "0")}`);
+  made.push(path);
+  return path;
+}
+
+afterEach(() => {
+  for (const path of made.splice(0)) rmSync(path, { recursive: true, force: true });
+});
+
+test("only its user can look into the folder, and the socket's name is a secret", () => {
+  const umask = process.umask(0);
+  const [one, other] = [SessionFolder.make(), SessionFolder.make()];
+  process.umask(umask);
+  try {
+    const stat = statSync(one.path);
+    expect([stat.mode & 0o7777, stat.uid]).toEqual([0o711, process.getuid!()]);
+    expect(basename(one.socket)).toMatch(/^[0-9a-f]{24}$/);
+    expect(one.token).toMatch(/^[0-9a-f]{32}$/);
+    expect(new Set([one, other].flatMap(({ socket, token }) => [basename(socket), token])).size).toBe(4);
+  } finally {
+    one.close();
+    other.close();
+  }
+  expect(existsSync(one.path)).toBe(false);
+});
+
+const REPLACEMENTS: Record<string, (path: string, file: string) => void> = {
+  nothing: () => {},
+  "a folder with a file": (path, file) => {
+    mkdirSync(path);
+    writeFileSync(join(path, "x"), readFileSync(file));
+  },
+  "a link to a file": (path, file) => symlinkSync(file, path),
+  "a link to a folder": (path, file) => symlinkSync(dirname(file), path),
+  "a link to itself": (path) => symlinkSync(basename(path), path),
+  "a pipe": (path) => void Bun.spawnSync(["mkfifo", path]),
+};
+
+for (const [what, put] of Object.entries(REPLACEMENTS)) {
+  test(`a socket that was replaced by ${what} lets a session end, and nothing else is touched`, () => {
+    const { precious, file } = places();
+    const session = SessionFolder.make();
+    made.push(session.path);
+    rmSync(session.socket);
+    put(session.socket, file);
+    session.close();
+    expect(readFileSync(file, "utf8")).toBe("precious");
+    expect(statSync(precious).isDirectory()).toBe(true);
+  });
+}
+
+test("a folder that was replaced by a link lets a session end, and nothing else is touched", () => {
+  const { precious, file } = places();
+  const session = SessionFolder.make();
+  const moved = `${session.path}-moved`;
+  made.push(moved, session.path);
+  renameSync(session.path, moved);
+  symlinkSync(precious, session.path);
+  session.close();
+  expect(readFileSync(file, "utf8")).toBe("precious");
+});
+
+test("what dead collectors left is removed; links of such a name are not followed", () => {
+  const { base, file, precious } = places();
+  const [dead, link] = [leftOver(base), leftOver(base)];
+  mkdirSync(dead);
+  writeFileSync(join(dead, "socket"), "");
+  symlinkSync(precious, link);
+  SessionFolder.make().close();
+  expect(existsSync(dead)).toBe(false);
+  expect(readFileSync(file, "utf8")).toBe("precious");
+});
+
+testUnless(reason(!isRoot && "needs root"), "another user's folder of such a name is left alone", () => {
+  const { base } = places();
+  const other = leftOver(base);
+  mkdirSync(other);
+  writeFileSync(join(other, "socket"), "");
+  chownSync(other, 65534, 65534);
+  SessionFolder.make().close();
+  expect(existsSync(join(other, "socket"))).toBe(true);
+});
+
+test("a session is not made again through a link, nor elsewhere", () => {
+  const { base, precious, file } = places();
+  const link = leftOver(base);
+  symlinkSync(precious, link);
+  const name = "0123456789abcdef01234567";
+  const token = "0".repeat(32);
+  expect(SessionFolder.again(join(link, name), token)).toBeNull();
+  expect(SessionFolder.again(join(precious, name), token)).toBeNull();
+  expect(SessionFolder.again(join(leftOver(base), "../../etc/passwd"), token)).toBeNull();
+  expect(SessionFolder.again(file, token)).toBeNull();
+  expect(readFileSync(file, "utf8")).toBe("precious");
+});
