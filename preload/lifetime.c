@@ -28,6 +28,7 @@
 #include <time.h>
 
 #include "../c/kqtime_preload.h"
+#include "clock.h"
 #include "memory.h"
 #include "real.h"
 #include "recorder.h"
@@ -218,6 +219,7 @@ static int join(const char *path, const char *token, uint32_t slots) {
   }
   kq_collector.slot_count = slots;
   kq_real_find_wrappers();
+  kq_clock_find();
   int error = start_session();
   if (error == 0) {
     /* With the hooks on: a socket that is closed while it is looked at is not bound for good. */
@@ -381,6 +383,7 @@ __attribute__((constructor)) static void kq_constructor(void) {
   kq_real_resolve();
   if (kq_session_watch_forks() && kq_fd_limit == 0 && read_environment()) {
     kq_real_find_wrappers();
+    kq_clock_find();
     start_session();
   }
   errno = saved;

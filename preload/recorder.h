@@ -21,9 +21,9 @@
 #include <stdint.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <time.h>
 
 #include "../c/kqtime_shm.h"
+#include "clock.h"
 #include "session.h"
 #include "table.h"
 
@@ -85,11 +85,5 @@ void kq_note(enum kq_kind kind, uint8_t flags, uint64_t word, int fd, uint64_t o
    ring is full it is waited for so long at the most; not at all if that was in vain before, and
    nothing has moved since. */
 bool kq_put(struct kq_slot *record, uint64_t patience_ns);
-
-static inline uint64_t kq_now_ns(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
-  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 #endif

@@ -9,17 +9,14 @@
 #include <time.h>
 
 #include "../c/kqtime_preload.h"
+#include "clock.h"
 #include "memory.h"
 #include "session.h"
 #include "table.h"
 
 #define PAUSE_NS 1000000L
 
-static int64_t monotonic_ms(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
+static int64_t monotonic_ms(void) { return (int64_t)(kq_monotonic_ns() / 1000000u); }
 
 static void rest(void) {
   struct timespec pause = {0, PAUSE_NS};

@@ -32,12 +32,9 @@ void kq_count_loss(enum kq_loss reason) {
   }
 }
 
-uint32_t kq_session_pid(void) {
-  uint32_t pid = __atomic_load_n(&kq_identity->pid, __ATOMIC_RELAXED);
-  if (KQ_UNLIKELY(pid == 0)) {
-    pid = (uint32_t)KQ_SYS(SYS_getpid);
-    __atomic_store_n(&kq_identity->pid, pid, __ATOMIC_RELAXED);
-  }
+uint32_t kq_session_pid_asked(void) {
+  uint32_t pid = (uint32_t)KQ_SYS(SYS_getpid);
+  __atomic_store_n(&kq_identity->pid, pid, __ATOMIC_RELAXED);
   return pid;
 }
 

@@ -47,7 +47,12 @@ extern uint32_t kq_sandboxed;
 void kq_count_loss(enum kq_loss reason);
 
 /* The pid for a record. */
-uint32_t kq_session_pid(void);
+uint32_t kq_session_pid_asked(void);
+static inline uint32_t kq_session_pid(void) {
+  /* Relaxed: the number itself is all that it tells. */
+  uint32_t pid = __atomic_load_n(&kq_identity->pid, __ATOMIC_RELAXED);
+  return KQ_LIKELY(pid != 0) ? pid : kq_session_pid_asked();
+}
 
 /* Is this a vfork child, running on its parent's memory? Such a process must not change what
    the library knows about descriptors: its own are a copy, the memory is not. */

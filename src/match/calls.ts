@@ -45,6 +45,10 @@ export class Calls {
   /** Which of `accounts` the calls that come now belong to. */
   naming = 0;
 
+  /** The books of those. */
+  #account: DirectionStats;
+  /** Nothing is held or waits, and offsets tell the order: as a rule. One field to look at. */
+  #isPlain = true;
   #ahead: Waiting[] = [];
   /** The one call of the latest group that moved bytes so far. */
   #held: Waiting[] = [];
@@ -57,7 +61,21 @@ export class Calls {
   #heldDoubtful = false;
 
   /** The books of each naming (see measurement.ts). */
-  constructor(readonly accounts: DirectionStats[] = [new DirectionStats()]) {}
+  constructor(readonly accounts: DirectionStats[] = [new DirectionStats()]) {
+    this.#account = accounts[0]!;
+  }
+
+  /** The calls that come now belong to this naming. */
+  rename(naming: number, account: DirectionStats): void {
+    this.accounts[naming] = account;
+    this.naming = naming;
+    this.#account = account;
+  }
+
+  /** The books of a naming; those of the present one are at hand. */
+  accountOf(naming: number): DirectionStats {
+    return naming === this.naming ? this.#account : this.accounts[naming]!;
+  }
 
   /** Offset up to which records are known, held ones included. */
   get known(): number {
@@ -107,14 +125,32 @@ export class Calls {
     overlap: boolean,
     group: number,
   ): boolean {
-    if (this.#unordered) {
-      this.#append(bytes, timeNs, fd, pid, Reason.concurrent, this.naming, 1);
-      return true;
-    }
-    if (!overlap && this.#held.length === 0 && this.#ahead.length === 0 && off === this.edge) {
+    if (this.#isPlain && !overlap && off === this.edge) {
       this.#afterGap = false;
       this.#concurrentGroup = -1;
       this.#append(bytes, timeNs, fd, pid, MATCHABLE, this.naming, 1);
+      return true;
+    }
+    const added = this.#addToOthers(off, bytes, timeNs, fd, pid, overlap, group);
+    this.#lookIfPlain();
+    return added;
+  }
+
+  #lookIfPlain(): void {
+    this.#isPlain = !this.#unordered && this.#held.length === 0 && this.#ahead.length === 0;
+  }
+
+  #addToOthers(
+    off: number,
+    bytes: number,
+    timeNs: number,
+    fd: number,
+    pid: number,
+    overlap: boolean,
+    group: number,
+  ): boolean {
+    if (this.#unordered) {
+      this.#append(bytes, timeNs, fd, pid, Reason.concurrent, this.naming, 1);
       return true;
     }
     if (off < this.known) return false;
@@ -145,6 +181,7 @@ export class Calls {
     this.release();
     for (const call of this.#ahead) this.#appendCall(call, Reason.concurrent);
     this.#ahead.length = 0;
+    this.#lookIfPlain();
   }
 
   /** Books [known, end) under `reason`: its records are lost. */
@@ -160,6 +197,7 @@ export class Calls {
       this.#afterGap = true;
     }
     this.#catchUp();
+    this.#lookIfPlain();
   }
 
   /** Books the gap before the first waiting record, if there is one. */
@@ -185,6 +223,7 @@ export class Calls {
       for (const call of held) this.#appendCall(call, Reason.concurrent);
     }
     held.length = 0;
+    this.#lookIfPlain();
   }
 
   #place(call: Waiting): void {
@@ -235,7 +274,7 @@ export class Calls {
     this.bytes += bytes;
     this.count += count;
     if (timeNs > this.lastNs) this.lastNs = timeNs;
-    const account = this.accounts[naming]!;
+    const account = this.accountOf(naming);
     account.calls += count;
     account.bytesCalled += bytes;
     values[i + Call.end] = this.edge;

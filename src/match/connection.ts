@@ -70,6 +70,8 @@ export class Connection implements SocketIdentity {
   inode = 0;
   /** The same socket under another table: its calls are booked there, at these offsets. */
   continues: Continued | null = null;
+  /** Other programs have gone on with this socket, or do. */
+  isShared = false;
   /** Programs that went on with this socket, and may still. */
   readonly heirs: Connection[] = [];
   /** Of those that have ended: the first offsets that they moved, and the last. */

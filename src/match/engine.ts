@@ -20,7 +20,7 @@ import { QueueSamples } from "./queue-samples.ts";
 import { readCount, readIdentity, readInode, readProgress, relativeNs } from "./entry.ts";
 import { inherit, isContested, isSameSocket } from "./heirs.ts";
 import { type Books, settle } from "./settle.ts";
-import { SocketTable } from "./socket-table.ts";
+import { SocketTables } from "./socket-table.ts";
 import { WaitingCalls } from "./waiting-calls.ts";
 
 const NONE: readonly Connection[] = [];
@@ -68,8 +68,7 @@ export class Engine implements Books {
   readonly innerDevices = new Set<number>();
 
   readonly #baseSec: number;
-  readonly #tables = new Map<number, SocketTable>();
-  #tableCount = 0;
+  readonly #tables = new SocketTables();
   readonly #queued = new Map<number, number>();
   /** Sockets by inode, for programs that inherit them over exec. */
   readonly #byInode = new Map<number, Connection>();
@@ -91,8 +90,7 @@ export class Engine implements Books {
 
   /** A socket table appeared; returns its number. */
   addTable(): number {
-    this.#tables.set(this.#tableCount, new SocketTable());
-    return this.#tableCount++;
+    return this.#tables.add();
   }
 
   endTable(table: number): void {
@@ -100,12 +98,12 @@ export class Engine implements Books {
     if (sockets === undefined) return;
     for (const port of sockets.end()) this.instances.connecting(port, -1);
     for (const heir of sockets.endHeirs()) this.anchors.end(heir);
-    if (sockets.isEmpty) this.#tables.delete(table);
+    this.#tables.dropEmpty(table);
   }
 
   /** Whether `entry` must be shown to the engine before a record that refers to it. */
   isUnknown(table: number, entry: number, generation: number): boolean {
-    return this.#table(table).isUnknown(entry, generation);
+    return this.#tables.of(table).isUnknown(entry, generation);
   }
 
   /** Sockets whose entries must be up to date before this one is shown: it goes on with them. */
@@ -123,7 +121,7 @@ export class Engine implements Books {
   entry(table: number, entry: number, words: Uint32Array): void {
     const state = words[EntryWord.state]!;
     const generation = state >>> Constant.stateBits;
-    const sockets = this.#table(table);
+    const sockets = this.#tables.of(table);
     switch (state & ((1 << Constant.stateBits) - 1)) {
       case State.Connecting: {
         const port = words[EntryWord.lport]! >>> 16;
@@ -179,7 +177,7 @@ export class Engine implements Books {
       else this.badRecords++;
       return;
     }
-    const connection = this.#table(table).find(entry, words[SlotWord.gen]!);
+    const connection = this.#tables.of(table).find(entry, words[SlotWord.gen]!);
     if (kind === Kind.Out || kind === Kind.In) {
       if (connection === null) {
         this.#datagramCall(table, entry, words[SlotWord.gen]!, bytes);
@@ -193,7 +191,7 @@ export class Engine implements Books {
       if (continued !== null) off += out ? continued.outBase : continued.inBase;
       const side = out ? owner.out : owner.in;
       if (off < (out ? owner.outTaken : owner.inTaken)) return;
-      if (isContested(connection, off, out)) side.calls.forgetOrder();
+      if (connection.isShared && isContested(connection, off, out)) side.calls.forgetOrder();
       if ((flags & SlotFlag.Ktls) !== 0) this.lose(owner, side, Reason.ktls);
       else if ((flags & SlotFlag.Urgent) !== 0 && !out) {
         this.lose(owner, side, Reason.urgent);
@@ -218,7 +216,7 @@ export class Engine implements Books {
     } else if (kind === Kind.Unbind) {
       this.#connected(table, entry);
       const generation = words[SlotWord.gen]!;
-      if (this.#table(table).removeDatagram(entry, generation)) {
+      if (this.#tables.of(table).removeDatagram(entry, generation)) {
         this.onFree(table, entry, generation);
       }
       if (connection === null || connection.settled) return;
@@ -349,7 +347,7 @@ export class Engine implements Books {
     this.instances.release(connection);
     const sockets = this.#tables.get(connection.table);
     sockets?.settle(connection);
-    if (sockets?.isEmpty === true) this.#tables.delete(connection.table);
+    this.#tables.dropEmpty(connection.table);
     this.onFree(connection.table, connection.entry, connection.generation);
   }
 
@@ -365,12 +363,6 @@ export class Engine implements Books {
     if (connection.isContradicted) this.anchors.contradict(connection);
   }
 
-  #table(table: number): SocketTable {
-    const sockets = this.#tables.get(table);
-    if (sockets === undefined) throw new Error(`no socket table ${table}`);
-    return sockets;
-  }
-
   /** Something has changed: it is merged at the next `flush`. */
   touch(connection: Connection): void {
     if (connection.dirty) return;
@@ -379,12 +371,12 @@ export class Engine implements Books {
   }
 
   #connected(table: number, entry: number): void {
-    const port = this.#table(table).removeConnecting(entry);
+    const port = this.#tables.of(table).removeConnecting(entry);
     if (port >= 0) this.instances.connecting(port, -1);
   }
 
   #datagramCall(table: number, entry: number, generation: number, bytes: number): void {
-    if (!this.#table(table).isDatagram(entry, generation)) {
+    if (!this.#tables.of(table).isDatagram(entry, generation)) {
       this.badRecords++;
       return;
     }
@@ -417,7 +409,7 @@ export class Engine implements Books {
     // A direction that is not asked for gets no calls that the reason would be booked for.
     if (!this.out) connection.out.lose(Reason.filtered);
     if (!this.in) connection.in.lose(Reason.filtered);
-    this.#table(table).add(connection);
+    this.#tables.of(table).add(connection);
     this.live.add(connection);
     connection.inode = identity.inode;
     const earlier = identity.inode === 0 ? undefined : this.#byInode.get(identity.inode);

@@ -21,6 +21,7 @@ export function inherit(connection: Connection, earlier: Connection, counts: Cou
     outBase: proven && out >= 0 ? out : knownOffset(owner, true),
     inBase: proven && counts.in >= 0 ? counts.in : knownOffset(owner, false),
   };
+  owner.isShared = true;
   owner.heirs.push(connection);
 }
 

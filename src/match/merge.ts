@@ -5,7 +5,7 @@ import { Reason } from "../output/reasons.ts";
 import type { DirectionStats } from "../output/stats.ts";
 import { Call, Calls, MATCHABLE } from "./calls.ts";
 import { momentOf, type Moment } from "./intervals.ts";
-import type { Naming } from "./measurement.ts";
+import type { Naming, Recipient } from "./measurement.ts";
 import { Seen, type Sightings } from "./sightings.ts";
 
 export const Direction = { Out: 0, In: 1 } as const;
@@ -82,6 +82,10 @@ export class Side {
   /** Of the sightings' retransmitted bytes, those that stand in some books. */
   #retransmitted = 0;
 
+  /** Who the calls of naming `#toldOf` go to: as a rule, of many calls one after the other. */
+  #told: readonly Recipient[] = [];
+  #toldOf = -1;
+
   // The call at `position`, as far as it is merged.
   #callStart = 0;
   #callMatched = 0;
@@ -103,7 +107,7 @@ export class Side {
 
   /** The books of the calls that come now. */
   get stats(): DirectionStats {
-    return this.calls.accounts[this.calls.naming]!;
+    return this.calls.accountOf(this.calls.naming);
   }
 
   /**
@@ -114,8 +118,8 @@ export class Side {
     this.bookRetransmitted();
     this.#stretches.push({ naming: this.calls.naming, untilNs: atNs });
     const { out, in: inbound } = this.namings[naming]!;
-    this.calls.accounts[naming] = this.direction === Direction.Out ? out : inbound;
-    this.calls.naming = naming;
+    this.#toldOf = -1;
+    this.calls.rename(naming, this.direction === Direction.Out ? out : inbound);
   }
 
   /** The books of a naming are closed: what passed the wire meanwhile belongs to a later one. */
@@ -263,7 +267,7 @@ export class Side {
     while (calls.length > 0) {
       const c = calls.first();
       const end = calls.values[c + Call.end]!;
-      const account = this.calls.accounts[calls.values[c + Call.naming]!]!;
+      const account = this.calls.accountOf(calls.values[c + Call.naming]!);
       account.bytesInFlight += end - this.position;
       account.waitingSinceNs = Math.min(account.waitingSinceNs, calls.values[c + Call.timeNs]!);
       this.position = end;
@@ -280,7 +284,7 @@ export class Side {
     naming: number,
     identity: SocketIdentity,
   ): void {
-    const stats = this.calls.accounts[naming]!;
+    const stats = this.calls.accountOf(naming);
     const start = this.position;
     const bytes = end - start;
     this.position = end;
@@ -333,8 +337,8 @@ export class Side {
       const startNs = out ? timeNs : this.#lastNs;
       const endNs = out ? this.#lastNs : timeNs;
       const naming = values[c + Call.naming]!;
-      this.calls.accounts[naming]!.callNs.record(endNs - startNs, 1);
-      const { recipients } = this.namings[naming]!;
+      this.calls.accountOf(naming).callNs.record(endNs - startNs, 1);
+      const recipients = this.#recipientsOf(naming);
       for (let r = 0; r < recipients.length; r++) {
         const { measurement, label } = recipients[r]!;
         measurement.sink?.call(
@@ -358,11 +362,19 @@ export class Side {
     this.#callMatched = 0;
   }
 
+  #recipientsOf(naming: number): readonly Recipient[] {
+    if (naming !== this.#toldOf) {
+      this.#toldOf = naming;
+      this.#told = this.namings[naming]!.recipients;
+    }
+    return this.#told;
+  }
+
   #writeMiss(identity: SocketIdentity): void {
     const calls = this.calls.queue;
     const c = calls.first();
     const timeNs = calls.values[c + Call.timeNs]!;
-    const { recipients } = this.namings[calls.values[c + Call.naming]!]!;
+    const recipients = this.#recipientsOf(calls.values[c + Call.naming]!);
     for (let r = 0; r < recipients.length; r++) {
       const { measurement, label } = recipients[r]!;
       measurement.sink?.miss(

@@ -43,8 +43,10 @@ export class RangeQueue {
   }
 
   shift(): void {
-    this.#head = (this.#head + 1) & this.#mask;
     this.#length--;
+    // Empty, it begins at its front again: of many queues each then keeps one line of the processor's
+    // cache, not all that it has memory for.
+    this.#head = this.#length === 0 ? 0 : (this.#head + 1) & this.#mask;
   }
 
   clear(): void {

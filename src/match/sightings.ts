@@ -68,6 +68,8 @@ export class Sightings {
 
   #sequenceOfHigh: number;
   #ahead: Ahead[] = [];
+  /** Something waits behind a hole: one field to look at, for each segment. */
+  #hasHoles = false;
   #device = -1;
   #dropsAtLast: number;
 
@@ -151,7 +153,7 @@ export class Sightings {
 
   #take(start: number, end: number, timeNs: number, device: number, drops: CaptureDrops): void {
     const edge = this.edge;
-    if (start <= edge && this.#ahead.length === 0) {
+    if (start <= edge && !this.#hasHoles) {
       if (end <= edge) {
         if (device === this.#device) this.retransmitted += end - start;
       } else {
@@ -177,6 +179,7 @@ export class Sightings {
   forget(): void {
     this.queue.clear();
     this.#ahead.length = 0;
+    this.#hasHoles = false;
     this.edge = 0;
   }
 
@@ -190,7 +193,7 @@ export class Sightings {
     const offset = this.offsetOf(sequence);
     if (offset <= this.acknowledged || offset > this.high + MAX_WINDOW_BYTES) return;
     this.acknowledged = offset;
-    if (this.#ahead.length > 0) this.#closeMissed(drops);
+    if (this.#hasHoles) this.#closeMissed(drops);
   }
 
   fin(sequence: number): void {
@@ -294,6 +297,7 @@ export class Sightings {
       this.#append(range.end, range.timeNs, Math.max(range.timeNs, timeNs), range.reason);
     }
     if (taken > 0) ahead.splice(0, taken);
+    this.#hasHoles = ahead.length > 0;
   }
 
   #raiseHigh(end: number): void {

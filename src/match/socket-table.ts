@@ -103,3 +103,38 @@ export class SocketTable {
     return this.ended && this.#live === 0;
   }
 }
+
+/** The tables of a session, by their numbers. */
+export class SocketTables {
+  readonly #tables = new Map<number, SocketTable>();
+  #count = 0;
+  /** The one that was asked for last: as a rule there is one. */
+  #last = new SocketTable();
+  #lastNumber = -1;
+
+  add(): number {
+    this.#tables.set(this.#count, new SocketTable());
+    return this.#count++;
+  }
+
+  get(table: number): SocketTable | undefined {
+    return this.#tables.get(table);
+  }
+
+  /** @throws Error if there is none: its records would be nobody's. */
+  of(table: number): SocketTable {
+    if (table === this.#lastNumber) return this.#last;
+    const sockets = this.#tables.get(table);
+    if (sockets === undefined) throw new Error(`no socket table ${table}`);
+    this.#lastNumber = table;
+    this.#last = sockets;
+    return sockets;
+  }
+
+  /** Lets go of it if nothing will ask for it again. */
+  dropEmpty(table: number): void {
+    if (this.#tables.get(table)?.isEmpty !== true) return;
+    this.#tables.delete(table);
+    if (table === this.#lastNumber) this.#lastNumber = -1;
+  }
+}

@@ -22,6 +22,7 @@ export class WaitingCalls {
   /** Something has changed for a socket. */
   count(connection: Connection): void {
     const { anchor, instance, out, in: inbound } = connection;
+    if (anchor === null && connection.waitingCalls === 0) return;
     const waits = anchor !== null && instance === null;
     const calls = waits ? out.calls.queue.length + inbound.calls.queue.length : 0;
     this.#calls += calls - connection.waitingCalls;

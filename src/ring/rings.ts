@@ -47,6 +47,8 @@ export class Rings {
   readonly #rings: Ring[] = [];
   readonly #tables = new Map<number, Table>();
   readonly #byId = new Map<bigint, Table>();
+  /** The table of the last record: as a rule there is one. */
+  #last: Table | null = null;
   readonly #entry = new Uint32Array(new ArrayBuffer(ENTRY_WORDS * 4));
   /** Of a ring that nobody writes to any more: where its tail stands, and since when. */
   readonly #stalled = new Map<Ring, { tail: number; sinceMs: number }>();
@@ -259,7 +261,11 @@ export class Rings {
 
   #take(ring: Ring, slot: Uint32Array): void {
     const feed = this.#feed;
-    const table = this.#tables.get(ring.table)!;
+    let table = this.#last;
+    if (table === null || table.number !== ring.table) {
+      table = this.#tables.get(ring.table)!;
+      this.#last = table;
+    }
     const kind = slot[SlotWord.kind]! & 0xff;
     if (kind === Kind.Fork) {
       // Looked into when the records are read: that takes longer than to write many of these.
@@ -400,6 +406,7 @@ export class Rings {
     this.#feed.endTable(number);
     this.#byId.delete(ring.id);
     this.#tables.delete(number);
+    this.#last = null;
     ring.close();
   }
 }

@@ -16,6 +16,7 @@ import { Observer } from "./observer.ts";
 import { CaptureWatch } from "./capture-watch.ts";
 import type { ClockWatch } from "./clock-watch.ts";
 import { Orphans } from "./orphans.ts";
+import { Pace } from "./pace.ts";
 import { QueueWatch } from "./queue-watch.ts";
 import { Frame, type TapeWriter } from "./tape.ts";
 
@@ -39,11 +40,6 @@ const QUEUES_EVERY_MS = 20;
 /** A thread that is just writing a record gets its processor back within this. */
 const COMMIT_MS = 200;
 const DEVICES_EVERY_MS = 2000;
-/** Grows this slowly, so that only long silence is met with long sleep, … */
-const IDLE_STEP_MS = 0.5;
-/** … in which a ring of the default size still holds 1.3 million calls a second. */
-const IDLE_MOST_MS = 50;
-const HURRY_MOST_MS = 4;
 /** Share of a ring that may wait for the log. */
 const SHED_ABOVE = 0.5;
 /** One burst fills a ring; only one that is full again and again cannot be kept up with. */
@@ -90,7 +86,9 @@ export class Collector implements RecordFeed {
   #empty = false;
   /** The batch waits for records that were written before its packets left. */
   #held = false;
-  #idleMs = 0;
+  readonly #pace = new Pace();
+  /** Share of the fullest ring that had filled before the last round; 1: more is there. */
+  #fill = 0;
   #pressed = 0;
   #busy = false;
   #netlinkFailed = false;
@@ -98,7 +96,6 @@ export class Collector implements RecordFeed {
   /** See `detach`. */
   #detachedNs = Infinity;
   #packetsUntilNs = Infinity;
-  #wake: () => void = () => {};
   /** Told after each round how far the capture is joined. */
   onJoined: (capturedNs: number, captureFailed: boolean) => void = () => {};
   /** Whether somebody waits for an answer. */
@@ -217,7 +214,7 @@ export class Collector implements RecordFeed {
   /** The command has ended: from now on somebody waits for the end of each step. */
   hurry(): void {
     this.#hurry = true;
-    this.#wake();
+    this.#pace.wake();
   }
 
   /** Runs until `done` says so. */
@@ -295,7 +292,9 @@ export class Collector implements RecordFeed {
     }
     const packets = this.#batch.count;
     // A log that cannot keep up sheds lines, counted, before records are lost.
-    this.#pressed = rings.pressure() > SHED_ABOVE ? this.#pressed + 1 : 0;
+    const pressure = rings.pressure();
+    this.#fill = this.#empty ? pressure : 1;
+    this.#pressed = pressure > SHED_ABOVE ? this.#pressed + 1 : 0;
     const logs = this.#parts.logs();
     for (const log of logs) log.shedding = this.#pressed >= SHED_AFTER_ROUNDS;
     // Every record that was written before one of these packets left is read before it is judged.
@@ -303,6 +302,7 @@ export class Collector implements RecordFeed {
     this.#held = !this.isDetached && !rings.complete;
     if (this.#held) {
       this.#busy = true;
+      this.#fill = 1;
       return;
     }
     if (packets > 0) {
@@ -319,7 +319,7 @@ export class Collector implements RecordFeed {
       drops.drained = drops.now;
       this.#capturedNs = this.#readNs - CAPTURE_LAG_NS;
     }
-    const idle = this.#idleMs >= IDLE_MOST_MS && !this.#hurry;
+    const idle = this.#pace.isIdle && !this.#hurry;
     if (!this.isDetached) {
       rings.reap(nowMs, idle ? IDLE_ALIVE_EVERY_MS : ALIVE_EVERY_MS);
       this.#observer.round(nowMs);
@@ -426,25 +426,7 @@ export class Collector implements RecordFeed {
     );
   }
 
-  /** Lets signals and timers in; sleeps when there is nothing to do. */
-  async #rest(): Promise<void> {
-    if (this.#busy) {
-      this.#idleMs = 0;
-      await new Promise<void>((resolve) => setImmediate(resolve));
-      return;
-    }
-    const most = this.#hurry || this.isAwaited() ? HURRY_MOST_MS : IDLE_MOST_MS;
-    this.#idleMs = Math.min(most, this.#idleMs + IDLE_STEP_MS);
-    if (this.#idleMs < 1) {
-      await new Promise<void>((resolve) => setImmediate(resolve));
-      return;
-    }
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, this.#idleMs);
-      this.#wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
+  #rest(): Promise<void> {
+    return this.#pace.rest(this.#busy, this.#fill, this.#hurry || this.isAwaited());
   }
 }

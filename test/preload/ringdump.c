@@ -82,7 +82,7 @@ int main(int count, char **arguments) {
   bool ended = false;
   while (!ended || quiet < 2 + late_ms) {
     struct pollfd poller = {listener, POLLIN, 0};
-    poll(&poller, 1, quiet_records ? 0 : 1);
+    poll(&poller, 1, 1);
     take_rings(listener);
     if (!ended && waitpid(child, &status, WNOHANG) == child) {
       ended = true;

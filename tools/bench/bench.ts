@@ -94,15 +94,21 @@ export function memoryOf(pid: number): { now: number; peak: number } | null {
   }
 }
 
-/** Compiles hook.c into the scope's folder. */
-export async function compileHook(scope: Scope): Promise<string> {
-  const output = scope.path("hook");
+/** Compiles a file into the scope's folder. */
+export async function compile(
+  scope: Scope, source: string, name: string, options: readonly string[] = [],
+): Promise<string> {
+  const output = scope.path(name);
   const compiler = (process.env.CC ?? "cc").split(/\s+/).filter(Boolean);
   await scope.run([
-    ...compiler, "-std=c11", "-O2", "-Wall", "-Wextra", "-Wshadow", "-Werror",
-    join(import.meta.dir, "hook.c"), "-o", output, "-ldl",
+    ...compiler, "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wshadow", "-Werror", source, "-o", output,
+    ...options,
   ]);
   return output;
+}
+
+export function compileHook(scope: Scope): Promise<string> {
+  return compile(scope, join(import.meta.dir, "hook.c"), "hook", ["-ldl"]);
 }
 
 /** An iperf3 server that stays for the whole bench. */

@@ -29,6 +29,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -40,6 +41,7 @@ struct way {
   ssize_t (*send)(int, const void *, size_t, int);
   ssize_t (*recv)(int, void *, size_t, int);
   ssize_t (*write)(int, const void *, size_t);
+  ssize_t (*writev)(int, const struct iovec *, int);
   ssize_t (*read)(int, void *, size_t);
   int (*socket)(int, int, int);
   int (*connect)(int, const struct sockaddr *, socklen_t);
@@ -53,6 +55,7 @@ struct way {
 
 static char out_buffer[BATCH_BYTES];
 static char in_buffer[BATCH_BYTES];
+static const struct iovec out_parts[2] = {{out_buffer, BYTES / 2}, {out_buffer, BYTES / 2}};
 static uint32_t random_state;
 
 static void fail(const char *what) {
@@ -88,6 +91,7 @@ static void find(struct way *way, void *library) {
   *(void **)&way->send = entry(library, "send");
   *(void **)&way->recv = entry(library, "recv");
   *(void **)&way->write = entry(library, "write");
+  *(void **)&way->writev = entry(library, "writev");
   *(void **)&way->read = entry(library, "read");
   *(void **)&way->socket = entry(library, "socket");
   *(void **)&way->connect = entry(library, "connect");
@@ -155,15 +159,16 @@ static void fill(struct way *way) {
   }
 }
 
-enum operation { SEND, WRITE, RECV, READ, RECV_NOTHING, PIPE_WRITE, PIPE_READ, OPERATIONS };
+enum operation { SEND, WRITE, WRITEV, RECV, READ, RECV_NOTHING, PIPE_WRITE, PIPE_READ, OPERATIONS };
 static const char *const operation_names[OPERATIONS] = {
-    "send", "write", "recv", "read", "recv-nothing", "pipe-write", "pipe-read"};
+    "send", "write", "writev", "recv", "read", "recv-nothing", "pipe-write", "pipe-read"};
 
 /* One call; returns what must not be optimised away. */
 static inline ssize_t call(struct way *way, enum operation operation) {
   switch (operation) {
     case SEND: return way->send(way->from, out_buffer, BYTES, MSG_MORE);
     case WRITE: return way->write(way->from, out_buffer, BYTES);
+    case WRITEV: return way->writev(way->from, out_parts, 2);
     case RECV: return way->recv(way->to, in_buffer, BYTES, 0);
     case READ: return way->read(way->to, in_buffer, BYTES);
     case RECV_NOTHING: return way->recv(way->to, in_buffer, BYTES, MSG_DONTWAIT);
@@ -200,6 +205,7 @@ static double timed(struct way *way, enum operation operation, int clocked) {
   switch (operation) {
     CASE(SEND)
     CASE(WRITE)
+    CASE(WRITEV)
     CASE(RECV)
     CASE(READ)
     CASE(RECV_NOTHING)
@@ -214,6 +220,7 @@ static double measure(struct way *way, enum operation operation, int clocked) {
   switch (operation) {
     case SEND:
     case WRITE:
+    case WRITEV:
       cork(way->from, 1);
       ns = timed(way, operation, clocked);
       cork(way->from, 0);

@@ -2,31 +2,49 @@
 //
 //     bun tools/bench/main.ts [--quick] [--pairs N] [--seed N] [--congestion NAME] [--json FILE] [bench…]
 //
-// Benches: hook, idle, throughput, memory, parse, service; all without a name. What is compared takes
-// turns in an order that the seed decides, and a ratio is of neighbours, so that what else the
-// machine does falls on both. Figures are medians with quartiles. Exits 1 if a target is missed.
+// Benches, all without a name (some 25 minutes; --quick: some 5, for a look):
+//   hook        what the hooks add to a call: CPU time, instructions, real calls, packets
+//   join        events a second through ring reader, decoder and engine; growth of the heap
+//   idle        the collector's CPU time beside silent connections
+//   throughput  iperf3 over an unshaped veth, 1 and 16 streams, with and without offloads
+//   servers     nginx under wrk, redis under redis-benchmark
+//   packets     as many packets a second as there can be, none lost
+//   memory      the collector's beside a flood that is not its target's
+//   parse       log text a second
+//   service     a Bun service, measured from outside and by itself
+//
+// What is compared takes turns in an order that the seed decides, and a ratio is of neighbours, so that
+// what else the machine does falls on both. Figures are medians with their 95 % confidence intervals.
+// Exits 1 if a target is missed. What was found with them: docs/performance.md.
 
 import { writeFileSync } from "node:fs";
 import { release } from "node:os";
 import type { Bench } from "./bench.ts";
 import { benchHook } from "./hook.ts";
 import { benchIdle } from "./idle.ts";
+import { benchJoin } from "./join.ts";
 import { benchMemory } from "./memory.ts";
+import { benchPackets } from "./packets.ts";
 import { benchParse } from "./parse.ts";
 import { Report } from "./report.ts";
+import { benchServers } from "./servers.ts";
 import { benchService } from "./service.ts";
 import { seeded } from "./stats.ts";
 import { benchThroughput } from "./throughput.ts";
 
 const BENCHES: Record<string, (bench: Bench) => Promise<void>> = {
   hook: benchHook,
+  join: benchJoin,
   idle: benchIdle,
   throughput: benchThroughput,
+  servers: benchServers,
+  packets: benchPackets,
   memory: benchMemory,
   parse: benchParse,
   service: benchService,
 };
-const PROGRAMS = ["ip", "nsenter", "iperf3", "tcpdump", "wrk", "curl", ...(process.env.CC ? [] : ["cc"])];
+const PROGRAMS = ["ip", "nsenter", "iperf3", "tcpdump", "wrk", "curl", "ethtool", "nginx",
+  "redis-server", "redis-benchmark",  ...(process.env.CC ? [] : ["cc"])];
 
 class UsageError extends Error {}
 

@@ -1,6 +1,7 @@
 // The collector's memory beside a flood of packets that are none of its target's: it must not keep
 // what nobody will ask for.
 
+import { readFileSync } from "node:fs";
 import { withLab } from "../../test/lib/network.ts";
 import { type Bench, compileHook, iperfServer, kqtimeRun, memoryOf } from "./bench.ts";
 import { spread } from "./stats.ts";
@@ -10,7 +11,7 @@ const MIB = 2 ** 20;
 const TARGET_MIB = 16;
 
 export async function benchMemory(bench: Bench): Promise<void> {
-  const seconds = bench.quick ? 6 : 16;
+  const seconds = bench.quick ? 6 : 60;
   await withLab({}, async (lab) => {
     const { scope, left, right } = lab;
     const program = await compileHook(scope);
@@ -21,20 +22,25 @@ export async function benchMemory(bench: Bench): Promise<void> {
     );
     await collector.says(/ready/);
     const before = memoryOf(collector.pid)!.now;
+    const report = scope.path("flood.json");
     const flood = scope.start(
       [
         "iperf3", "--client", right.v4, "--time", `${seconds}`, "--parallel", "4",
-        "--set-mss", "536",
+        "--congestion", bench.congestion, "--json", "--logfile", report,
       ],
       { prefix: left.prefix },
     );
     await Bun.sleep((seconds * 1000) / 2);
     const half = memoryOf(collector.pid)!.peak;
-    await flood.success();
+    await flood.success((seconds + 30) * 1000);
     const { peak } = memoryOf(collector.pid)!;
+    const { end } = JSON.parse(readFileSync(report, "utf8")) as {
+      end: { sum_received: { bits_per_second: number } };
+    };
     await collector.stop("SIGTERM");
     const one = (bytes: number) => spread([bytes / MIB]);
     const add = bench.report.add.bind(bench.report);
+    add("memory", "the flood", "Gbit/s", spread([end.sum_received.bits_per_second / 1e9]));
     add("memory", "collector before the flood", "MiB", one(before), { digits: 0 });
     add("memory", `at its highest in a flood of ${seconds} s`, "MiB", one(peak), { digits: 0 });
     add("memory", "growth in the second half", "MiB", one(peak - half), {

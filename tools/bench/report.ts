@@ -46,12 +46,12 @@ export class Report {
 
   table(): string {
     const cells = [
-      ["bench", "what", "median", "quartiles", "unit", "n", "target", ""],
+      ["bench", "what", "median", "95 % interval", "unit", "n", "target", ""],
       ...this.rows.map((row) => [
         row.bench,
         row.what,
         figure(row.spread.median, row.digits),
-        quartiles(row),
+        interval(row),
         row.unit,
         `${row.spread.count}`,
         row.target === null ? "" : targetText(row),
@@ -77,7 +77,7 @@ function figure(value: number, digits: number): string {
   return value.toFixed(digits);
 }
 
-function quartiles({ spread, digits }: Row): string {
+function interval({ spread, digits }: Row): string {
   return spread.count < 2 ? "" : `${figure(spread.low, digits)} .. ${figure(spread.high, digits)}`;
 }
 
@@ -90,7 +90,7 @@ function verdict(row: Row): string {
 }
 
 function line(row: Row): string {
-  const wide = quartiles(row);
+  const wide = interval(row);
   return [
     `${row.what}: ${figure(row.spread.median, row.digits)} ${row.unit}`.trimEnd(),
     wide === "" ? "" : ` (${wide})`,

@@ -4,7 +4,6 @@
 // paced one that leaves it room, as a service has. The logs are not compressed: where cores are
 // short, the collector's compression competes with the service for them.
 
-import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Lab, withLab } from "../../test/lib/network.ts";
 import type { Running } from "../../test/lib/process.ts";
@@ -12,6 +11,7 @@ import {
   type Bench, type BenchSummary, gapsOf, kqtimeRun, lossOf, PRELOAD, readSummary, ROOT,
 } from "./bench.ts";
 import { shuffled, spread } from "./stats.ts";
+import { type Served, wrk } from "./wrk.ts";
 
 const WAYS = ["plain", "again", "tcpdump", "run", "api"] as const;
 type Way = (typeof WAYS)[number];
@@ -29,47 +29,13 @@ const CONNECTIONS = 32;
  * time always, all connections would ask at once.)
  */
 const PAUSE_MOST_MS = 9;
-const MICRO_PER_MILLI = 1000;
-
-interface Served {
-  /** Milliseconds. */
-  readonly p50: number;
-  readonly p99: number;
-  /** Requests a second. */
-  readonly rate: number;
-}
 
 type Trial = Record<Load, Served>;
 
-/** wrk's own table rounds; here it prints what it has. */
-function script(pauseMostMs: number): string {
-  return `
-${pauseMostMs > 0 ? `function delay() return math.random(1, ${pauseMostMs}) end` : ""}
-function done(summary, latency)
-  local errors = summary.errors
-  io.write(string.format("served %d %d %d %d %d\\n", latency:percentile(50), latency:percentile(99),
-    summary.requests, summary.duration,
-    errors.connect + errors.read + errors.write + errors.status + errors.timeout))
-end
-`;
-}
-
 async function load(lab: Lab, name: Load, seconds: number): Promise<Served> {
-  const { scope, left, right } = lab;
-  const lua = scope.path(`${name}.lua`);
-  writeFileSync(lua, script(name === "paced" ? PAUSE_MOST_MS : 0));
-  const words = [
-    "wrk", "--threads", "1", "--connections", `${CONNECTIONS}`, "--duration", `${seconds}s`,
-    "--script", lua, `http://${left.v4}:${PORT}/bytes/${RESPONSE_BYTES}`,
-  ];
-  const { stdout } = await scope.run(words, { prefix: right.prefix });
-  const numbers = /^served (\d+) (\d+) (\d+) (\d+) (\d+)$/m.exec(stdout);
-  if (numbers === null) throw new Error(`wrk printed no figures: ${stdout}`);
-  const [p50 = 0, p99 = 0, requests = 0, durationUs = 1, errors = 0] = numbers.slice(1).map(Number);
-  if (errors > 0) throw new Error(`wrk counted ${errors} errors: ${stdout}`);
-  return {
-    p50: p50 / MICRO_PER_MILLI, p99: p99 / MICRO_PER_MILLI, rate: requests / (durationUs / 1e6),
-  };
+  const url = `http://${lab.left.v4}:${PORT}/bytes/${RESPONSE_BYTES}`;
+  const pauseMostMs = name === "paced" ? PAUSE_MOST_MS : 0;
+  return await wrk(lab, lab.right, url, { name, connections: CONNECTIONS, seconds, pauseMostMs });
 }
 
 function startService(lab: Lab, way: Way, json: string): Running {
@@ -178,7 +144,7 @@ export async function benchService(bench: Bench): Promise<void> {
       gapsOf(summary, []).replace(/^(?=.)/, `service, ${NAMES[way]}: `),
     );
     report.notes.push(
-      "service: the target of the p99 is the third quartile of a second run without kqtime",
+      "service: the target of the p99 is the upper end of the interval of a second run without kqtime",
     );
     report.notes.push(...new Set(gaps.filter((text) => text !== "")));
   });

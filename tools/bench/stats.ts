@@ -1,13 +1,15 @@
 // The little statistics that the benchmarks need. A machine that does other things as well makes
-// means useless: everything is a median with its quartiles.
+// means useless: everything is a median, with the interval that holds it with 95 % certainty.
 
 export interface Spread {
   readonly median: number;
-  /** First and third quartile. */
+  /** 95 % confidence interval of the median, by bootstrap. */
   readonly low: number;
   readonly high: number;
   readonly count: number;
 }
+
+const RESAMPLES = 2000;
 
 /** Quantile with linear interpolation (type 7 of Hyndman and Fan, 1996); NaN of nothing. */
 export function quantile(sorted: readonly number[], q: number): number {
@@ -18,18 +20,27 @@ export function quantile(sorted: readonly number[], q: number): number {
   return sorted[below]! + (sorted[above]! - sorted[below]!) * (at - below);
 }
 
+/**
+ * The interval is the percentile bootstrap's (Efron and Tibshirani, 1993, ch. 13): of pairs, give it
+ * their ratios or differences. The same values give the same interval.
+ */
 export function spread(values: readonly number[]): Spread {
-  const sorted = [...values].sort((a, b) => a - b);
-  return {
-    median: quantile(sorted, 0.5),
-    low: quantile(sorted, 0.25),
-    high: quantile(sorted, 0.75),
-    count: sorted.length,
-  };
+  const count = values.length;
+  const middle = sortedMedian(values);
+  if (count < 2) return { median: middle, low: middle, high: middle, count };
+  const random = seeded(count);
+  const medians = Array.from({ length: RESAMPLES }, () =>
+    sortedMedian(Array.from(values, () => values[Math.floor(random() * count)]!)),
+  ).sort((a, b) => a - b);
+  return { median: middle, low: quantile(medians, 0.025), high: quantile(medians, 0.975), count };
+}
+
+function sortedMedian(values: readonly number[]): number {
+  return quantile([...values].sort((a, b) => a - b), 0.5);
 }
 
 export function median(values: readonly number[]): number {
-  return spread(values).median;
+  return sortedMedian(values);
 }
 
 /** Random numbers in [0, 1) that a seed decides (mulberry32). */
