@@ -10,21 +10,12 @@
 #include "recorder.h"
 #include "socket.h"
 
-/* Ends a call that moved `count` messages, one after the other. */
-static void end_messages(struct kq_call *call, long count, const struct mmsghdr *messages,
-                         bool tagged) {
-  struct kq_tag tag = {{0}};
-  size_t filled = 0;
+static int64_t bytes_of(long count, const struct mmsghdr *messages) {
   int64_t bytes = 0;
   for (long index = 0; index < count; index++) {
-    const struct mmsghdr *message = &messages[index];
-    if (tagged) {
-      kq_tag_gather(&tag, &filled, message->msg_hdr.msg_iov, message->msg_hdr.msg_iovlen,
-                    message->msg_len);
-    }
-    bytes += message->msg_len;
+    bytes += messages[index].msg_len;
   }
-  kq_end(call, bytes, &tag);
+  return bytes;
 }
 
 void kq_end_sent_message(struct kq_call *call, int64_t moved, const struct msghdr *message) {
@@ -36,18 +27,16 @@ void kq_end_sent_message(struct kq_call *call, int64_t moved, const struct msghd
 }
 
 void kq_end_sent_messages(struct kq_call *call, long count, const struct mmsghdr *messages) {
-  if (call->direction != NULL) {
-    end_messages(call, count, messages, true);
+  if (call->direction == NULL) {
+    return;
   }
-}
-
-void kq_end_received_message(struct kq_call *call, int64_t moved, const struct msghdr *message,
-                             int flags) {
-  if (moved > 0) {
-    kq_end_received_vector(call, moved, message->msg_iov, message->msg_iovlen, flags);
-  } else {
-    kq_end_untagged(call, moved);
+  struct kq_tag tag = {{0}};
+  size_t filled = 0;
+  for (long index = 0; index < count; index++) {
+    const struct msghdr *header = &messages[index].msg_hdr;
+    kq_tag_gather(&tag, &filled, header->msg_iov, header->msg_iovlen, messages[index].msg_len);
   }
+  kq_end(call, bytes_of(count, messages), &tag);
 }
 
 void kq_end_received_messages(struct kq_call *call, long count, const struct mmsghdr *messages,
@@ -58,7 +47,7 @@ void kq_end_received_messages(struct kq_call *call, long count, const struct mms
   if (flags & MSG_OOB) {
     kq_end_urgent(call, count);
   } else {
-    end_messages(call, count, messages, !(flags & MSG_TRUNC));
+    kq_end_untagged(call, bytes_of(count, messages));
   }
 }
 
@@ -123,7 +112,7 @@ KQ_EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags) {
     /* An unknown descriptor that turned out to be a Unix socket. */
     kq_rights_received(message);
   }
-  kq_end_received_message(&call, result, message, flags);
+  kq_end_received_vector(&call, result, flags);
   return result;
 }
 

@@ -42,7 +42,7 @@ KQ_EXPORT ssize_t readv(int fd, const struct iovec *parts, int count) {
   KQ_CALL(call);
   kq_begin(&call, fd, word, KQ_KIND_IN, 0);
   ssize_t result = kq_real.readv(fd, parts, count);
-  kq_end_vector(&call, result, parts, (size_t)count);
+  kq_end_received_vector(&call, result, 0);
   return result;
 }
 
@@ -55,7 +55,7 @@ KQ_EXPORT ssize_t preadv2(int fd, const struct iovec *parts, int count, off_t of
   KQ_CALL(call);
   kq_begin(&call, fd, word, KQ_KIND_IN, 0);
   ssize_t result = kq_real.preadv2(fd, parts, count, offset, flags);
-  kq_end_vector(&call, result, parts, (size_t)count);
+  kq_end_received_vector(&call, result, 0);
   return result;
 }
 

@@ -113,10 +113,10 @@ static long in_call(ARGUMENTS) {
       break;
     case SYS_readv:
     case SYS_preadv2:
-      kq_end_vector(&call, result, (const struct iovec *)b, (size_t)c);
+      kq_end_received_vector(&call, result, 0);
       break;
     case SYS_recvmsg:
-      kq_end_received_message(&call, result, (const struct msghdr *)b, flags);
+      kq_end_received_vector(&call, result, flags);
       break;
     default:
       kq_end_received_messages(&call, result, (const struct mmsghdr *)b, flags);

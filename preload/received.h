@@ -41,17 +41,18 @@ static inline void kq_end_received(struct kq_call *call, int64_t moved, const vo
   }
 }
 
-static inline void kq_end_received_vector(struct kq_call *call, int64_t moved,
-                                          const struct iovec *parts, size_t count, int flags) {
+/*
+ * Without a tag: the vector, or the message that holds it, may lie in what was received, and say
+ * something else by now.
+ */
+static inline void kq_end_received_vector(struct kq_call *call, int64_t moved, int flags) {
   if (KQ_UNLIKELY(flags & MSG_WAITALL)) {
     kq_mark_waiting(call);
   }
   if (KQ_UNLIKELY(flags & MSG_OOB)) {
     kq_end_urgent(call, moved);
-  } else if (KQ_UNLIKELY(flags & MSG_TRUNC)) {
-    kq_end_untagged(call, moved);
   } else {
-    kq_end_vector(call, moved, parts, count);
+    kq_end_untagged(call, moved);
   }
 }
 

@@ -1,6 +1,7 @@
 // How the samples of a log are grouped: by label as `kqtime run` shows it, by the names that a
 // program gave, or by socket.
 
+import { NO_NAME } from "../output/name.ts";
 import { NameTable } from "./name-table.ts";
 import { Direction, type LogLine } from "./log-line.ts";
 
@@ -10,8 +11,6 @@ export type Grouping = (typeof GROUPINGS)[number];
 /** Groups beyond these are one: each has histograms, and a log must not fill the memory. */
 export const GROUPS_MOST = 1000;
 export const OTHER_GROUPS = "(others)";
-/** As the log has it where there is no name. */
-const NO_NAME = "NULL";
 /** What kqtime itself calls sockets that have no name: `out:443`, `in:192.0.2.1:9001`. */
 const OWN_LABEL = /^(out|in):/;
 

@@ -16,7 +16,7 @@ import { TextOutput } from "../analysis/text-output.ts";
 import { Window } from "../analysis/window.ts";
 import { ExitCode } from "../errors.ts";
 import { fitMiddle, padEnd } from "../output/fit.ts";
-import { printable } from "../output/name.ts";
+import { printable, readableName } from "../output/name.ts";
 import { formatCount, formatExact, formatTime } from "../output/units.ts";
 import { holdsNo, readGiven } from "./logs.ts";
 import { warn } from "./stderr.ts";
@@ -142,7 +142,7 @@ function rowText(row: Difference, columns: number): string {
 }
 
 function groupText(group: string): string {
-  return group === "NULL" ? "no label" : printable(group);
+  return printable(readableName(group));
 }
 
 function signed(ns: number | null): string {

@@ -1,6 +1,7 @@
 // What the commands that read logs have in common: files or standard input, a bar on a terminal,
 // and a word about what could not be read.
 
+import { fstatSync, statSync } from "node:fs";
 import type { LogVisitor } from "../analysis/log-line.ts";
 import { orderLogs, regularFile } from "../analysis/log-order.ts";
 import { type ReadOptions, type ReadResult, readLogs } from "../analysis/log-reader.ts";
@@ -35,6 +36,26 @@ export function readGiven(
     return result;
   } finally {
     progress.end();
+  }
+}
+
+/** A command's output is none of its logs, whatever they are called. @throws KQTimeError `E_OUTPUT` */
+export function expectNotInput(output: string, given: readonly string[]): void {
+  const identity = identityAt(output);
+  if (identity === null) return;
+  const inputs = given.length === 0 ? ["-"] : given;
+  if (inputs.every((path) => identityAt(path) !== identity)) return;
+  const why = `"${output}" is one of the logs that are read: name another file for the output`;
+  throw new KQTimeError("E_OUTPUT", "open", why);
+}
+
+/** Tells files apart; null where there is none, or nobody can tell: reading it says why. */
+function identityAt(path: string): string | null {
+  try {
+    const { dev, ino } = path === "-" ? fstatSync(0) : statSync(path);
+    return `${dev}:${ino}`;
+  } catch {
+    return null;
   }
 }
 

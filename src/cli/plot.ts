@@ -2,20 +2,19 @@
 
 import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
-import type { ReadResult } from "../analysis/log-reader.ts";
 import type { Window } from "../analysis/window.ts";
 import { ExitCode, KQTimeError } from "../errors.ts";
 import { Font } from "../plot/fonts.ts";
 import { drawPages, PAGE_IDS } from "../plot/pages.ts";
-import { FORMATS, formatOf, renderPicture } from "../plot/picture.ts";
-import { PictureFile } from "../plot/picture-file.ts";
+import { WholeFile } from "../output/whole-file.ts";
+import { FORMATS, formatOf, KINDS, renderPicture } from "../plot/picture.ts";
 import { remarksOn } from "../plot/remarks.ts";
 import { PlotSamples } from "../plot/samples.ts";
 import { sequencePages } from "../plot/sequence/pages.ts";
 import { traceSocket } from "../plot/sequence/trace.ts";
 import type { Page, Use } from "../plot/spec.ts";
 import { EVENTS_FILE } from "../session/tape.ts";
-import { readGiven } from "./logs.ts";
+import { expectNotInput, readGiven } from "./logs.ts";
 import { usage } from "./options.ts";
 import { warn } from "./stderr.ts";
 
@@ -42,8 +41,9 @@ export async function plotCommand(options: PlotCommand): Promise<number> {
   }
   expectInput(options);
   const ids = pageIds(options.pages);
-  const file = new PictureFile(output);
-  let picture: Uint8Array;
+  expectNotInput(output, options.logs);
+  // Begun now, so that it fails before a long log is read.
+  const file = new WholeFile(output, KINDS[format]);
   try {
     const font = await Font.load();
     const use = format === "html" ? "interactive" : "still";
@@ -51,12 +51,12 @@ export async function plotCommand(options: PlotCommand): Promise<number> {
       options.socket === null
         ? logPages(options, ids, font, use)
         : socketPages(options, options.socket, font, use);
-    picture = await renderPicture(format, pages, font);
+    file.write(await renderPicture(format, pages, font));
+    file.finish();
   } catch (error) {
-    file.discard();
+    file.abandon();
     throw error;
   }
-  file.write(picture);
   return ExitCode.Ok;
 }
 
@@ -71,7 +71,6 @@ function logPages(
   const { model, names } = samples;
   model.originSec = result.baseSec;
   model.startSec = result.logStartNs / 1e9;
-  if (result.damaged + result.foreign > 0) warn(corruptLines(result));
   if (model.times.count + model.lengths.count === 0) {
     throw new KQTimeError("E_EMPTY", "plot", noSamples(window));
   }
@@ -131,9 +130,4 @@ function pageIds(wanted: string | null): string[] | null {
   const unknown = ids.find((id) => !PAGE_IDS.includes(id));
   if (unknown === undefined) return ids;
   throw usage(`--pages takes ${PAGE_IDS.join(", ")}, separated by commas, not "${unknown}"`);
-}
-
-/** As libkqtime's plot-kqtime said it. */
-function corruptLines({ damaged, foreign, lines, unknown }: ReadResult): string {
-  return `found ${damaged + foreign}/${lines + damaged + unknown} corrupt line(s)`;
 }

@@ -57,7 +57,8 @@ function reportText(report: Report, name: string): string {
     const figure = (bytes: number | null): string => (bytes === null ? "-" : formatBytes(bytes));
     lines.push(
       `${title}, all sockets together: p50 ${figure(queue.p50)}, p90 ${figure(queue.p90)}, ` +
-        `p99 ${figure(queue.p99)}, max ${figure(queue.max)} (${formatCount(queue.samples)} samples)`,
+        `p99 ${figure(queue.p99)}, max ${figure(queue.max)} ` +
+        `(${formatCount(queue.samples)} ${queue.samples === 1 ? "sample" : "samples"})`,
     );
   }
   return `${lines.join("\n")}\n`;

@@ -1,6 +1,6 @@
 // How sockets without a name are grouped. A peer's address appears only where it was asked for.
 
-import { encodeName } from "../output/name.ts";
+import { encodeName, NO_NAME } from "../output/name.ts";
 import { DirectionStats } from "../output/stats.ts";
 import type { LabelMode } from "./label-modes.ts";
 
@@ -26,7 +26,7 @@ export class Label {
 
   /** As it is shown. */
   get text(): string {
-    return this.name === "" ? "NULL" : this.name;
+    return this.name === "" ? NO_NAME : this.name;
   }
 }
 

@@ -3,7 +3,7 @@
 
 import { fit, fitMiddle, padEnd } from "./fit.ts";
 import { lossesOf, lossText } from "./losses.ts";
-import { printable } from "./name.ts";
+import { NO_NAME, printable, readableName } from "./name.ts";
 import type {
   BothSummary,
   Distribution,
@@ -236,12 +236,13 @@ class Table {
 
 type ShownLabel = { label: string } & BothSummary;
 
-/** The labels that have rows of their own. The log's word for no label means nothing to a reader. */
+/** The labels that have rows of their own; where no socket has one, their row stands for all. */
 function shownLabels(summary: Summary): ShownLabel[] {
-  const none = summary.labels.length === 1 ? "all" : "no label";
+  const [only] = summary.labels;
+  if (summary.labels.length === 1 && only!.label === NO_NAME) return [{ ...only!, label: "all" }];
   return summary.labels
     .slice(0, LABELS_SHOWN)
-    .map((entry) => (entry.label === "NULL" ? { ...entry, label: none } : entry));
+    .map((entry) => ({ ...entry, label: readableName(entry.label) }));
 }
 
 function isMeasured(summary: Summary, direction: "out" | "in"): boolean {

@@ -24,6 +24,8 @@ const ROOM = 0.01;
 const POINT_ROOM = 0.5;
 /** From this length of a run on, the time axis shows the time of the day. */
 const CLOCK_FROM_SEC = 600;
+/** From this part of a time on, a step beside it is written with few digits. */
+const FINE_STEP = 1e-4;
 
 /** The least and greatest of some values, and the least that is not 0. */
 export interface Extent {
@@ -55,6 +57,20 @@ export function extentOf(histograms: readonly Histogram[]): Extent {
   return { least, leastPositive: Math.min(leastPositive, Math.max(greatest, 1)), greatest };
 }
 
+/** Of values that are drawn one by one. */
+export function extentOfValues(values: readonly number[]): Extent {
+  let least = Infinity;
+  let leastPositive = Infinity;
+  let greatest = 0;
+  for (const value of values) {
+    least = Math.min(least, value);
+    greatest = Math.max(greatest, value);
+    if (value > 0) leastPositive = Math.min(leastPositive, value);
+  }
+  if (least === Infinity) least = 0;
+  return { least, leastPositive: Math.min(leastPositive, Math.max(greatest, 1)), greatest };
+}
+
 /** The least and greatest value that a bucket of this histogram can hold. */
 export function bucketEdges(histogram: Histogram, bucket: number): { low: number; high: number } {
   const low = bucketLow(bucket);
@@ -74,7 +90,8 @@ export class ValueAxis {
   readonly constant: number;
   readonly unit: Unit;
 
-  constructor(unit: Unit, { least, leastPositive, greatest }: Extent) {
+  /** @param isFitted begins near the least value, and not at 0, also where that is not far below it */
+  constructor(unit: Unit, { least, leastPositive, greatest }: Extent, isFitted = false) {
     this.unit = unit;
     this.constant = 10 ** Math.floor(Math.log10(leastPositive) + 1e-9);
     if (greatest / leastPositive >= LOG_FROM_RATIO) {
@@ -88,7 +105,7 @@ export class ValueAxis {
     if (greatest === 0) {
       this.low = 0;
       this.high = 1000; // 1 µs, 1 kB
-    } else if (least === greatest || least < greatest / 2) {
+    } else if (least === greatest || (!isFitted && least < greatest / 2)) {
       this.low = 0;
       this.high = least === greatest ? 2 * greatest : nextStep(greatest * 1.02, greatest);
     } else {
@@ -105,7 +122,10 @@ export class ValueAxis {
     return { type: "symlog", domain, constant: this.constant, nice: false };
   }
 
-  /** @param most so many labels find room, where that is fewer than usual */
+  /**
+   * @param use of an interactive page, which is `zoomable`
+   * @param most so many labels find room, where that is fewer than usual
+   */
   axis(title: string, use: Use, most = Infinity): Spec {
     const shared: Spec = {
       title: this.kind === "linear" ? title : `${title} (log scale)`,
@@ -116,9 +136,11 @@ export class ValueAxis {
     if (use === "interactive" && this.kind === "linear") return { ...shared, tickCount: TICKS };
     if (use === "interactive" && this.kind === "log") {
       // Vega's ticks, so that there are some after zooming; of all its labels those that stay in
-      // whole decades when the ones that would touch are left out.
+      // whole decades when the ones that would touch are left out. Within a decade or so, all.
       const mantissa = "round(datum.value / pow(10, floor(log(datum.value) / LN10 + 1e-9)))";
-      const labelExpr = `indexof([1, 3], ${mantissa}) < 0 ? '' : ${shared.labelExpr as string}`;
+      const isNear = `zoom.v && zoom.v[1] / zoom.v[0] < ${LOG_FROM_RATIO}`;
+      const label = shared.labelExpr as string;
+      const labelExpr = `${isNear} || indexof([1, 3], ${mantissa}) >= 0 ? (${label}) : ''`;
       return { ...shared, labelExpr };
     }
     return { ...shared, values: this.ticks(most) };
@@ -210,11 +232,14 @@ export function formatExpression(unit: Unit, value: string, digits = 6): string 
 
 /**
  * The time axis of a run: since its start, whatever part of it is shown, so that a time that is read
- * off can be given as `--since +30s`; or the time of the day where the part is long.
+ * off can be given as `--since +30s`; or the time of the day where the part is long. Of a short part
+ * that is late in the run, since a round time within it, which the title names: `+ 30 s`.
  */
 export class TimeAxis {
   readonly isClock: boolean;
   readonly #startMs: number;
+  /** Where the axis counts from, after the start. */
+  readonly #baseSec: number;
   readonly #spanSec: number;
   readonly #unit: readonly [perSec: number, name: string];
 
@@ -232,14 +257,14 @@ export class TimeAxis {
     this.#spanSec = lastSec - firstSec;
     this.isClock = this.#spanSec >= CLOCK_FROM_SEC;
     this.#startMs = (originSec + (this.isClock ? firstSec : startSec)) * 1000;
-    const farthestSec = Math.max(Math.abs(firstSec - startSec), Math.abs(lastSec - startSec));
-    this.#unit = farthestSec >= 2 ? [1, "s"] : farthestSec >= 0.002 ? [1000, "ms"] : [1e6, "µs"];
+    this.#baseSec = baseSecOf(firstSec - startSec, lastSec - startSec);
+    this.#unit = unitOf(firstSec - startSec - this.#baseSec, lastSec - startSec - this.#baseSec);
   }
 
   /** The value on the axis of a time relative to the origin. */
   at(relativeSec: number): number {
     if (this.isClock) return Math.round((this.originSec + relativeSec) * 1000);
-    return (relativeSec - this.startSec) * this.#unit[0];
+    return (relativeSec - this.startSec - this.#baseSec) * this.#unit[0];
   }
 
   /** On the axis, what can still be seen; less than the room at its ends. */
@@ -252,9 +277,10 @@ export class TimeAxis {
     const low = this.at(this.firstSec);
     const high = this.at(this.firstSec + this.#spanSec);
     const room = high > low ? (high - low) * ROOM : POINT_ROOM;
+    const base = this.#baseSec === 0 ? "" : ` + ${formatSec(this.#baseSec)} s`;
     const title = this.isClock
       ? `time of the day, UTC (from ${day(this.#startMs)})`
-      : `time since ${day(this.#startMs)} ${clock(this.#startMs)} UTC, in ${this.#unit[1]}`;
+      : `time since ${day(this.#startMs)} ${clock(this.#startMs)} UTC${base}, in ${this.#unit[1]}`;
     const axis: Spec = {
       title: isLabelled ? title : null,
       labels: isLabelled,
@@ -264,9 +290,10 @@ export class TimeAxis {
       axis.tickCount = 10;
       axis.labelExpr = CLOCK_LABEL;
     } else if (use === "still") {
-      axis.values = high > low ? stepsBetween(low, high) : [low];
-      // As exact as the tick: of a moment, and of a short window late in a run.
-      axis.labelExpr = "format(datum.value, ',.12~r')";
+      // There is nothing before the start.
+      const first = low >= 0 ? Math.max(0, low - room) : low - room;
+      axis.values = high > low ? stepsBetween(low, high) : stepsBetween(first, high + room);
+      axis.labelExpr = "format(datum.value, ',.6~r')";
     }
     return {
       type: this.isClock ? "temporal" : "quantitative",
@@ -286,8 +313,34 @@ export class TimeAxis {
   /** A Vega expression that writes a time of this axis. */
   expression(value: string): string {
     if (this.isClock) return `utcFormat(${value}, '%Y-%m-%d %H:%M:%S.%L UTC')`;
-    return `format(${value}, '.9~r') + ' ${this.#unit[1]}'`;
+    const [perSec, unit] = this.#baseSec === 0 ? this.#unit : ([1, "s"] as const);
+    const sinceStart =
+      this.#baseSec === 0 ? value : `${value} / ${this.#unit[0]} + ${formatSec(this.#baseSec)}`;
+    return `format(${sinceStart}, '.${perSec === 1 ? 12 : 9}~r') + ' ${unit}'`;
   }
+}
+
+function unitOf(fromSec: number, toSec: number): readonly [perSec: number, name: string] {
+  const farthestSec = Math.max(Math.abs(fromSec), Math.abs(toSec));
+  return farthestSec >= 2 ? [1, "s"] : farthestSec >= 0.002 ? [1000, "ms"] : [1e6, "µs"];
+}
+
+/**
+ * 0 while the times of a window, after the run's start, have few digits; else a round time that is
+ * less than ten times the window's length before it.
+ */
+function baseSecOf(fromSec: number, toSec: number): number {
+  const spanSec = toSec > fromSec ? toSec - fromSec : (2 * POINT_ROOM) / unitOf(fromSec, toSec)[0];
+  if (niceStep(spanSec) >= FINE_STEP * Math.max(Math.abs(fromSec), Math.abs(toSec))) return 0;
+  // The reciprocal is exact where the step is less than a second.
+  const decade = Math.ceil(Math.log10(spanSec) - 1e-9);
+  if (decade >= 0) return Math.floor(fromSec / 10 ** decade) * 10 ** decade;
+  return Math.floor(fromSec * 10 ** -decade) / 10 ** -decade;
+}
+
+/** Without an exponent, to the nanosecond. */
+function formatSec(sec: number): string {
+  return String(Number(sec.toFixed(9)));
 }
 
 /** Times with seconds only where they are; the day below midnight. */

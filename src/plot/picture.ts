@@ -1,5 +1,6 @@
 // Pages → the bytes of one file.
 
+import type { FileKind } from "../output/whole-file.ts";
 import type { Font } from "./fonts.ts";
 import type { Page } from "./spec.ts";
 import { renderStacked, withFont } from "./svg.ts";
@@ -7,6 +8,23 @@ import { renderStacked, withFont } from "./svg.ts";
 /** How a picture is written, told by the end of the file's name. */
 export const FORMATS = ["pdf", "svg", "png", "html"] as const;
 export type Format = (typeof FORMATS)[number];
+
+/** Each format, as this program writes it: what else begins in another way is not replaced by it. */
+export const KINDS: Readonly<Record<Format, FileKind>> = {
+  pdf: { name: "PDF file", beginning: "%PDF-" },
+  png: { name: "PNG file", beginning: "\x89PNG\r\n\x1a\n" },
+  svg: {
+    name: "SVG file of kqtime's",
+    beginning:
+      '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" version="1.1" ',
+  },
+  html: {
+    name: "HTML file of kqtime's",
+    beginning:
+      '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n' +
+      '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; script-src \'sha256-',
+  },
+};
 
 export function formatOf(path: string): Format | null {
   const end = path.slice(path.lastIndexOf(".") + 1).toLowerCase();

@@ -48,8 +48,10 @@ export function remarksOn(result: ReadResult, samples: PlotSamples): Remark[] {
   add(null, ...lossText(losses, (key) => !OF_CALLS.includes(key)));
   const { lines, damaged, unknown } = result;
   const all = formatExact(lines + damaged + unknown);
-  if (damaged > 0) add(null, `${formatExact(damaged)} of ${all} lines were damaged and skipped.`);
-  if (unknown > 0) add(null, `${formatExact(unknown)} of ${all} lines were unknown and skipped.`);
+  const skipped = (count: number, what: string): string =>
+    `${formatExact(count)} of ${all} lines ${count === 1 ? "was" : "were"} ${what} and skipped.`;
+  if (damaged > 0) add(null, skipped(damaged, "damaged"));
+  if (unknown > 0) add(null, skipped(unknown, "unknown"));
   return remarks;
 }
 

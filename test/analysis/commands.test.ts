@@ -178,11 +178,29 @@ test("a Parquet file is replaced when the new one is whole, and only by one", as
     for (const path of [fifo, link, folder, "/dev/stdout", "/dev/null"]) {
       const exit = await kqtime(scope, ["export", "--parquet", path, log]).exit();
       expect([path, exit.code, exit.stdout]).toEqual([path, 125, ""]);
-      expect(exit.stderr).toBe(`kqtime: "${path}" is no regular file, which Parquet needs: name another\n`);
+      const isLink = path === link || path === "/dev/stdout";
+      const what = isLink ? "a symbolic link, which is not followed" : "no regular file";
+      expect(exit.stderr).toBe(`kqtime: "${path}" is ${what}: name another\n`);
     }
     expect(readdirSync(folder).filter((name) => name.includes(".part-"))).toEqual([]);
   });
 }, 60_000);
+
+test("a report for people: one sample is one, and no name is told as such", async () => {
+  const path = join(folder, "unnamed.log");
+  const call = (name: string) => `KQTIME-OUT;start=1400000002.5,end=1400000002.6,fd=3,bytes=9;${name};\n`;
+  const stats = "KQTIME-STATS;start=1400000003.1,end=1400000003.2,num_fds=1;fd=3,snd_len=2,rcv_len=40;\n";
+  writeFileSync(path, call("") + call("relay") + call("NULL") + stats);
+  await withScope(async (scope) => {
+    const { stdout } = await kqtime(scope, ["report", path]).success();
+    expect(stdout).toContain("max 2 B (1 sample)\n");
+    // Written in both ways, they are the same.
+    expect(stdout.match(/^\(no name\).*$/gm)).toEqual([expect.stringMatching(/^\(no name\) +\d+ +2 /)]);
+    expect(stdout).not.toContain("NULL");
+    const csv = await kqtime(scope, ["report", "--csv", path]).success();
+    expect(csv.stdout).toMatch(/^NULL,out,/m);
+  });
+});
 
 test("a log that has lines for some calls only is told for such", async () => {
   const chosen = join(folder, "chosen.log");

@@ -27,12 +27,12 @@ let files = 0;
  * A log of `seconds` seconds: every second has a queue of its own, of 10 ms × `scale` in the median,
  * and its 50 calls wait about that long: they are as dependent as can be.
  */
-function writeLog(seed: number, seconds: number, scale: number): string {
+function writeLog(seed: number, seconds: number, scale: number, label = "out:443"): string {
   const path = scope.path(`compare-${files++}.log`);
   const log = Log.open(path, { baseSec: 1700000000, onError: (message) => expect(message).toBe("") });
   const next = random(seed);
   const uniform = () => (next() + 0.5) / 2 ** 32;
-  const name = encodeName("out:443");
+  const name = encodeName(label);
   for (let second = 0; second < seconds; second++) {
     const queueNs = 1e7 * scale * Math.exp(uniform() + uniform() + uniform() - 1.5);
     for (let call = 0; call < 50; call++) {
@@ -138,6 +138,15 @@ test("kqtime compare: a table for people, JSON for programs, a word if there is 
   expect(found.differences[0]).toMatchObject({ ...few, quantile: "p50", note: "too few blocks", differs: false });
   const none = { aNs: null, bNs: null, differenceNs: null, lowNs: null, highNs: null, differs: false };
   expect(found.differences[2]).toMatchObject({ ...few, quantile: "p99", note: "too few calls", ...none });
+});
+
+test("no name is told as such in a table, and as the log has it to programs", async () => {
+  const [a, b] = [writeLog(5, 8, 1, ""), writeLog(6, 8, 3, "")];
+  const exit = await kqtime(scope, ["compare", a, b]).success();
+  expect(exit.stdout).toMatch(/^\(no name\) +call p50 /m);
+  expect(exit.stderr).toContain("have calls of (no name) outbound: 8");
+  const json = await kqtime(scope, ["compare", "--json", a, b]).success();
+  expect(JSON.parse(json.stdout).differences[0].group).toBe("NULL");
 });
 
 test("a side of several files, named in any order, is the same side as one file", async () => {

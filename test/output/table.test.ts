@@ -44,7 +44,7 @@ test("a reader is told what columns and labels mean", () => {
   const alone = { label: "NULL", out: traffic(3, 10), in: traffic(0, 0) };
   expect(table(summaryInput({ labels: [alone] }), 100)).toMatch(/^all +3 /m);
   const named = { label: "relay", out: traffic(5, 10), in: traffic(0, 0) };
-  expect(table(summaryInput({ labels: [alone, named] }), 100)).toMatch(/^no label +3 /m);
+  expect(table(summaryInput({ labels: [alone, named] }), 100)).toMatch(/^\(no name\) +3 /m);
 });
 
 test("arguments are quoted as a shell takes them", () => {

@@ -83,16 +83,58 @@ test("logarithmic where the data asks for it, with a place for zeros", () => {
   expect([axisOf([0]).low, axisOf([0]).high]).toEqual([0, 1000]);
 });
 
+function timeTicks(axis: TimeAxis): { title: string; values: number[] } {
+  return axis.encoding(true, "still").axis as unknown as { title: string; values: number[] };
+}
+
 test("a part of a run counts from the run's start, in what `--since +30s` takes", () => {
-  const axis = new TimeAxis(1795435635.5, 1, 31, 31.001);
+  const axis = new TimeAxis(1795435635.5, 1, 31, 32);
   expect(axis.at(31)).toBe(30);
-  const { title, values } = axis.encoding(true, "still").axis as {
-    title: string;
-    values: number[];
-  };
+  const { title, values } = timeTicks(axis);
   expect(title).toBe("time since 2026-11-23 12:07:16.500 UTC, in s");
   expect(values[0]).toBeCloseTo(30, 9);
   expect(values.length).toBeGreaterThan(3);
+});
+
+test("a short part that is late counts from a round time, which the title names", () => {
+  const axis = new TimeAxis(1795435635.5, 1, 32.834_41, 32.834_46);
+  const { title, values } = timeTicks(axis);
+  expect(title).toBe("time since 2026-11-23 12:07:16.500 UTC + 31.8344 s, in µs");
+  expect(values.map((tick) => Math.round(tick * 1000) / 1000)).toEqual([10, 20, 30, 40, 50, 60]);
+  expect(axis.at(32.834_42)).toBeCloseTo(20, 6);
+  // What is pointed at is told since the start: as --since takes it.
+  expect(axis.expression("t")).toBe("format(t / 1000000 + 31.8344, '.12~r') + ' s'");
+  expect(new TimeAxis(1795435635.5, 0, 1, 2).expression("t")).toBe("format(t, '.12~r') + ' s'");
+});
+
+test("a moment, and any part of a run, is between round ticks of few digits", () => {
+  const part = fc.tuple(fc.double({ min: 0, max: 1e6, noNaN: true }), fc.integer({ min: -8, max: 2 }));
+  fc.assert(
+    fc.property(part, fc.boolean(), ([firstSec, exponent], isMoment) => {
+      const lastSec = firstSec + (isMoment ? 0 : 3.7 * 10 ** exponent);
+      const axis = new TimeAxis(0, 0, firstSec, lastSec);
+      const { values } = timeTicks(axis);
+      expect(values.length).toBeGreaterThan(isMoment ? 2 : 1);
+      for (const tick of values) {
+        expect(Math.abs(tick - Number(tick.toPrecision(6)))).toBeLessThanOrEqual(Math.abs(tick) * 1e-9);
+      }
+      const { domain } = axis.encoding(true, "still").scale as { domain: [number, number] };
+      for (const sec of [firstSec, lastSec]) {
+        expect(axis.at(sec)).toBeGreaterThanOrEqual(domain[0]);
+        expect(axis.at(sec)).toBeLessThanOrEqual(domain[1]);
+      }
+    }),
+    { numRuns: 2000 },
+  );
+  // Nothing is before the start.
+  expect(timeTicks(new TimeAxis(0, 0, 0, 0)).values[0]).toBeCloseTo(0, 9);
+});
+
+test("a fitted axis begins near the least value, others at 0 unless that is far below it", () => {
+  const extent = { least: 960_000, leastPositive: 1_960_000, greatest: 1_960_000 };
+  expect(new ValueAxis("bytes", extent).low).toBe(0);
+  const { low, high } = new ValueAxis("bytes", extent, true);
+  expect([low, high]).toEqual([900_000, 2_000_000]);
 });
 
 test("short runs count from their start, long ones show the clock; both name the zone", () => {

@@ -2,17 +2,22 @@
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import {
+  appendFileSync,
+  chmodSync,
   existsSync,
+  linkSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
+import { open } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { LineBuffer } from "../../src/output/line.ts";
 import { EVENTS_FILE } from "../../src/session/tape.ts";
@@ -31,7 +36,6 @@ const PARSED = [
 ].join("\n");
 const WARNINGS =
   "kqtime: standard input: 1 line unknown, not kqtime's; skipped\n" +
-  "kqtime: found 1/6 corrupt line(s)\n" +
   "kqtime: page percentiles is left out: fewer than 100 samples\n" +
   "kqtime: page heatmap is left out: fewer than 500 samples\n" +
   "kqtime: page names is left out: no names (parsed data has none)\n";
@@ -54,7 +58,7 @@ function svgText(path: string): string[] {
   );
 }
 
-test("tools/plot-kqtime.ts: parsed data on standard input, kqtimes.pdf, corrupt lines told", async () => {
+test("tools/plot-kqtime.ts: parsed data on standard input, kqtimes.pdf, damage told once", async () => {
   await withScope(async (scope) => {
     const words = [BUN, join(ROOT, "tools", "plot-kqtime.ts")];
     const exit = await scope.start(words, { stdin: PARSED, cwd: folder }).success();
@@ -86,8 +90,8 @@ test("what is in no picture is written under those that it concerns", async () =
     const isRemark = (line: string): boolean => /^(Not of|Lost in)|not in it|skipped/.test(line);
     const all = [
       "Lost in the whole run: 4 lines of the log not written; 1 socket not measured, the table was full.",
-      "1 of 12 lines were damaged and skipped.",
-      "1 of 12 lines were unknown and skipped.",
+      "1 of 12 lines was damaged and skipped.",
+      "1 of 12 lines was unknown and skipped.",
     ];
     const calls = [
       "Not of all calls: the log has only one in 10 of the calls that waited 1.00 ms or more.",
@@ -120,9 +124,12 @@ test("a window's times count from the log's start", async () => {
     const text = svgText(path);
     const title = "time since 2014-05-13 16:53:20.250 UTC, in";
     expect(text.filter((line) => line.startsWith(title))).toEqual([`${title} ms`, `${title} s`]);
-    // One sample, one moment.
-    expect(text).toContain("750");
-    expect(text).toContain("2.85");
+    // One sample, one moment, between round ticks.
+    const ticks = text.filter((line) => /^[\d.]+$/.test(line));
+    expect(ticks).toEqual([
+      "749.6", "749.8", "750", "750.2", "750.4", "0", "0", "2.4", "2.6", "2.8", "3", "3.2", "0",
+    ]);
+    expect(text).toContain("The one sample is drawn.");
   });
 }, 30_000);
 
@@ -145,16 +152,84 @@ test("several logs, compressed, and standard input, in every format", async () =
 test("a file that was there is overwritten, and kept where there is nothing to draw", async () => {
   await withScope(async (scope) => {
     const path = join(folder, "old.svg");
-    writeFileSync(path, "x".repeat(5_000_000));
+    await kqtime(scope, ["plot", "-o", path, "--pages", "hdr"], { stdin: PARSED }).success();
+    appendFileSync(path, "x".repeat(5_000_000));
+    chmodSync(path, 0o644);
+    const { size } = statSync(path);
     const nothing = await kqtime(scope, ["plot", "-o", path], { stdin: "" }).exited;
-    expect([nothing.code, statSync(path).size]).toEqual([125, 5_000_000]);
+    expect([nothing.code, statSync(path).size]).toEqual([125, size]);
     expect(nothing.stderr).toBe("kqtime: no samples to plot: the input has no call with a time\n");
     const exit = kqtime(scope, ["plot", "-o", path, "--pages", "hdr"], { stdin: PARSED });
     await exit.success();
     expect(readFileSync(path, "utf8")).toMatch(/<\/svg>\s*$/);
     expect(statSync(path).size).toBeLessThan(1_000_000);
+    expect(statSync(path).mode & 0o777).toBe(0o644);
   });
 }, 30_000);
+
+test("every format replaces what it has written, and nothing else; no log is its own picture", async () => {
+  await withScope(async (scope) => {
+    for (const end of ["pdf", "svg", "png", "html"]) {
+      const path = scope.path(`picture.${end}`);
+      for (const pages of ["time,hdr", "hdr"]) {
+        await kqtime(scope, ["plot", "-o", path, "--pages", pages], { stdin: PARSED }).success();
+      }
+      const other = scope.path(`log.${end}`);
+      writeFileSync(other, PARSED);
+      const kept = await kqtime(scope, ["plot", "-o", other], { stdin: PARSED }).exited;
+      expect([kept.code, readFileSync(other, "utf8")]).toEqual([125, PARSED]);
+      expect(kept.stderr).toMatch(/exists and is no [A-Z]+ file.*: it is not overwritten: name another\n$/);
+    }
+    const own = scope.path("log.pdf");
+    linkSync(own, scope.path("hard.pdf"));
+    for (const input of [own, scope.path("hard.pdf")]) {
+      const exit = await kqtime(scope, ["plot", "-o", own, input]).exited;
+      expect([exit.code, readFileSync(own, "utf8")]).toEqual([125, PARSED]);
+      expect(exit.stderr).toBe(
+        `kqtime: "${own}" is one of the logs that are read: name another file for the output\n`,
+      );
+    }
+    // An empty file would be replaced by any format.
+    const empty = scope.path("empty.pdf");
+    writeFileSync(empty, "");
+    const words = ["sh", "-c", '"$0" run kqtime plot -o "$1" < "$1"', BUN, empty];
+    const exit = await scope.start(words, { cwd: ROOT }).exited;
+    expect(exit.stderr).toContain("is one of the logs that are read");
+  });
+}, 60_000);
+
+test("a full disk leaves the picture that was there, and nothing beside it", async () => {
+  await withScope(async (scope) => {
+    const path = scope.path("old.svg");
+    await kqtime(scope, ["plot", "-o", path, "--pages", "hdr"], { stdin: PARSED }).success();
+    const old = readFileSync(path);
+    const files = readdirSync(dirname(path));
+    // Files may not grow beyond 64 KiB: a write fails as on a full disk, with another errno.
+    const limited = 'trap "" XFSZ; ulimit -f 128; exec "$0" run kqtime plot -o "$1"';
+    const exit = await scope.start(["sh", "-c", limited, BUN, path], { stdin: PARSED, cwd: ROOT }).exited;
+    expect(exit.code).toBe(125);
+    expect(exit.stderr).toContain("cannot be written: the file may not grow further (EFBIG)\n");
+    expect(readFileSync(path).equals(old)).toBe(true);
+    expect(readdirSync(dirname(path))).toEqual(files);
+  });
+}, 60_000);
+
+test("a signal leaves nothing", async () => {
+  await withScope(async (scope) => {
+    const pipe = scope.path("pipe");
+    await scope.run(["mkfifo", pipe]);
+    const files = readdirSync(dirname(pipe));
+    for (const signal of ["SIGINT", "SIGTERM"] as const) {
+      const running = kqtime(scope, ["plot", "-o", scope.path("big.pdf"), pipe]);
+      // The log is opened after the picture was begun.
+      const input = await open(pipe, "w");
+      running.kill(signal);
+      expect((await running.exited).signal).toBe(signal);
+      await input.close();
+      expect(readdirSync(dirname(pipe))).toEqual(files);
+    }
+  });
+}, 60_000);
 
 test("what cannot be done is told in a line, before a long log is read", async () => {
   await withScope(async (scope) => {

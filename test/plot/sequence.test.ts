@@ -12,6 +12,7 @@ import { Marks } from "../../src/plot/sequence/marks.ts";
 import { sequencePages } from "../../src/plot/sequence/pages.ts";
 import { type SocketTrace, traceSocket } from "../../src/plot/sequence/trace.ts";
 import { Stream } from "../../src/plot/sequence/wire.ts";
+import type { Spec } from "../../src/plot/spec.ts";
 import { OUT } from "../lib/calllog.ts";
 import { e2e } from "../lib/e2e.ts";
 import { fixture } from "../lib/fixtures.ts";
@@ -105,12 +106,47 @@ test("before its first step a curve is at what that begins at, which may not be 
   expect([0, 1, 1.5, 2.5, 9].map((sec) => marks.levelAt(sec))).toEqual([5000, 5000, 6000, 6100, 6100]);
 });
 
-test("a curve that goes through the window as a level is within the picture", () => {
-  const made = (...all: [number, number, number][]): Marks => {
-    const marks = new Marks();
-    for (const [at, from, to] of all) marks.add(at, from, to);
-    return marks;
+function made(...all: [number, number, number][]): Marks {
+  const marks = new Marks();
+  for (const [at, from, to] of all) marks.add(at, from, to);
+  return marks;
+}
+
+test("the picture is of the window that was asked for, and as high as what is in it", async () => {
+  const none = made();
+  const trace: SocketTrace = {
+    sock: 1, name: "NULL", originSec: 1_700_000_000, startSec: 0, fromSec: 10, untilSec: 14,
+    written: { marks: none, level: 1_960_000 },
+    read: { marks: none, level: Number.NaN },
+    out: {
+      packets: made([12.1, 960_000, 961_448], [12.2, 961_448, 962_896]),
+      again: none,
+      acks: { marks: made([12.15, 960_000, 961_448]), level: 960_000 },
+    },
+    in: { packets: none, again: none, acks: { marks: none, level: Number.NaN } },
   };
+  const [page] = sequencePages({ font, use: "still", remarks: [] }, trace);
+  expect(page!.title).toBe("Time–sequence graph of socket 1 ((no name)), outbound");
+  const [panel] = (page!.spec.vconcat as Spec[])[0]!.vconcat as Spec[];
+  const layers = panel!.layer as Spec[];
+  const { x, y } = layers[0]!.encoding as { x: Spec; y: Spec };
+  const [from, until] = (x.scale as Spec).domain as number[];
+  expect([from, until]).toEqual([9.96, 14.04]);
+  const [low, high] = (y.scale as Spec).domain as number[];
+  expect(low).toBeGreaterThan(800_000);
+  expect(high).toBeLessThan(2_200_000);
+  // The level of what was written goes from one end of it to the other.
+  const level = ((layers[1]!.data as Spec).values as Spec[]).map(({ t }) => t);
+  expect(level).toEqual([10, 14]);
+  // Packets are drawn above the wider line of what was acknowledged, and are never too small for it.
+  const marks = layers.map(({ mark }) => mark as Spec);
+  expect(marks.map(({ type }) => type)).toEqual(["line", "line", "rule"]);
+  expect(marks[0]!.strokeWidth as number).toBeGreaterThan(marks[2]!.strokeWidth as number);
+  expect(marks[2]!.strokeCap).toBe("square");
+  expect((await lookAt(page!.spec, font)).faults).toEqual([]);
+});
+
+test("a curve that goes through the window as a level is within the picture", () => {
   const none = made();
   for (const [level, ackLevel] of [[90_000, 49_000], [50_500, 10_000]] as const) {
     const wire = {
@@ -120,8 +156,8 @@ test("a curve that goes through the window as a level is within the picture", ()
     };
     const unused = { packets: none, again: none, acks: { marks: none, level: Number.NaN } };
     const trace: SocketTrace = {
-      sock: 1, name: "a", originSec: 1_700_000_000, startSec: 0, written: { marks: none, level },
-      read: { marks: none, level: Number.NaN }, out: wire, in: unused,
+      sock: 1, name: "a", originSec: 1_700_000_000, startSec: 0, fromSec: null, untilSec: null,
+      written: { marks: none, level }, read: { marks: none, level: Number.NaN }, out: wire, in: unused,
     };
     const pages = sequencePages({ font, use: "still", remarks: [] }, trace);
     expect(pages.length).toBe(1);
@@ -206,6 +242,14 @@ e2e("of a recording, the distance between calls and packets is the time in the l
     const whole = traceSocket(folder, sock!, new Window(null, null), warned);
     expect(early.written.marks.count).toBeLessThan(whole.written.marks.count);
     expect([early.startSec, early.originSec]).toEqual([whole.startSec, whole.originSec]);
+    expect([early.fromSec, whole.fromSec, whole.untilSec]).toEqual([null, null, null]);
+    expect(early.untilSec).toBeCloseTo(early.startSec + 1e-3, 9);
+    // What lies outside of the recording is not drawn.
+    const wide = new Window(parseMoment("2001-01-01"), parseMoment("+1h"));
+    const clipped = traceSocket(folder, sock!, wide, warned);
+    expect(clipped.fromSec).toBe(whole.startSec);
+    expect(clipped.untilSec!).toBeGreaterThan(whole.read.marks.atSec[whole.read.marks.count - 1]!);
+    expect(clipped.untilSec!).toBeLessThan(whole.startSec + 60);
 
     // A packet without a call at its time: the curve goes through the window as a level.
     const { marks } = whole.written;

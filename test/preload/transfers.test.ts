@@ -49,7 +49,8 @@ describe.skipIf(!canCompile)("calls that move bytes", () => {
     );
     expect(isContiguous(records)).toBe(true);
     const stream = TEXT.slice(0, 60).repeat(4);
-    const untagged = new Set([12, 18, 19]); // splice, MSG_TRUNC
+    // Vectors may lie in what was received; splice, MSG_TRUNC: never in user memory.
+    const untagged = new Set([8, 9, 10, 11, 12, 15, 16, 17, 18, 19]);
     for (const { bytes, off, tag } of records) {
       expect(tag).toBe(untagged.has(bytes) ? UNTAGGED : tagOf(stream.slice(off, off + bytes)));
     }

@@ -16,7 +16,7 @@ static const struct call calls[] = {
     NUMBER(SYS_readv, VECTOR), NUMBER(SYS_preadv2, VECTOR_AT), NUMBER(SYS_recvmsg, MESSAGE),
     NUMBER(SYS_recvmmsg, MESSAGES), NUMBER(SYS_splice, PIPED)};
 
-static char into[1 << 16];
+static _Alignas(struct iovec) char into[1 << 16];
 /* What a call leaves in the caller's memory. */
 static char left[128];
 
@@ -161,6 +161,10 @@ static void pointers(const struct call *call, enum kind kind) {
     struct iovec later[2] = {{into, 7}, {BAD, 7}};
     once(call, kind, "second part bad", later, 2, 0);
     once(call, kind, "bad vector", BAD, 2, 0);
+    /* What comes lies over the vector itself, and makes a bad one of it. */
+    struct iovec *own = (struct iovec *)(void *)(into + 1024);
+    *own = (struct iovec){own, 30};
+    once(call, kind, "onto the vector", own, 1, 0);
   }
 }
 

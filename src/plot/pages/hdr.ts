@@ -1,7 +1,7 @@
 // Percentile plot as HdrHistogram draws it: each step to the right is ten times as rare, so that the
 // slowest call in a million has as much room as the median.
 
-import { extentOf, formatExpression, ValueAxis } from "../axes.ts";
+import { extentOfValues, formatExpression, ValueAxis } from "../axes.ts";
 import { risesOf, stepsText } from "../cumulative.ts";
 import {
   canZoom,
@@ -20,16 +20,26 @@ import { directionLegend, directionScales, LOOKS, PAGE_HEIGHT, PANEL_WIDTH } fro
 /** Beyond this the labels on the left would touch. */
 const MANY_DECADES = 1e5;
 
+/** Further left, a line would rise within the edge of the picture, and its least values stretch the axis. */
+const FIRST_SHARE = 0.01;
+
 /** The percentile at 1 / (1 - q) on the axis: 50 %, 90 %, 99 %, … */
 const PERCENTILE_LABEL =
   "datum.value == 1 ? '0 %' : format(100 - 100 / datum.value, '.9~r') + ' %'";
 
+interface Step extends Spec {
+  x: number;
+  v: number;
+  dir: string;
+}
+
 export function hdr(drawing: Drawing, quantity: Quantity, id: string): Page {
   const { series, unit, name } = quantity;
   const { directions } = series;
-  const axis = new ValueAxis(unit, extentOf(series.all));
   const most = Math.max(10, ...series.all.map((histogram) => histogram.count));
   const values = directions.flatMap((direction) => steps(series, direction));
+  const isCut = (name: string): boolean => values.find(({ dir }) => dir === name)!.x > 1;
+  const axis = new ValueAxis(unit, extentOfValues(values.map(({ v }) => v)));
   const scales = directionScales(directions);
   const legend: Spec = {
     title: null,
@@ -90,19 +100,26 @@ export function hdr(drawing: Drawing, quantity: Quantity, id: string): Page {
     "The value that a share of the calls does not exceed; " +
     "each decade to the right is ten times as rare.";
   const samples = counted(series.count, "sample");
-  const notes = [`From ${samples}; ${stepsText(series)} Each line ends at its greatest value.`];
+  const cut = directions.map((direction) => LOOKS[direction].name).filter(isCut);
+  const areAll = cut.length === directions.length;
+  const ends =
+    `Each line ${areAll ? "begins at 1 % and " : ""}ends at its greatest value` +
+    (areAll || cut.length === 0 ? "." : `; ${cut[0]!} begins at 1 %.`);
+  const notes = [`From ${samples}; ${stepsText(series)} ${ends}`];
   const spec = frame(drawing, title, what, [panel], notes);
   return { id, title, spec: canZoom(axis) ? zoomable(drawing, spec, "y", ["lines"]) : spec };
 }
 
 /** Each value from behind the share of the calls that are below it to the share that it is for. */
-function steps(series: Series, direction: Direction): Spec[] {
+function steps(series: Series, direction: Direction): Step[] {
   const { count } = series.all[direction];
   const dir = LOOKS[direction].name;
-  const rises = risesOf(series, direction);
+  const all = risesOf(series, direction);
+  const rises = all.filter(({ passed }) => passed >= count * FIRST_SHARE);
+  const start = all.length > rises.length ? 1 / (1 - FIRST_SHARE) : 1;
   // Behind the last rise the rest is nothing: the line ends where one sample is left.
-  const steps = rises.map(({ value, passed }): Spec => {
+  const steps = rises.map(({ value, passed }): Step => {
     return { x: passed < count ? count / (count - passed) : count, v: value, dir };
   });
-  return [{ x: 1, v: rises[0]!.value, dir }, ...steps];
+  return [{ x: start, v: rises[0]!.value, dir }, ...steps];
 }

@@ -1,19 +1,24 @@
 // Queue time by name (or label): one row for each, the busiest first.
 
 import { Histogram } from "../../output/histogram.ts";
+import { NO_NAME, readableName } from "../../output/name.ts";
 import { formatCount, formatExact } from "../../output/units.ts";
 import { extentOf, formatExpression, ValueAxis } from "../axes.ts";
 import { MOST_NAMES } from "../model.ts";
 import { displayNames } from "../names.ts";
-import { frame, tooltip, type Drawing } from "../page.ts";
+import { counted, frame, tooltip, type Drawing } from "../page.ts";
 import type { Page, Spec } from "../spec.ts";
 import { LABEL_SIZE, LOOKS, PAGE_HEIGHT, TEXT_WIDTH } from "../theme.ts";
 
+/** As many names have a row of their own; all others share one more. */
 const MOST_ROWS = 20;
 const MOST_NAME_PX = 200;
 const COUNT_PX = 46;
 const GAP_PX = 14;
 const MOST_ROW_PX = 34;
+/** Of all rows together: a page with one name is more than a strip. */
+const LEAST_PX = 200;
+const MOST_BAR_PX = 16;
 /** Room of a label under the axis. */
 const TICK_PX = 48;
 
@@ -27,16 +32,16 @@ export function byName(drawing: Drawing, id: string): Page {
   const { directions } = model.times;
   const rows = rowsOf(drawing);
   const shown = displayNames(
-    rows.map(({ name }) => (name === "" ? "(no name)" : name)),
+    rows.map(({ name }) => readableName(name)),
     font,
     LABEL_SIZE,
     MOST_NAME_PX,
   );
-  const height = Math.min(PAGE_HEIGHT, rows.length * MOST_ROW_PX);
+  const height = Math.min(PAGE_HEIGHT, Math.max(LEAST_PX, rows.length * MOST_ROW_PX));
   const labels = Math.ceil(Math.max(...shown.map((name) => font.width(name, LABEL_SIZE)))) + 10;
   const width = (TEXT_WIDTH - labels + GAP_PX) / directions.length - COUNT_PX - GAP_PX;
   const axis = new ValueAxis("time", extentOf(model.times.all));
-  const bar = Math.max(4, Math.min(12, height / rows.length - 6));
+  const bar = Math.max(4, Math.min(MOST_BAR_PX, height / rows.length - 6));
   const panels = directions.map((direction, i): Spec => {
     const look = LOOKS[direction];
     const values = rows.flatMap(({ of }, row): Spec[] => {
@@ -152,19 +157,31 @@ function countText(count: number): string {
 /** The busiest names, and one row for all others. */
 function rowsOf({ model, nameOf }: Drawing): Row[] {
   const calls = (row: Row): number => row.of[0].count + row.of[1].count;
-  const rows = model.names
-    .map((of, name): Row => ({ name: nameOf(name), of }))
-    .filter((row) => calls(row) > 0);
+  const named = new Map<string, Row>();
+  model.names.forEach((of, number) => {
+    const own: Row = { name: nameOf(number), of };
+    if (calls(own) === 0) return;
+    // A log writes no name in two ways.
+    const name = own.name === NO_NAME ? "" : own.name;
+    const same = named.get(name);
+    named.set(name, { name, of: same === undefined ? of : merged([same, own]) });
+  });
+  const rows = [...named.values()];
   rows.sort((a, b) => calls(b) - calls(a) || (a.name < b.name ? -1 : 1));
   const isMore = calls({ name: "", of: model.otherNames }) > 0;
-  if (rows.length <= MOST_ROWS && !isMore) return rows;
-  const kept = rows.slice(0, MOST_ROWS - 1);
-  const rest: [Histogram, Histogram] = [new Histogram(), new Histogram()];
-  for (const { of } of [...rows.slice(MOST_ROWS - 1), { of: model.otherNames }]) {
-    rest[0].merge(of[0]);
-    rest[1].merge(of[1]);
+  const rest = rows.slice(MOST_ROWS);
+  if (rest.length === 0 && !isMore) return rows;
+  const names = counted(rest.length + (isMore ? 1 : 0), "other name");
+  const others = `(${isMore ? "at least " : ""}${names})`;
+  const of = merged([...rest, { of: model.otherNames }]);
+  return [...rows.slice(0, MOST_ROWS), { name: others, of }];
+}
+
+function merged(rows: readonly Pick<Row, "of">[]): Row["of"] {
+  const sum = [new Histogram(), new Histogram()] as const;
+  for (const { of } of rows) {
+    sum[0].merge(of[0]);
+    sum[1].merge(of[1]);
   }
-  const count = rows.length - kept.length;
-  const others = `(${isMore ? "at least " : ""}${formatExact(count)} other names)`;
-  return [...kept, { name: others, of: rest }];
+  return sum;
 }

@@ -105,7 +105,11 @@ export function overTime(drawing: Drawing, quantity: Quantity, id: string, what:
   const title = `${name[0]!.toUpperCase()}${name.slice(1)} over time`;
   const notes =
     columns === null
-      ? [`Each of ${counted(series.count, "sample")} is drawn.`]
+      ? [
+          series.count === 1
+            ? "The one sample is drawn."
+            : `Each of ${counted(series.count, "sample")} is drawn.`,
+        ]
       : [
           `${counted(series.count, "sample")}, put together in columns of ` +
             `${spanText(columns.widthSec)}: pale, from the least to the greatest value of the ` +

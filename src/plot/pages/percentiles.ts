@@ -2,8 +2,9 @@
 // for one of them to lie above it: p99 of 20 samples would be their greatest value under another
 // name.
 
-import { extentOf, formatExpression, ValueAxis } from "../axes.ts";
-import { figures, frame, tooltip, zoomable, type Drawing, type Quantity } from "../page.ts";
+import type { Histogram } from "../../output/histogram.ts";
+import { extentOfValues, formatExpression, ValueAxis } from "../axes.ts";
+import { counted, figures, frame, tooltip, zoomable, type Drawing, type Quantity } from "../page.ts";
 import type { Page, Spec } from "../spec.ts";
 import { LOOKS, PAGE_HEIGHT, PANEL_WIDTH } from "../theme.ts";
 import { columnEdges, drawnColumns, spanText, timeAxis } from "./over-time.ts";
@@ -42,13 +43,17 @@ export function percentiles(drawing: Drawing, quantity: Quantity, id: string): P
   const drawn = LINES.filter(({ needs }) =>
     directions.some((direction) => columns.of[direction].some(([, { count }]) => count >= needs)),
   );
+  let below = 0;
   const panels = directions.map((direction, i): Spec => {
-    const axis = new ValueAxis(unit, extentOf([series.all[direction]]));
-    const values: Spec[] = [];
+    const floor = floorOf(columns.of[direction].map(([, histogram]) => histogram));
+    // The greatest of several is at least their median: these are of one call.
+    const own = columns.of[direction].filter(([, { max }]) => max! >= floor);
+    below += columns.of[direction].length - own.length;
+    const values: (Spec & { v: number })[] = [];
     for (const line of drawn) {
       let run = 0;
       let expected = Number.NaN;
-      for (const [key, histogram] of columns.of[direction]) {
+      for (const [key, histogram] of own) {
         if (histogram.count < line.needs) continue;
         if (key !== expected) run++;
         expected = key + 1;
@@ -59,6 +64,8 @@ export function percentiles(drawing: Drawing, quantity: Quantity, id: string): P
         values.push({ ...shared, t: start }, { ...shared, t: end });
       }
     }
+    // Of what is drawn: the least of all calls is not.
+    const axis = new ValueAxis(unit, extentOfValues(values.map(({ v }) => v)));
     const tips = tooltip(drawing, [
       { title: "percentile", expression: "datum.line" },
       { title: "time", expression: time.expression("datum.t") },
@@ -115,7 +122,11 @@ export function percentiles(drawing: Drawing, quantity: Quantity, id: string): P
   const title = `Percentiles of ${name} over time`;
   const notes = [
     `Columns of ${spanText(columns.widthSec)}. A percentile is drawn where its column has samples ` +
-      "enough: 2 for p50, 10 for p90, 100 for p99, 1,000 for p99.9.",
+      "enough: 2 for p50, 10 for p90, 100 for p99, 1,000 for p99.9." +
+      (below === 0
+        ? ""
+        : ` Not drawn: ${counted(below, "column")} of a single call below all medians, which would ` +
+          "stretch the axis."),
   ];
   const what = "How the typical call fared, and how the slowest did.";
   const spec = frame(drawing, title, what, panels, notes);
@@ -129,4 +140,13 @@ export function percentiles(drawing: Drawing, quantity: Quantity, id: string): P
       directions.map((one) => LOOKS[one].name),
     ),
   };
+}
+
+/**
+ * Below it, a column of a single call is not drawn: a call that was faster than all medians is not
+ * what its line, the greatest value, is looked at for. 0 where no column has more than one call.
+ */
+function floorOf(columns: readonly Histogram[]): number {
+  const several = columns.filter(({ count }) => count > 1);
+  return several.length === 0 ? 0 : Math.min(...several.map((column) => column.quantile(0.5)!));
 }

@@ -2,6 +2,7 @@
 // upwards, packets as bars, ACKs as a line. With them, what the application has written, or read:
 // the horizontal distance between that line and the packets is the queue time.
 
+import { readableName } from "../../output/name.ts";
 import { TimeAxis, ValueAxis } from "../axes.ts";
 import { displayName } from "../names.ts";
 import { counted, frame, tooltip, zoomable, type Paper } from "../page.ts";
@@ -16,7 +17,7 @@ const COLUMNS = 1400;
 const MOST_MARKS = 4000;
 
 
-const COLOURS = { application: "#000000", packets: "#0072b2", again: "#d55e00", acks: "#009e73" };
+const COLOURS = { application: "#000000", packets: "#0072b2", again: "#d55e00", acks: "#66c5ab" };
 
 export function sequencePages(paper: Paper, trace: SocketTrace): Page[] {
   const { written, read } = trace;
@@ -49,8 +50,11 @@ function page(
   { packets: packetsName, acks: acksName }: { packets: string; acks: string },
 ): Page {
   const all = [application.marks, packets, again, acks.marks].filter(({ count }) => count > 0);
-  const firstSec = Math.min(...all.map((marks) => marks.atSec[0]!));
-  const lastSec = Math.max(...all.map((marks) => marks.atSec[marks.count - 1]!));
+  // That nothing happens, and for how long, is what a window may be looked at for.
+  const firstMarkSec = Math.min(...all.map((marks) => marks.atSec[0]!));
+  const lastMarkSec = Math.max(...all.map((marks) => marks.atSec[marks.count - 1]!));
+  const firstSec = Math.min(trace.fromSec ?? Infinity, firstMarkSec);
+  const lastSec = Math.max(trace.untilSec ?? -Infinity, lastMarkSec);
   // A curve without a step in the window goes through it all the same.
   const levels = [application, acks].filter(isLevel).map(({ level }) => level);
   const most = Math.max(...levels, ...all.map((marks) => marks.highest));
@@ -58,7 +62,8 @@ function page(
   const time = new TimeAxis(trace.originSec, trace.startSec, firstSec, lastSec);
   const least = Math.min(...levels, ...all.map((marks) => marks.lowest));
   // Always linear: a byte is a byte.
-  const axis = new ValueAxis("bytes", { least, leastPositive: Math.max(most, 1), greatest: most });
+  const extent = { least, leastPositive: Math.max(most, 1), greatest: most };
+  const axis = new ValueAxis("bytes", extent, true);
   const widthSec = total > MOST_MARKS ? (lastSec - firstSec) / COLUMNS : 0;
   const names = [application.name, packetsName, "sent again", acksName];
   const colours = [COLOURS.application, COLOURS.packets, COLOURS.again, COLOURS.acks];
@@ -76,7 +81,7 @@ function page(
       symbolType: "stroke",
     },
   });
-  const look: Spec = { color: by(colours), strokeDash: by([[], [], [2, 1], [5, 2]]) };
+  const look: Spec = { color: by(colours), strokeDash: by([[], [], [2, 1], [8, 4]]) };
   const x: Spec = { field: "t", ...time.encoding(true, paper.use) };
   const y: Spec = {
     field: "to",
@@ -106,26 +111,29 @@ function page(
   const bars = (marks: Marks, what: string, width: number): Spec => ({
     data: { values: rows(marks, what) },
     transform: tips.transform,
-    mark: { type: "rule", strokeWidth: width, clip },
+    // The cap keeps a packet visible that is less than a pixel high.
+    mark: { type: "rule", strokeWidth: width, strokeCap: "square", clip },
     encoding: { x, y: { ...y, field: "from" }, y2: { field: "to" }, ...look, ...tips.encoding },
   });
-  const line = (curve: Curve, what: string): Spec => ({
+  const line = (curve: Curve, what: string, width: number): Spec => ({
     data: { values: stairs(curve, rows(curve.marks, what), what, ends) },
     transform: tips.transform,
-    mark: { type: "line", interpolate: "step-after", strokeWidth: 1.3, clip },
+    mark: { type: "line", interpolate: "step-after", strokeWidth: width, clip },
     encoding: { x, y, ...look },
   });
   const panel: Spec = {
     width: PANEL_WIDTH,
     height: PAGE_HEIGHT,
     layer: [
-      { ...line(acks, acksName), name: "lines" },
-      line(application, application.name),
+      // Wide and below all others: where packets are acknowledged at once, it shows on both sides of
+      // them.
+      { ...line(acks, acksName, 3.2), name: "lines" },
+      line(application, application.name, 1.3),
       bars(packets, packetsName, 1.6),
       ...(again.count > 0 ? [bars(again, "sent again", 2.4)] : []),
     ],
   };
-  const name = displayName(trace.name, paper.font, 17, PANEL_WIDTH / 2);
+  const name = displayName(readableName(trace.name), paper.font, 17, PANEL_WIDTH / 2);
   const title = `Time–sequence graph of socket ${trace.sock} (${name}), ${direction}`;
   const what =
     direction === "outbound"

@@ -15,6 +15,7 @@ import { Marks } from "./marks.ts";
 import { readWires, type Stream, type Wire } from "./wire.ts";
 
 const SOCKETS_NAMED = 8;
+const NS_PER_SEC = 1_000_000_000n;
 
 export interface SocketTrace {
   readonly sock: number;
@@ -23,6 +24,9 @@ export interface SocketTrace {
   readonly originSec: number;
   /** The recording's start, relative to it. */
   readonly startSec: number;
+  /** The ends of the window that were asked for, within the recording; null: its first or last mark. */
+  readonly fromSec: number | null;
+  readonly untilSec: number | null;
   /** Bytes [from, to) handed to a call of the application at a time. */
   readonly written: Curve;
   /** Bytes [from, to) that a call gave to the application, at its return. */
@@ -117,6 +121,9 @@ export function traceSocket(
   );
   const [sinceNs, untilNs] = window.boundsNs(start);
   const fromSec = sinceNs / 1e9;
+  const startSec = start.logStartNs / 1e9;
+  const summaryStartNs = Number(BigInt(summary.startUnixNs) - BigInt(originSec) * NS_PER_SEC);
+  const endSec = (summaryStartNs + summary.durationNs) / 1e9;
   const cut = (marks: Marks): Marks => marks.between(fromSec, untilNs / 1e9);
   const cutCurve = (marks: Marks): Curve => ({ marks: cut(marks), level: marks.levelAt(fromSec) });
   const cutWire = ({ packets, again, acks }: Stream): WireMarks => ({
@@ -128,7 +135,9 @@ export function traceSocket(
     sock,
     name,
     originSec,
-    startSec: start.logStartNs / 1e9,
+    startSec,
+    fromSec: window.since === null ? null : Math.max(fromSec, startSec),
+    untilSec: window.until === null ? null : Math.min(untilNs / 1e9, endSec),
     written: cutCurve(written.sorted()),
     read: cutCurve(read.sorted()),
     out: cutWire(wire.out),
