@@ -57,7 +57,8 @@ loopback("a record that a kill cut off is replayed up to the cut", async (node, 
   const folder = scope.path("record");
   const running = kqtime(scope, [
     "run", "--quiet", "--record", folder, "--", await fixture("flow"), "pair", "--address", node.v4,
-    "--port", "7024", "--total", "30000000", "--size", "3000", "--both",
+    // So slowly that what is in the file by then was read in many rounds.
+    "--port", "7024", "--conns", "4", "--seconds", "60", "--size", "3000", "--write-sleep", "1", "--both",
   ], { prefix: node.prefix });
   const bytes = () => statSync(join(folder, "events.kqt"), { throwIfNoEntry: false })?.size ?? 0;
   await until("some of a recording", () => bytes() > 600_000);
