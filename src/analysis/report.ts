@@ -8,6 +8,7 @@ import { Histogram } from "../output/histogram.ts";
 import { OTHER_LABEL } from "../match/labels.ts";
 import { DirectionStats } from "../output/stats.ts";
 import { buildSummary, type Direction as Measured, type Summary } from "../output/summary.ts";
+import { formatExact } from "../output/units.ts";
 import { VERSION } from "../version.ts";
 import { type CallAccounts, CallBooks } from "./call-books.ts";
 import { type Epoch, Epochs } from "./epochs.ts";
@@ -85,6 +86,7 @@ export class ReportBuilder implements LogVisitor {
   #pid = Number.NaN;
   #fromRuns = 0;
   #fromCalls = 0;
+  #belowZero = 0;
   #unended = false;
   #shared = false;
   #cut = false;
@@ -101,7 +103,10 @@ export class ReportBuilder implements LogVisitor {
   }
 
   call(line: LogLine): void {
-    if (this.#within(line, callTimeNs(line))) this.#accountOf(line).call(line, this.#grouper.of(line));
+    if (!this.#within(line, callTimeNs(line))) return;
+    // libkqtime's logs have some.
+    if (line.waitNs < 0) this.#belowZero++;
+    else this.#accountOf(line).call(line, this.#grouper.of(line));
   }
 
   miss(line: LogLine): void {
@@ -317,6 +322,10 @@ export class ReportBuilder implements LogVisitor {
     if (this.#fromCalls > 0) notes.push(MADE_FROM_CALLS);
     if (this.#foreign) {
       notes.push("of libkqtime's logs and of parsed data only the calls and their times are known");
+    }
+    if (this.#belowZero > 0) {
+      const calls = this.#belowZero === 1 ? "1 call is" : `${formatExact(this.#belowZero)} calls are`;
+      notes.push(`${calls} left out: their time is below zero`);
     }
     if (this.#unended) {
       notes.push(

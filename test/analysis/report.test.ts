@@ -352,12 +352,6 @@ test("parsed data is no run that was killed", () => {
   expect(notes.join()).not.toContain("killed");
 });
 
-test("times below zero, as the ancestor has them, are not hidden", () => {
-  const path = scope.path("negative.log");
-  writeFileSync(path, `KQTIME-OUT;start=${BASE}.5,end=${BASE}.4,fd=3;x;\n`);
-  expect(report(path).summary.warnings.join()).toMatch(/times below zero were measured/);
-});
-
 test("groups without end become one", () => {
   const path = scope.path("many.log");
   let text = "";
@@ -400,4 +394,16 @@ test("moments: ISO 8601 with a zone, without one in that of this machine, and +3
   const shown = formatMoment(sec, 1.5e9);
   expect(shown).toMatch(/^2026-11-2\dT\d\d:\d\d:01\.500[+-]\d\d:\d\d$/);
   expect(parseMoment(shown)).toEqual({ kind: "unix", sec: sec + 1, ns: 5e8 });
+});
+
+test("calls with a time below zero, which libkqtime's logs have, are left out and counted", () => {
+  const path = scope.path("below-zero.log");
+  const line = (start: number, end: number) =>
+    `KQTIME-OUT;start=${BASE + start}.500000,end=${BASE + end}.400000;x;\n`;
+  writeFileSync(path, line(1, 2) + line(3, 3) + line(4, 6));
+  const { summary, notes } = report(path);
+  expect(summary.booksBalance).toBe(true);
+  expect(summary.directions.out.calls).toBe(2);
+  expect(summary.directions.out.callNs.count).toBe(2);
+  expect(notes.join()).toContain("1 call is left out: their time is below zero");
 });
