@@ -8,7 +8,7 @@ import { isUtf8 } from "node:buffer";
 import { readFileSync } from "node:fs";
 
 /** Variables of bin/kqtime that are not for the command. */
-const OWN = ["KQTIME_NOFILE", "KQTIME_SIGIGN", "KQTIME_FDS"];
+const OWN = ["KQTIME_NOFILE", "KQTIME_SIGIGN", "KQTIME_FDS", "KQTIME_GC"];
 
 export function originalEnvironment(): Record<string, string> {
   const environment: Record<string, string> = {};
@@ -16,6 +16,7 @@ export function originalEnvironment(): Record<string, string> {
     const equals = entry.indexOf("=", 1);
     if (equals > 0) environment[entry.slice(0, equals)] = entry.slice(equals + 1);
   }
+  if (environment.KQTIME_GC === "own") delete environment.BUN_GC_TIMER_INTERVAL;
   for (const name of OWN) delete environment[name];
   return environment;
 }

@@ -9,8 +9,8 @@
 const LIGHT_MS = 5;
 /** Grows this slowly, so that only long silence is met with long sleep, … */
 const IDLE_STEP_MS = 0.5;
-/** … in which a ring of the default size still holds 1.3 million calls a second. */
-const IDLE_MOST_MS = 50;
+/** … in which a ring of the default size still holds 650,000 calls a second. */
+const IDLE_MOST_MS = 100;
 /** When somebody waits for what comes. */
 const HURRY_MOST_MS = 4;
 /** Share of a ring that may fill between two rounds: above it, there is no rest. */

@@ -6,8 +6,8 @@ import { withScope, type Scope } from "../../test/lib/process.ts";
 import { type Bench, compileHook, cpuNs, kqtimeRun } from "./bench.ts";
 import { spread } from "./stats.ts";
 
-/** Start, compilation and the collection of their garbage do not count. */
-const SETTLE_MS = 3000;
+/** Start, compilation and the collection of their garbage do not count; by then its rests are longest. */
+const SETTLE_MS = 12_000;
 const TARGET_PERCENT = 1;
 
 async function measure(
