@@ -351,8 +351,10 @@ export class Collector implements RecordFeed {
   /** Leaves what was captured after the end out. */
   #cut(): void {
     const batch = this.#batch;
+    // They may be of after a step that came since.
+    this.#lookAtClock();
     for (let i = 0; i < batch.count; i++) {
-      if (batch.timeNs[i]! <= this.#packetsUntilNs) continue;
+      if (this.#engine.clock.steady(batch.timeNs[i]!) <= this.#packetsUntilNs) continue;
       batch.count = i;
       // What comes behind it would be placed wrongly in a recording.
       this.#packetsUntilNs = -Infinity;

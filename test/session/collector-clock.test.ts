@@ -1,0 +1,63 @@
+// A collector whose clock is set: which packets are still of a measurement that ends with that.
+
+import { expect, test } from "bun:test";
+import type { PacketBatch } from "../../src/capture/packets.ts";
+import { type Capture, CaptureState } from "../../src/ffi/libpcap.ts";
+import type { MessageListener } from "../../src/ffi/libc.ts";
+import { Engine } from "../../src/match/engine.ts";
+import { ClockWatch } from "../../src/session/clock-watch.ts";
+import { Collector } from "../../src/session/collector.ts";
+import { BASE_SEC } from "../match/words.ts";
+
+const SECOND_NS = 1e9;
+
+/** Clocks that are made up; each look at them takes a microsecond. */
+class MadeUpClocks {
+  bootNs = 5 * SECOND_NS;
+  aheadNs = 0;
+  boottimeNs = () => (this.bootNs += 1000);
+  realtimeNs = () => (this.bootNs += 1000) + this.aheadNs;
+}
+
+for (const byNs of [-3600 * SECOND_NS, 0, 3600 * SECOND_NS]) {
+  test(`detached from, with a clock that was set by ${byNs / SECOND_NS} s: what came before is joined`, async () => {
+    const clocks = new MadeUpClocks();
+    const engine = new Engine({ baseSec: BASE_SEC, out: true, in: true, everything: null });
+    const capture = {
+      linkType: 1, bytes: new Uint8Array(64), state: CaptureState.Running, stats: () => ({ droppedKernel: 0 }),
+    } as unknown as Capture;
+    const collector = new Collector({
+      engine, capture, token: "0".repeat(32), baseSec: BASE_SEC, tape: null, statsEveryMs: 0,
+      listener: { next: () => null } as unknown as MessageListener,
+      clock: new ClockWatch(0, clocks),
+      logs: () => [],
+      isIntervalDue: () => false,
+      anyInterface: false,
+      onWarning: () => {},
+    });
+    // One packet each tenth of a second, stamped by the clock; a third of a second on with each read.
+    const stamped: number[] = [];
+    collector.source.read = (batch: PacketBatch) => {
+      for (let n = 0; n < 3; n++) {
+        clocks.bootNs += SECOND_NS / 10;
+        stamped.push(clocks.bootNs);
+        batch.timeNs[n] = clocks.realtimeNs();
+      }
+      batch.count = 3;
+      return 3;
+    };
+    const joined: number[] = [];
+    engine.packets = (batch) => {
+      for (let n = 0; n < batch.count; n++) joined.push(engine.clock.steady(batch.timeNs[n]!));
+    };
+    collector.round();
+    clocks.aheadNs = byNs;
+    collector.round();
+    await collector.detach();
+    const due = stamped.filter((ns) => ns <= collector.endNs);
+    expect(due.length).toBeLessThan(stamped.length);
+    expect(joined.length).toBe(due.length);
+    for (const [n, ns] of joined.entries()) expect(Math.abs(ns - due[n]!)).toBeLessThan(SECOND_NS / 100);
+    collector.close();
+  });
+}
