@@ -143,6 +143,11 @@ export class Collector implements RecordFeed {
     this.#queueWatch.close();
   }
 
+  /** What the records say may be of after a step: the join must know of it before. */
+  counted(): void {
+    this.#lookAtClock();
+  }
+
   // The rings' contents, on their way to the join: everything passes the tape.
   addTable(): number {
     const table = this.#engine.addTable();
@@ -278,7 +283,6 @@ export class Collector implements RecordFeed {
     const { drops } = engine.instances;
     const { source, rings } = this;
     const nowMs = performance.now();
-    this.#lookAtClock();
     if (this.#parts.anyInterface && nowMs - this.#devicesAtMs >= DEVICES_EVERY_MS) {
       this.#devicesAtMs = nowMs;
       this.#readDevices();

@@ -1,4 +1,5 @@
-// A collector whose clock is set: which packets are still of a measurement that ends with that.
+// A collector whose clock is set: when it knows, and which packets are still of a measurement that
+// ends afterwards.
 
 import { expect, test } from "bun:test";
 import type { PacketBatch } from "../../src/capture/packets.ts";
@@ -20,22 +21,39 @@ class MadeUpClocks {
   realtimeNs = () => (this.bootNs += 1000) + this.aheadNs;
 }
 
+/** A collector without a process, a capture without a device. */
+function made() {
+  const clocks = new MadeUpClocks();
+  const engine = new Engine({ baseSec: BASE_SEC, out: true, in: true, everything: null });
+  const capture = {
+    linkType: 1, bytes: new Uint8Array(64), state: CaptureState.Running, stats: () => ({ droppedKernel: 0 }),
+  } as unknown as Capture;
+  const collector = new Collector({
+    engine, capture, token: "0".repeat(32), baseSec: BASE_SEC, tape: null, statsEveryMs: 0,
+    listener: { next: () => null } as unknown as MessageListener,
+    clock: new ClockWatch(0, clocks),
+    logs: () => [],
+    isIntervalDue: () => false,
+    anyInterface: false,
+    onWarning: () => {},
+  });
+  return { clocks, engine, collector };
+}
+
+test("a clock that is set in the middle of a round is known before the records are read", () => {
+  const { clocks, engine, collector } = made();
+  collector.source.read = () => {
+    clocks.aheadNs = 3600 * SECOND_NS;
+    return 0;
+  };
+  collector.round();
+  expect(engine.clock.isSteady).toBe(false);
+  collector.close();
+});
+
 for (const byNs of [-3600 * SECOND_NS, 0, 3600 * SECOND_NS]) {
   test(`detached from, with a clock that was set by ${byNs / SECOND_NS} s: what came before is joined`, async () => {
-    const clocks = new MadeUpClocks();
-    const engine = new Engine({ baseSec: BASE_SEC, out: true, in: true, everything: null });
-    const capture = {
-      linkType: 1, bytes: new Uint8Array(64), state: CaptureState.Running, stats: () => ({ droppedKernel: 0 }),
-    } as unknown as Capture;
-    const collector = new Collector({
-      engine, capture, token: "0".repeat(32), baseSec: BASE_SEC, tape: null, statsEveryMs: 0,
-      listener: { next: () => null } as unknown as MessageListener,
-      clock: new ClockWatch(0, clocks),
-      logs: () => [],
-      isIntervalDue: () => false,
-      anyInterface: false,
-      onWarning: () => {},
-    });
+    const { clocks, engine, collector } = made();
     // A packet each 20 ms, stamped by the clock, and handed over later: with each read 100 ms pass.
     const stamped: number[] = [];
     const stamps: number[] = [];
