@@ -183,6 +183,7 @@ class Player {
         engine.clock.add(this.#known(stepOf(new Float64Array(words.slice().buffer)), "a step of the clock"));
         break;
       case Frame.Queues:
+        if (words.length % 2 !== 0) throw damaged(this.#events, "a sample of queues is cut");
         engine.sample(new Float64Array(words.slice().buffer));
         break;
       case Frame.Flush:
