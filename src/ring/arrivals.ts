@@ -11,6 +11,8 @@ const ACCEPTS_A_ROUND = 64;
 export class Arrivals {
   /** Processes that could not get memory for a ring. */
   withoutMemory = 0;
+  /** Rings of processes that have the token, which made no sense. */
+  rejected = 0;
   /** Given what a process asks for: the connection and the descriptor are the receiver's. */
   onRequest: (received: Received) => void = (received) => {
     if (received.fd >= 0) closeForeign(received.fd);
@@ -66,6 +68,7 @@ export class Arrivals {
       this.#attach(new Ring(mapping, pid), pid);
     } catch (error) {
       mapping?.close();
+      this.rejected++;
       this.onReject(error instanceof Error ? error.message : String(error));
     }
   }

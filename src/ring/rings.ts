@@ -52,6 +52,8 @@ export class Rings {
   readonly #entry = new Uint32Array(new ArrayBuffer(ENTRY_WORDS * 4));
   /** Of a ring that nobody writes to any more: where its tail stands, and since when. */
   readonly #stalled = new Map<Ring, { tail: number; sinceMs: number }>();
+  /** Rings that had no users at the last look. */
+  readonly #unused = new WeakSet<Ring>();
   readonly #unfreed: { table: number; entry: number; generation: number; sinceMs: number }[] = [];
   #aliveAtMs = -Infinity;
   #mapsAtMs = -Infinity;
@@ -61,8 +63,7 @@ export class Rings {
 
   /** Rings that were attached since the start. */
   attached = 0;
-  /** Records whose index or memory made no sense. */
-  badRecords = 0;
+  #badRecords = 0;
   /** Told of each ring as it appears. */
   onAttach: (ring: Ring) => void = () => {};
 
@@ -207,7 +208,15 @@ export class Rings {
       if (lookIntoMakers && ring.users.has(ring.pid) && this.#processes.hasLeft(ring.pid, ring.inode)) {
         ring.users.delete(ring.pid);
       }
-      if (ring.users.size > 0 || ring.forked.size > 0) continue;
+      if (ring.users.size > 0 || ring.forked.size > 0) {
+        this.#unused.delete(ring);
+        continue;
+      }
+      // A child's own ring may have come since rings were last taken, and refer to this one's table.
+      if (!this.#unused.has(ring)) {
+        this.#unused.add(ring);
+        continue;
+      }
       if (ring.backlog() === 0) {
         if (this.#rings.length > 1 || !this.#hasUnannounced(ring)) this.#retire(ring, i);
       } else this.#unstall(ring, nowMs, i);
@@ -245,6 +254,11 @@ export class Rings {
     return sum;
   }
 
+  /** Records whose index or memory made no sense; a whole memory that made none counts as one. */
+  get badRecords(): number {
+    return this.#badRecords + this.#arrivals.rejected;
+  }
+
   /** Records that never reached the collector. */
   lostRecords(): number {
     let sum = this.losses(Loss.RingFull) + this.losses(Loss.NoMemory) + this.#closedSkipped;
@@ -271,14 +285,14 @@ export class Rings {
       // Looked into when the records are read: that takes longer than to write many of these.
       const child = slot[SlotWord.pid]! | 0;
       if (child > 0 && ring.forked.size < FORKED_MOST) ring.forked.add(child);
-      else this.badRecords++;
+      else this.#badRecords++;
       return;
     }
     const entry = slot[SlotWord.entry]!;
     const generation = slot[SlotWord.gen]!;
     if (kind !== Kind.Listen) {
       if (entry >= table.ring.entryCount) {
-        this.badRecords++;
+        this.#badRecords++;
         return;
       }
       if (kind === Kind.Unbind && ((slot[SlotWord.kind]! >>> 8) & SlotFlag.Refused) !== 0) {
@@ -351,7 +365,7 @@ export class Rings {
   #unstall(ring: Ring, nowMs: number, i: number): void {
     if (ring.backlog() > ring.slotCount) {
       // The target overwrote its own indices: nothing behind them can be told apart.
-      this.badRecords++;
+      this.#badRecords++;
       this.#retire(ring, i);
       return;
     }
@@ -361,7 +375,7 @@ export class Rings {
     } else if (nowMs - since.sinceMs >= STALL_MS) {
       for (let left = ring.backlog(); left > 0 && left <= ring.slotCount; left = ring.backlog()) {
         ring.skip();
-        this.badRecords++;
+        this.#badRecords++;
         this.#order.read(ring, ring.slotCount);
       }
       ring.publish();
