@@ -30,6 +30,9 @@ const FORKED_A_ROUND = 32;
 /** Children of a ring that wait for that. No program forks so many in a round. */
 const FORKED_MOST = 4096;
 
+/** All processes are searched for users of rings: so many times as long as that took, they are not. */
+const SEARCH_PAUSES = 10;
+
 interface Table {
   readonly number: number;
   /** The ring whose memory holds it. */
@@ -58,6 +61,7 @@ export class Rings {
   #aliveAtMs = -Infinity;
   #mapsAtMs = -Infinity;
   #makersAtMs = -Infinity;
+  #searchAtMs = -Infinity;
   #closedLosses = new Float64Array(Loss.Count);
   #closedSkipped = 0;
 
@@ -196,6 +200,7 @@ export class Rings {
     if (lookIntoChildren) this.#mapsAtMs = nowMs;
     const lookIntoMakers = nowMs - this.#makersAtMs >= MAKERS_EVERY_MS;
     if (lookIntoMakers) this.#makersAtMs = nowMs;
+    const going: Ring[] = [];
     for (let i = this.#rings.length - 1; i >= 0; i--) {
       const ring = this.#rings[i]!;
       ring.beat();
@@ -217,20 +222,29 @@ export class Rings {
         this.#unused.add(ring);
         continue;
       }
-      if (ring.backlog() === 0) {
-        if (this.#rings.length > 1 || !this.#hasUnannounced(ring)) this.#retire(ring, i);
-      } else this.#unstall(ring, nowMs, i);
+      if (ring.backlog() === 0) going.push(ring);
+      else this.#unstall(ring, nowMs, i);
     }
+    if (going.length > 0 && performance.now() >= this.#searchAtMs) this.#letGo(going);
+    // An end is waited for: who asks twice need not wait twice.
+    if (this.#rings.every((ring) => this.#unused.has(ring))) this.#aliveAtMs = -Infinity;
   }
 
   /**
-   * Whether there are users of a ring that nobody announced: who forks tells of it afterwards, and may
-   * have been killed before that.
+   * Retires rings without users, but for those that have some whom nobody announced: who forks tells of
+   * it afterwards and may have been killed before that, and some ways to fork tell nobody.
    */
-  #hasUnannounced(ring: Ring): boolean {
-    const pids = this.#processes.findMapping(ring.inode);
-    this.addUsers(ring, pids);
-    return pids.length > 0;
+  #letGo(going: readonly Ring[]): void {
+    const sinceMs = performance.now();
+    const found = this.#processes.findMapping(new Set(going.map((ring) => ring.inode)));
+    for (const ring of going) {
+      const pids = found.get(ring.inode) ?? [];
+      this.addUsers(ring, pids.filter((pid) => !this.#hasOwnRing(pid, ring.table)));
+      if (ring.users.size > 0) this.#unused.delete(ring);
+      else this.#retire(ring, this.#rings.indexOf(ring));
+    }
+    const nowMs = performance.now();
+    this.#searchAtMs = nowMs + (nowMs - sinceMs) * SEARCH_PAUSES;
   }
 
   /** Reads the entry of a socket again, for what has changed in it. */
