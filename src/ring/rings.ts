@@ -225,7 +225,7 @@ export class Rings {
       if (ring.backlog() === 0) going.push(ring);
       else this.#unstall(ring, nowMs, i);
     }
-    if (going.length > 0 && performance.now() >= this.#searchAtMs) this.#letGo(going);
+    if (going.length > 0 && nowMs >= this.#searchAtMs) this.#letGo(going, nowMs);
     // An end is waited for: who asks twice need not wait twice.
     if (this.#rings.every((ring) => this.#unused.has(ring))) this.#aliveAtMs = -Infinity;
   }
@@ -234,8 +234,8 @@ export class Rings {
    * Retires rings without users, but for those that have some whom nobody announced: who forks tells of
    * it afterwards and may have been killed before that, and some ways to fork tell nobody.
    */
-  #letGo(going: readonly Ring[]): void {
-    const sinceMs = performance.now();
+  #letGo(going: readonly Ring[], nowMs: number): void {
+    const startMs = performance.now();
     const found = this.#processes.findMapping(new Set(going.map((ring) => ring.inode)));
     for (const ring of going) {
       const pids = found.get(ring.inode) ?? [];
@@ -243,8 +243,7 @@ export class Rings {
       if (ring.users.size > 0) this.#unused.delete(ring);
       else this.#retire(ring, this.#rings.indexOf(ring));
     }
-    const nowMs = performance.now();
-    this.#searchAtMs = nowMs + (nowMs - sinceMs) * SEARCH_PAUSES;
+    this.#searchAtMs = nowMs + (performance.now() - startMs) * (1 + SEARCH_PAUSES);
   }
 
   /** Reads the entry of a socket again, for what has changed in it. */
