@@ -5,14 +5,24 @@ import { closeForeign, Mapping, type MessageListener, type Received } from "../f
 import { Constant, Message, MessageBytes, MessageType } from "./layout.ts";
 import { Ring, RING_BYTES_MOST } from "./ring.ts";
 
-/** Messages taken in a round: more wait for the next one. */
+/** Messages of the session's processes taken in a round: more wait for the next one. */
 const ACCEPTS_A_ROUND = 64;
+/** Connections looked at for one of them. */
+const LOOKS = 512;
+/** What others send costs a round this long at the most, ms. */
+const STRANGERS_MS = 5;
+/** Rings that come without end are not waited for longer than this, ms. */
+const WAIT_MOST_MS = 200;
 
 export class Arrivals {
   /** Processes that could not get memory for a ring. */
   withoutMemory = 0;
   /** Rings of processes that have the token, which made no sense. */
   rejected = 0;
+  /** More was sent than the last `accept` took. */
+  crowded = false;
+  /** Since when each `accept` has left rings of processes behind. */
+  #leftSinceMs = Infinity;
   /** Given what a process asks for: the connection and the descriptor are the receiver's. */
   onRequest: (received: Received) => void = (received) => {
     if (received.fd >= 0) closeForeign(received.fd);
@@ -35,41 +45,62 @@ export class Arrivals {
     this.#attach = attach;
   }
 
-  /** Takes what was sent by now; false if there may be more. */
+  /**
+   * Takes what was sent by now; false if there may be more that is worth waiting for. What is sent by
+   * who has no token is not, nor is what never ends: packets, and what is written, cannot wait for that.
+   */
   accept(): boolean {
-    for (let n = 0; n < ACCEPTS_A_ROUND; n++) {
-      const received = this.#listener.next(ACCEPTS_A_ROUND);
-      if (received === null) return true;
-      this.#take(received);
+    const startMs = performance.now();
+    let nowMs = startMs;
+    let ours = 0;
+    let strangers = 0;
+    this.crowded = true;
+    while (ours < ACCEPTS_A_ROUND && (strangers === 0 || nowMs - startMs < STRANGERS_MS)) {
+      const received = this.#listener.next(LOOKS);
+      if (received === null) {
+        this.crowded = false;
+        break;
+      }
+      if (this.#take(received)) ours++;
+      else strangers++;
+      nowMs = performance.now();
     }
-    return false;
+    if (!this.crowded || ours === 0) {
+      this.#leftSinceMs = Infinity;
+      return true;
+    }
+    this.#leftSinceMs = Math.min(this.#leftSinceMs, startMs);
+    return nowMs - this.#leftSinceMs >= WAIT_MOST_MS;
   }
 
-  #take(received: Received): void {
+  /** Whether it was sent by a process of the session, and made sense. */
+  #take(received: Received): boolean {
     const { message, fd, pid, connection } = received;
     const ours = this.#isOurs(message);
     if (ours && typeOf(message) !== MessageType.Ring) {
       this.onRequest(received);
-      return;
+      return true;
     }
     this.#listener.hangUp(connection);
     if (!ours) {
       if (fd >= 0) closeForeign(fd);
       this.onReject("a message without the session's token");
-      return;
+      return false;
     }
     if (fd < 0) {
       this.withoutMemory++;
-      return;
+      return true;
     }
     let mapping: Mapping | null = null;
     try {
       mapping = Mapping.adopt(fd, RING_BYTES_MOST);
       this.#attach(new Ring(mapping, pid), pid);
+      return true;
     } catch (error) {
       mapping?.close();
       this.rejected++;
       this.onReject(error instanceof Error ? error.message : String(error));
+      return false;
     }
   }
 

@@ -98,6 +98,11 @@ export class Rings {
     return this.#order.complete;
   }
 
+  /** Whether more was sent to the session's socket than the last `drain` took. */
+  get crowded(): boolean {
+    return this.#arrivals.crowded;
+  }
+
   /** Rings whose processes live, or that still hold records. */
   get open(): number {
     return this.#rings.length;
