@@ -1,7 +1,7 @@
 // What processes send to the session's socket: new rings, and requests. Anybody who can reach the
 // socket can send anything: only what has the session's token and makes sense is passed on.
 
-import { closeForeign, Mapping, type MessageListener, type Received } from "../ffi/libc.ts";
+import { BACKLOG, closeForeign, Mapping, type MessageListener, type Received } from "../ffi/libc.ts";
 import { Constant, Message, MessageBytes, MessageType } from "./layout.ts";
 import { Ring, RING_BYTES_MOST } from "./ring.ts";
 
@@ -11,7 +11,7 @@ const ACCEPTS_A_ROUND = 64;
 const LOOKS = 512;
 /** What others send costs a round this long at the most, ms. */
 const STRANGERS_MS = 5;
-/** Rings that come without end are not waited for longer than this, ms. */
+/** What comes without end is not waited for longer than this, ms. */
 const WAIT_MOST_MS = 200;
 
 export class Arrivals {
@@ -21,8 +21,9 @@ export class Arrivals {
   rejected = 0;
   /** More was sent than the last `accept` took. */
   crowded = false;
-  /** Since when each `accept` has left rings of processes behind. */
+  /** Since when each `accept` has left something behind, and how much they have taken. */
   #leftSinceMs = Infinity;
+  #takenSince = 0;
   /** Given what a process asks for: the connection and the descriptor are the receiver's. */
   onRequest: (received: Received) => void = (received) => {
     if (received.fd >= 0) closeForeign(received.fd);
@@ -46,8 +47,8 @@ export class Arrivals {
   }
 
   /**
-   * Takes what was sent by now; false if there may be more that is worth waiting for. What is sent by
-   * who has no token is not, nor is what never ends: packets, and what is written, cannot wait for that.
+   * Takes what was sent by now; false if there may be more. Where ever more is sent, that was all once
+   * as much was taken as the socket's queue held; and packets and lines do not wait for it for long.
    */
   accept(): boolean {
     const startMs = performance.now();
@@ -65,12 +66,14 @@ export class Arrivals {
       else strangers++;
       nowMs = performance.now();
     }
-    if (!this.crowded || ours === 0) {
-      this.#leftSinceMs = Infinity;
-      return true;
-    }
     this.#leftSinceMs = Math.min(this.#leftSinceMs, startMs);
-    return nowMs - this.#leftSinceMs >= WAIT_MOST_MS;
+    this.#takenSince += ours + strangers;
+    const isAll = !this.crowded || this.#takenSince > BACKLOG || nowMs - this.#leftSinceMs >= WAIT_MOST_MS;
+    if (isAll) {
+      this.#leftSinceMs = Infinity;
+      this.#takenSince = 0;
+    }
+    return isAll;
   }
 
   /** Whether it was sent by a process of the session, and made sense. */

@@ -145,6 +145,7 @@ test("a flood without end keeps neither a ring out nor the rounds from going on"
   const memory = ringMemory();
   let own = -1;
   let crowded = 0;
+  let waitedMs = 0;
   let slowestMs = 0;
   for (let round = 0; round < FLOODED_ROUNDS || rings.attached === 0; round++) {
     // As a process does: the socket's queue may be full at the moment.
@@ -153,8 +154,9 @@ test("a flood without end keeps neither a ring out nor the rounds from going on"
     rings.drain();
     slowestMs = Math.max(slowestMs, performance.now() - startMs);
     if (rings.crowded) crowded++;
-    // In the round that takes the ring others may be behind it.
-    if (rings.attached === 0) expect(rings.complete).toBe(true);
+    if (!rings.complete) waitedMs += performance.now() - startMs;
+    else waitedMs = 0;
+    expect(waitedMs).toBeLessThan(400);
     expect(round).toBeLessThan(5000);
   }
   for (const child of children) child.kill();
@@ -192,10 +194,9 @@ test("rings that come without end are not waited for for ever", () => {
   while (!rings.complete) {
     refill();
     rings.drain();
+    expect(performance.now() - startMs).toBeLessThan(1000);
   }
   expect(rings.crowded).toBe(true);
-  expect(performance.now() - startMs).toBeLessThan(1000);
-  expect(performance.now() - startMs).toBeGreaterThan(150);
   rings.close();
   listener.close();
   rmSync(folder, { recursive: true });
