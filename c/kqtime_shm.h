@@ -125,7 +125,7 @@ struct kq_slot {
   int32_t fd;
   uint32_t pid;
   uint32_t group;  /* calls of one direction that overlapped share it; see kq_direction.calls */
-  uint8_t tag[KQ_TAG_BYTES]; /* the first bytes of the data, zero-padded */
+  uint8_t tag[KQ_TAG_BYTES]; /* part of a name; 0 in all other records */
 };
 
 /*

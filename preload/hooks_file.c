@@ -1,5 +1,5 @@
 /*
- * sendfile(2) and splice(2): bytes that the program never holds, and so without a tag.
+ * sendfile(2) and splice(2): bytes that the program never holds.
  */
 #define _GNU_SOURCE
 #include "real.h"
@@ -13,7 +13,7 @@ KQ_EXPORT ssize_t sendfile(int to, int from, off_t *offset, size_t length) {
   KQ_CALL(call);
   kq_begin(&call, to, word, KQ_KIND_OUT, length);
   ssize_t result = kq_real.sendfile(to, from, offset, length);
-  kq_end_untagged(&call, result);
+  kq_end(&call, result);
   return result;
 }
 
@@ -39,7 +39,7 @@ KQ_EXPORT ssize_t splice(int from, __off64_t *from_offset, int to, __off64_t *to
     kq_begin(&out, to, target, KQ_KIND_OUT, length);
   }
   ssize_t result = kq_real.splice(from, from_offset, to, to_offset, length, flags);
-  kq_end_untagged(&in, result);
-  kq_end_untagged(&out, result);
+  kq_end(&in, result);
+  kq_end(&out, result);
   return result;
 }

@@ -18,25 +18,10 @@ static int64_t bytes_of(long count, const struct mmsghdr *messages) {
   return bytes;
 }
 
-void kq_end_sent_message(struct kq_call *call, int64_t moved, const struct msghdr *message) {
-  if (moved > 0) {
-    kq_end_vector(call, moved, message->msg_iov, message->msg_iovlen);
-  } else {
-    kq_end_untagged(call, moved);
-  }
-}
-
 void kq_end_sent_messages(struct kq_call *call, long count, const struct mmsghdr *messages) {
-  if (call->direction == NULL) {
-    return;
+  if (call->direction != NULL) {
+    kq_end(call, bytes_of(count, messages));
   }
-  struct kq_tag tag = {{0}};
-  size_t filled = 0;
-  for (long index = 0; index < count; index++) {
-    const struct msghdr *header = &messages[index].msg_hdr;
-    kq_tag_gather(&tag, &filled, header->msg_iov, header->msg_iovlen, messages[index].msg_len);
-  }
-  kq_end(call, bytes_of(count, messages), &tag);
 }
 
 void kq_end_received_messages(struct kq_call *call, long count, const struct mmsghdr *messages,
@@ -47,7 +32,7 @@ void kq_end_received_messages(struct kq_call *call, long count, const struct mms
   if (flags & MSG_OOB) {
     kq_end_urgent(call, count);
   } else {
-    kq_end_untagged(call, bytes_of(count, messages));
+    kq_end(call, bytes_of(count, messages));
   }
 }
 
@@ -61,7 +46,7 @@ static ssize_t sendmsg_fast(int fd, const struct msghdr *message, int flags) {
   kq_begin(&call, fd, kq_fd_look(fd), KQ_KIND_OUT, 0);
   ssize_t result = kq_real.sendmsg(fd, message, flags);
   kq_connect_end(&connect, result, result < 0 ? errno : 0);
-  kq_end_sent_message(&call, result, message);
+  kq_end(&call, result);
   return result;
 }
 
@@ -76,7 +61,7 @@ KQ_EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
   KQ_CALL(call);
   kq_begin(&call, fd, word, KQ_KIND_OUT, 0);
   ssize_t result = kq_real.sendmsg(fd, message, flags);
-  kq_end_sent_message(&call, result, message);
+  kq_end(&call, result);
   return result;
 }
 
@@ -112,7 +97,7 @@ KQ_EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags) {
     /* An unknown descriptor that turned out to be a Unix socket. */
     kq_rights_received(message);
   }
-  kq_end_received_vector(&call, result, flags);
+  kq_end_received(&call, result, flags);
   return result;
 }
 

@@ -28,7 +28,7 @@ KQ_EXPORT int getsockopt(int fd, int level, int option, void *value, socklen_t *
   KQ_CALL(call);
   kq_begin(&call, fd, kq_fd_look(fd), KQ_KIND_IN, 0);
   int result = kq_real.getsockopt(fd, level, option, value, length);
-  kq_end_untagged(&call, result == 0 ? kq_option_zerocopy_bytes(value, *length) : 0);
+  kq_end(&call, result == 0 ? kq_option_zerocopy_bytes(value, *length) : 0);
   return result;
 }
 

@@ -16,7 +16,7 @@ KQ_EXPORT ssize_t read(int fd, void *buffer, size_t length) {
   KQ_CALL(call);
   kq_begin(&call, fd, word, KQ_KIND_IN, length);
   ssize_t result = kq_real.read(fd, buffer, length);
-  kq_end_buffer(&call, result, buffer, length);
+  kq_end(&call, result);
   return result;
 }
 
@@ -30,7 +30,7 @@ KQ_EXPORT ssize_t __read_chk(int fd, void *buffer, size_t length, size_t room) {
   KQ_CALL(call);
   kq_begin(&call, fd, word, KQ_KIND_IN, length);
   ssize_t result = kq_real.__read_chk(fd, buffer, length, room);
-  kq_end_buffer(&call, result, buffer, length);
+  kq_end(&call, result);
   return result;
 }
 
@@ -42,7 +42,7 @@ KQ_EXPORT ssize_t readv(int fd, const struct iovec *parts, int count) {
   KQ_CALL(call);
   kq_begin(&call, fd, word, KQ_KIND_IN, 0);
   ssize_t result = kq_real.readv(fd, parts, count);
-  kq_end_received_vector(&call, result, 0);
+  kq_end(&call, result);
   return result;
 }
 
@@ -55,7 +55,7 @@ KQ_EXPORT ssize_t preadv2(int fd, const struct iovec *parts, int count, off_t of
   KQ_CALL(call);
   kq_begin(&call, fd, word, KQ_KIND_IN, 0);
   ssize_t result = kq_real.preadv2(fd, parts, count, offset, flags);
-  kq_end_received_vector(&call, result, 0);
+  kq_end(&call, result);
   return result;
 }
 
@@ -70,7 +70,7 @@ KQ_EXPORT ssize_t recv(int fd, void *buffer, size_t length, int flags) {
   KQ_CALL(call);
   kq_begin(&call, fd, word, KQ_KIND_IN, length);
   ssize_t result = kq_real.recv(fd, buffer, length, flags);
-  kq_end_received(&call, result, buffer, length, flags);
+  kq_end_received(&call, result, flags);
   return result;
 }
 
@@ -82,7 +82,7 @@ KQ_EXPORT ssize_t __recv_chk(int fd, void *buffer, size_t length, size_t room, i
   KQ_CALL(call);
   kq_begin(&call, fd, word, KQ_KIND_IN, length);
   ssize_t result = kq_real.__recv_chk(fd, buffer, length, room, flags);
-  kq_end_received(&call, result, buffer, length, flags);
+  kq_end_received(&call, result, flags);
   return result;
 }
 
@@ -95,7 +95,7 @@ KQ_EXPORT ssize_t recvfrom(int fd, void *buffer, size_t length, int flags,
   KQ_CALL(call);
   kq_begin(&call, fd, word, KQ_KIND_IN, length);
   ssize_t result = kq_real.recvfrom(fd, buffer, length, flags, address, address_length);
-  kq_end_received(&call, result, buffer, length, flags);
+  kq_end_received(&call, result, flags);
   return result;
 }
 
@@ -109,6 +109,6 @@ KQ_EXPORT ssize_t __recvfrom_chk(int fd, void *buffer, size_t length, size_t roo
   kq_begin(&call, fd, word, KQ_KIND_IN, length);
   ssize_t result =
       kq_real.__recvfrom_chk(fd, buffer, length, room, flags, address, address_length);
-  kq_end_received(&call, result, buffer, length, flags);
+  kq_end_received(&call, result, flags);
   return result;
 }

@@ -16,7 +16,7 @@ KQ_EXPORT ssize_t write(int fd, const void *buffer, size_t length) {
   KQ_CALL(call);
   kq_begin(&call, fd, word, KQ_KIND_OUT, length);
   ssize_t result = kq_real.write(fd, buffer, length);
-  kq_end_buffer(&call, result, buffer, length);
+  kq_end(&call, result);
   return result;
 }
 
@@ -31,7 +31,7 @@ KQ_EXPORT ssize_t writev(int fd, const struct iovec *parts, int count) {
   KQ_CALL(call);
   kq_begin(&call, fd, word, KQ_KIND_OUT, 0);
   ssize_t result = kq_real.writev(fd, parts, count);
-  kq_end_vector(&call, result, parts, (size_t)count);
+  kq_end(&call, result);
   return result;
 }
 
@@ -44,7 +44,7 @@ KQ_EXPORT ssize_t pwritev2(int fd, const struct iovec *parts, int count, off_t o
   KQ_CALL(call);
   kq_begin(&call, fd, word, KQ_KIND_OUT, 0);
   ssize_t result = kq_real.pwritev2(fd, parts, count, offset, flags);
-  kq_end_vector(&call, result, parts, (size_t)count);
+  kq_end(&call, result);
   return result;
 }
 
@@ -59,7 +59,7 @@ KQ_EXPORT ssize_t send(int fd, const void *buffer, size_t length, int flags) {
   KQ_CALL(call);
   kq_begin(&call, fd, word, KQ_KIND_OUT, length);
   ssize_t result = kq_real.send(fd, buffer, length, flags);
-  kq_end_buffer(&call, result, buffer, length);
+  kq_end(&call, result);
   return result;
 }
 
@@ -74,7 +74,7 @@ static ssize_t sendto_fast(int fd, const void *buffer, size_t length, int flags,
   kq_begin(&call, fd, kq_fd_look(fd), KQ_KIND_OUT, length);
   ssize_t result = kq_real.sendto(fd, buffer, length, flags, address, address_length);
   kq_connect_end(&connect, result, result < 0 ? errno : 0);
-  kq_end_buffer(&call, result, buffer, length);
+  kq_end(&call, result);
   return result;
 }
 
@@ -90,6 +90,6 @@ KQ_EXPORT ssize_t sendto(int fd, const void *buffer, size_t length, int flags,
   KQ_CALL(call);
   kq_begin(&call, fd, word, KQ_KIND_OUT, length);
   ssize_t result = kq_real.sendto(fd, buffer, length, flags, address, address_length);
-  kq_end_buffer(&call, result, buffer, length);
+  kq_end(&call, result);
   return result;
 }

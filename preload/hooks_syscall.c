@@ -62,20 +62,20 @@ static long out_call(ARGUMENTS) {
   switch (number) {
     case SYS_write:
     case SYS_sendto:
-      kq_end_buffer(&call, result, (const void *)b, (size_t)c);
+      kq_end(&call, result);
       break;
     case SYS_writev:
     case SYS_pwritev2:
-      kq_end_vector(&call, result, (const struct iovec *)b, (size_t)c);
+      kq_end(&call, result);
       break;
     case SYS_sendmsg:
-      kq_end_sent_message(&call, result, (const struct msghdr *)b);
+      kq_end(&call, result);
       break;
     case SYS_sendmmsg:
       kq_end_sent_messages(&call, result, (const struct mmsghdr *)b);
       break;
     default:
-      kq_end_untagged(&call, result);
+      kq_end(&call, result);
       break;
   }
   return result;
@@ -109,14 +109,14 @@ static long in_call(ARGUMENTS) {
   switch (number) {
     case SYS_read:
     case SYS_recvfrom:
-      kq_end_received(&call, result, (const void *)b, (size_t)c, flags);
+      kq_end_received(&call, result, flags);
       break;
     case SYS_readv:
     case SYS_preadv2:
-      kq_end_received_vector(&call, result, 0);
+      kq_end(&call, result);
       break;
     case SYS_recvmsg:
-      kq_end_received_vector(&call, result, flags);
+      kq_end_received(&call, result, flags);
       break;
     default:
       kq_end_received_messages(&call, result, (const struct mmsghdr *)b, flags);
@@ -139,8 +139,8 @@ static long splice_call(ARGUMENTS) {
     kq_begin(&out, (int)c, target, KQ_KIND_OUT, (uint64_t)e);
   }
   long result = REAL();
-  kq_end_untagged(&in, result);
-  kq_end_untagged(&out, result);
+  kq_end(&in, result);
+  kq_end(&out, result);
   return result;
 }
 
@@ -202,7 +202,7 @@ static long option_call(ARGUMENTS) {
     KQ_CALL(call);
     kq_begin(&call, (int)a, kq_fd_look((int)a), KQ_KIND_IN, 0);
     long result = REAL();
-    kq_end_untagged(&call, result == 0 ? kq_option_zerocopy_bytes((const void *)d,
+    kq_end(&call, result == 0 ? kq_option_zerocopy_bytes((const void *)d,
                                                                   *(const socklen_t *)e)
                                        : 0);
     return result;

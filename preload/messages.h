@@ -6,7 +6,6 @@
 
 #include "recorder.h"
 
-void kq_end_sent_message(struct kq_call *call, int64_t moved, const struct msghdr *message);
 void kq_end_sent_messages(struct kq_call *call, long count, const struct mmsghdr *messages);
 void kq_end_received_messages(struct kq_call *call, long count, const struct mmsghdr *messages,
                               int flags);

@@ -17,7 +17,7 @@ static inline void kq_end_urgent(struct kq_call *call, int64_t moved) {
   if (moved > 0 && call->direction != NULL) {
     kq_entry_flag(call->word, KQ_ENTRY_URGENT);
   }
-  kq_end_untagged(call, 0);
+  kq_end(call, 0);
 }
 
 /* A call that takes some bytes and waits for the rest: tells so before it can be met that way again. */
@@ -27,32 +27,14 @@ static inline void kq_mark_waiting(const struct kq_call *call) {
   }
 }
 
-static inline void kq_end_received(struct kq_call *call, int64_t moved, const void *buffer,
-                                   size_t length, int flags) {
-  if (KQ_UNLIKELY(flags & MSG_WAITALL)) {
-    kq_mark_waiting(call);
-  }
-  if (KQ_UNLIKELY(flags & MSG_OOB)) {
-    kq_end_urgent(call, moved);
-  } else if (KQ_UNLIKELY(flags & MSG_TRUNC)) {
-    kq_end_untagged(call, moved);
-  } else {
-    kq_end_buffer(call, moved, buffer, length);
-  }
-}
-
-/*
- * Without a tag: the vector, or the message that holds it, may lie in what was received, and say
- * something else by now.
- */
-static inline void kq_end_received_vector(struct kq_call *call, int64_t moved, int flags) {
+static inline void kq_end_received(struct kq_call *call, int64_t moved, int flags) {
   if (KQ_UNLIKELY(flags & MSG_WAITALL)) {
     kq_mark_waiting(call);
   }
   if (KQ_UNLIKELY(flags & MSG_OOB)) {
     kq_end_urgent(call, moved);
   } else {
-    kq_end_untagged(call, moved);
+    kq_end(call, moved);
   }
 }
 

@@ -290,8 +290,7 @@ struct kq_moved {
 };
 
 static inline __attribute__((always_inline)) void record(const struct kq_moved *moved,
-                                                         uint64_t off, uint32_t bytes,
-                                                         struct kq_tag tag) {
+                                                         uint64_t off, uint32_t bytes) {
   uint32_t index;
   struct kq_slot *slot = claim_own(&index, false);
   if (KQ_UNLIKELY(slot == NULL)) {
@@ -309,20 +308,19 @@ static inline __attribute__((always_inline)) void record(const struct kq_moved *
   slot->fd = call->fd;
   slot->pid = kq_session_pid();
   slot->group = (uint32_t)(call->calls >> GROUP_SHIFT);
-  memcpy(slot->tag, tag.bytes, sizeof slot->tag);
+  memset(slot->tag, 0, sizeof slot->tag);
   commit(slot, index);
 }
 
 /* More bytes than one record can tell of. */
-static __attribute__((noinline, cold)) void record_much(struct kq_moved *moved, uint64_t bytes,
-                                                        struct kq_tag tag) {
-  static const struct kq_tag none;
+static __attribute__((noinline, cold)) void record_much(const struct kq_moved *moved,
+                                                        uint64_t bytes) {
+  uint64_t off = moved->off;
   for (; bytes > RECORD_BYTES_MAX; bytes -= RECORD_BYTES_MAX) {
-    record(moved, moved->off, RECORD_BYTES_MAX, tag);
-    moved->off += RECORD_BYTES_MAX;
-    tag = none;
+    record(moved, off, RECORD_BYTES_MAX);
+    off += RECORD_BYTES_MAX;
   }
-  record(moved, moved->off, (uint32_t)bytes, tag);
+  record(moved, off, (uint32_t)bytes);
 }
 
 /* Whether bytes are recorded that a call has moved; if not, it is left. */
@@ -346,8 +344,7 @@ static inline __attribute__((always_inline)) bool is_recorded(struct kq_call *ca
   return true;
 }
 
-static inline __attribute__((always_inline)) void end(struct kq_call *call, int64_t bytes,
-                                                      struct kq_tag tag) {
+static inline __attribute__((always_inline)) void end(struct kq_call *call, int64_t bytes) {
   struct kq_direction *direction = call->direction;
   struct kq_moved moved = {.call = call};
   moved.time_ns = call->kind == KQ_KIND_OUT ? call->start_ns : kq_now_ns();
@@ -366,62 +363,14 @@ static inline __attribute__((always_inline)) void end(struct kq_call *call, int6
     }
   }
   if (KQ_LIKELY((uint64_t)bytes <= RECORD_BYTES_MAX)) {
-    record(&moved, moved.off, (uint32_t)bytes, tag);
+    record(&moved, moved.off, (uint32_t)bytes);
   } else {
-    record_much(&moved, (uint64_t)bytes, tag);
+    record_much(&moved, (uint64_t)bytes);
   }
 }
 
-void kq_end(struct kq_call *call, int64_t moved, const struct kq_tag *tag) {
+void kq_end(struct kq_call *call, int64_t moved) {
   if (KQ_LIKELY(call->direction != NULL) && is_recorded(call, moved)) {
-    end(call, moved, *tag);
+    end(call, moved);
   }
-}
-
-void kq_end_untagged(struct kq_call *call, int64_t moved) {
-  static const struct kq_tag none;
-  kq_end(call, moved, &none);
-}
-
-void kq_end_buffer(struct kq_call *call, int64_t moved, const void *buffer, size_t length) {
-  if (KQ_UNLIKELY(call->direction == NULL) || !is_recorded(call, moved)) {
-    return;
-  }
-  size_t room = length < (size_t)moved ? length : (size_t)moved;
-  struct kq_tag tag;
-  if (KQ_LIKELY(room >= sizeof tag.bytes)) {
-    memcpy(tag.bytes, buffer, sizeof tag.bytes);
-  } else {
-    memset(tag.bytes, 0, sizeof tag.bytes);
-    memcpy(tag.bytes, buffer, room);
-  }
-  end(call, moved, tag);
-}
-
-void kq_tag_gather(struct kq_tag *tag, size_t *filled, const struct iovec *parts, size_t count,
-                   size_t bytes) {
-  for (size_t part = 0; part < count && bytes > 0 && *filled < sizeof tag->bytes; part++) {
-    size_t take = parts[part].iov_len < bytes ? parts[part].iov_len : bytes;
-    bytes -= take;
-    if (take > sizeof tag->bytes - *filled) {
-      take = sizeof tag->bytes - *filled;
-    }
-    memcpy(tag->bytes + *filled, parts[part].iov_base, take);
-    *filled += take;
-  }
-}
-
-void kq_end_vector(struct kq_call *call, int64_t moved, const struct iovec *parts, size_t count) {
-  if (KQ_UNLIKELY(call->direction == NULL) || !is_recorded(call, moved)) {
-    return;
-  }
-  struct kq_tag tag;
-  size_t filled = 0;
-  if (KQ_LIKELY(parts[0].iov_len >= sizeof tag.bytes && (size_t)moved >= sizeof tag.bytes)) {
-    memcpy(tag.bytes, parts[0].iov_base, sizeof tag.bytes);
-  } else {
-    memset(tag.bytes, 0, sizeof tag.bytes);
-    kq_tag_gather(&tag, &filled, parts, count, (size_t)moved);
-  }
-  end(call, moved, tag);
 }

@@ -27,10 +27,6 @@
 #include "session.h"
 #include "table.h"
 
-struct kq_tag {
-  uint8_t bytes[KQ_TAG_BYTES];
-};
-
 /* A call that this thread is in. */
 struct kq_frame {
   uint64_t key;   /* entry, generation and direction; 0: none */
@@ -67,15 +63,9 @@ void kq_jumped(void);
 /* `word` is what kq_fd_look(fd) gave, `asked` what the call asks for in bytes, 0 if unknown. */
 void kq_begin(struct kq_call *call, int fd, uint64_t word, enum kq_kind kind, uint64_t asked);
 
-/* `moved` is the number of bytes; none are recorded for 0 or less. */
-void kq_end(struct kq_call *call, int64_t moved, const struct kq_tag *tag);
-void kq_end_buffer(struct kq_call *call, int64_t moved, const void *buffer, size_t length);
-void kq_end_vector(struct kq_call *call, int64_t moved, const struct iovec *parts, size_t count);
-void kq_end_untagged(struct kq_call *call, int64_t moved);
-
-/* Adds the first bytes of a vector of which `bytes` were moved to a tag. */
-void kq_tag_gather(struct kq_tag *tag, size_t *filled, const struct iovec *parts, size_t count,
-                   size_t bytes);
+/* `moved` is the number of bytes; none are recorded for 0 or less. The bytes themselves are left
+   alone: by now another thread may have unmapped them, or somebody have cut the file behind them. */
+void kq_end(struct kq_call *call, int64_t moved);
 
 /* A record that is not about bytes. It makes no ring for a forked child when `passive`. */
 void kq_note(enum kq_kind kind, uint8_t flags, uint64_t word, int fd, uint64_t off,

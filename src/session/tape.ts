@@ -2,8 +2,8 @@
 // order in which the engine got them, `headers.pcap` the captured headers. Replaying the two gives
 // the identical log and summary, so that every fault of the join can be reproduced.
 //
-// No payload is kept: packets end with their TCP header, and the tags of records are hashed with a
-// salt that is thrown away.
+// No payload is kept: packets end with their TCP header, and records have none; what a process may
+// have put in the place for names stays out where there is no name.
 //
 // events.kqt: the line "kqtime tape 4\n", then chunks. A chunk is three u32 (its length in bytes and
 // the complement of that, the CRC-32 of what follows) and whole frames; a frame is two u32 (type,
@@ -23,6 +23,8 @@ export const HEADERS_FILE = "headers.pcap";
 
 const MAGIC = "kqtime tape 4\n\0\0";
 const BUFFER_WORDS = 1 << 16;
+/** Of a slot: a part of a name. */
+const TAG_WORDS = 4;
 /** Length, complement of the length, and CRC of a chunk. */
 const HEAD_WORDS = 3;
 /** What a kill may cost. */
@@ -75,9 +77,6 @@ export class TapeWriter {
   readonly #words = new Uint32Array(new ArrayBuffer(BUFFER_WORDS * 4));
   readonly #float = new Float64Array(new ArrayBuffer(16));
   readonly #floatWords = new Uint32Array(this.#float.buffer);
-  readonly #salt = crypto.getRandomValues(new Uint8Array(16));
-  readonly #tag = new Uint8Array(new ArrayBuffer(32));
-  readonly #tagWords = new Uint32Array(this.#tag.buffer);
   readonly #onError: (message: string) => void;
   #used = HEAD_WORDS;
   #flushedMs = performance.now();
@@ -87,7 +86,6 @@ export class TapeWriter {
   constructor(folder: string, onError: (message: string) => void) {
     const path = join(folder, EVENTS_FILE);
     this.#onError = onError;
-    this.#tag.set(this.#salt, 16);
     this.#path = path;
     this.#fd = makeFile(path);
     this.#write(new TextEncoder().encode(MAGIC));
@@ -136,14 +134,8 @@ export class TapeWriter {
     const at = this.#begin(Frame.Record, 1 + SLOT_WORDS);
     this.#words[at] = table;
     for (let w = 0; w < SLOT_WORDS; w++) this.#words[at + 1 + w] = words[w]!;
-    // Part of a name, not of the data.
-    if ((words[SlotWord.kind]! & 0xff) === Kind.Name) return;
-    for (let w = 0; w < 4; w++) this.#tagWords[w] = words[SlotWord.tag + w]!;
-    const hash = Bun.hash.wyhash(this.#tag);
-    this.#words[at + 1 + SlotWord.tag] = Number(hash & 0xffffffffn);
-    this.#words[at + 2 + SlotWord.tag] = Number(hash >> 32n);
-    this.#words[at + 3 + SlotWord.tag] = 0;
-    this.#words[at + 4 + SlotWord.tag] = 0;
+    const isName = (words[SlotWord.kind]! & 0xff) === Kind.Name;
+    if (!isName) this.#words.fill(0, at + 1 + SlotWord.tag, at + 1 + SlotWord.tag + TAG_WORDS);
   }
 
   /** A frame of two numbers. */

@@ -48,6 +48,20 @@ e2e("a full ring", async () => {
   });
 }, 60_000);
 
+e2e("memory that is gone when a call on it returns", async () => {
+  await withLoopback(async (node, scope) => {
+    const program = await fixture("gone");
+    for (const how of ["cut", "unmapped", "protected"]) {
+      for (const call of ["send", "write", "writev", "sendmsg"]) {
+        const measurement = new Measurement(scope, [program, how, call], { prefix: node.prefix });
+        const { stdout } = await measurement.running.success();
+        expect({ how, call, stdout }).toEqual({ how, call, stdout: "went on\n" });
+        if (!BARE) expect(measurement.summary().directions.out.calls).toBe(1);
+      }
+    }
+  });
+}, 60_000);
+
 const RACE_BYTES = 3_000_000_000;
 
 /** An unshaped transfer; gives the seconds that the unmeasured receiver saw it take. */

@@ -165,11 +165,6 @@ export function inTime(records: SlotRecord[]): SlotRecord[] {
   return records.toSorted((a, b) => (BigInt(a.time) < BigInt(b.time) ? -1 : 1));
 }
 
-/** The tag that these bytes must have. */
-export function tagOf(text: string): string {
-  return Buffer.from(text.slice(0, 16)).toString("hex").padEnd(32, "0");
-}
-
 /** Do the records of each socket and direction cover its offsets without hole or overlap? */
 export function isContiguous(records: SlotRecord[]): boolean {
   const ends = new Map<string, number>();

@@ -2,10 +2,9 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import {
-  BUILD_MS, Bench, canCompile, ENTRY, isContiguous, LOSS, ofKind, SLOT, tagOf, transfers,
+  BUILD_MS, Bench, canCompile, ENTRY, isContiguous, LOSS, ofKind, SLOT, transfers,
 } from "./ringdump.ts";
 
-const TEXT = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
 const UNTAGGED = "0".repeat(32);
 
 describe.skipIf(!canCompile)("calls that move bytes", () => {
@@ -32,10 +31,7 @@ describe.skipIf(!canCompile)("calls that move bytes", () => {
     );
     expect(isContiguous(records)).toBe(true);
     expect(records.every((record) => record.kind === "OUT" && record.flags === 0)).toBe(true);
-    const untagged = new Set([10, 11, 12, 18, 19]); // sendfile, splice: never in user memory
-    for (const { bytes, tag } of records) {
-      expect(tag).toBe(untagged.has(bytes) ? UNTAGGED : tagOf(TEXT.slice(0, bytes)));
-    }
+    for (const { tag } of records) expect(tag).toBe(UNTAGGED);
     const entry = run.entries.find((each) => each.flags === ENTRY.connected)!;
     expect(entry.out.off).toBe(210);
     expect(entry.out.active).toBe(0);
@@ -48,12 +44,7 @@ describe.skipIf(!canCompile)("calls that move bytes", () => {
       Array.from({ length: 19 }, (_, index) => index + 1),
     );
     expect(isContiguous(records)).toBe(true);
-    const stream = TEXT.slice(0, 60).repeat(4);
-    // Vectors may lie in what was received; splice, MSG_TRUNC: never in user memory.
-    const untagged = new Set([8, 9, 10, 11, 12, 15, 16, 17, 18, 19]);
-    for (const { bytes, off, tag } of records) {
-      expect(tag).toBe(untagged.has(bytes) ? UNTAGGED : tagOf(stream.slice(off, off + bytes)));
-    }
+    for (const { tag } of records) expect(tag).toBe(UNTAGGED);
   });
 
   test("times are of this clock and do not go backwards on one socket", () => {
