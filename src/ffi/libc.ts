@@ -21,7 +21,7 @@ const PROT_READ_WRITE = 3;
 const MAP_SHARED = 1;
 const SUN_PATH_BYTES = 108;
 /** The most that the kernel allows unless net.core.somaxconn says less. */
-const BACKLOG = 4096;
+export const BACKLOG = 4096;
 /** Connections kept that have said nothing yet: a process sends right after it has connected. */
 const SILENT_MOST = 64;
 const F_GET_SEALS = 1034;

@@ -7,7 +7,7 @@ export const Reason = {
   concurrent: 0,
   /** The capture lost packets while these bytes passed. */
   captureDrop: 1,
-  /** The target's records were lost because its ring was full. */
+  /** The target's records were lost: as a rule, its ring was full. */
   ringDrop: 2,
   /** The socket is older than the capture; these bytes passed before its numbers were known. */
   noAnchor: 3,
@@ -58,7 +58,8 @@ export const REASON_HELP: readonly string[] = [
   "calls of threads, forked twins or programs that share a socket overlapped, or took turns, so that " +
     "their bytes have no provable order; give each socket one reader and one writer",
   "the capture lost packets while these bytes passed; narrow --filter or enlarge the capture buffer",
-  "the target's ring was full and its records were dropped; give it more slots (--ring of run)",
+  "records of these calls were lost, as a rule because the target's ring was full: the losses tell; give it " +
+    "more slots (--ring of run)",
   "the socket is older than the capture, and these bytes passed before its numbers were known; " +
     "measure it from its start",
   "the connection was reset or ended before these bytes left; the peer or the program aborted it",

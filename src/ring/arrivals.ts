@@ -1,16 +1,29 @@
 // What processes send to the session's socket: new rings, and requests. Anybody who can reach the
 // socket can send anything: only what has the session's token and makes sense is passed on.
 
-import { closeForeign, Mapping, type MessageListener, type Received } from "../ffi/libc.ts";
+import { BACKLOG, closeForeign, Mapping, type MessageListener, type Received } from "../ffi/libc.ts";
 import { Constant, Message, MessageBytes, MessageType } from "./layout.ts";
 import { Ring, RING_BYTES_MOST } from "./ring.ts";
 
-/** Messages taken in a round: more wait for the next one. */
+/** Messages of the session's processes taken in a round: more wait for the next one. */
 const ACCEPTS_A_ROUND = 64;
+/** Connections looked at for one of them. */
+const LOOKS = 512;
+/** What others send costs a round this long at the most, ms. */
+const STRANGERS_MS = 5;
+/** What comes without end is not waited for longer than this, ms. */
+const WAIT_MOST_MS = 200;
 
 export class Arrivals {
   /** Processes that could not get memory for a ring. */
   withoutMemory = 0;
+  /** Rings of processes that have the token, which made no sense. */
+  rejected = 0;
+  /** More was sent than the last `accept` took. */
+  crowded = false;
+  /** Since when each `accept` has left something behind, and how much they have taken. */
+  #leftSinceMs = Infinity;
+  #takenSince = 0;
   /** Given what a process asks for: the connection and the descriptor are the receiver's. */
   onRequest: (received: Received) => void = (received) => {
     if (received.fd >= 0) closeForeign(received.fd);
@@ -33,40 +46,64 @@ export class Arrivals {
     this.#attach = attach;
   }
 
-  /** Takes what was sent by now; false if there may be more. */
+  /**
+   * Takes what was sent by now; false if there may be more. Where ever more is sent, that was all once
+   * as much was taken as the socket's queue held; and packets and lines do not wait for it for long.
+   */
   accept(): boolean {
-    for (let n = 0; n < ACCEPTS_A_ROUND; n++) {
-      const received = this.#listener.next(ACCEPTS_A_ROUND);
-      if (received === null) return true;
-      this.#take(received);
+    const startMs = performance.now();
+    let nowMs = startMs;
+    let ours = 0;
+    let strangers = 0;
+    this.crowded = true;
+    while (ours < ACCEPTS_A_ROUND && (strangers === 0 || nowMs - startMs < STRANGERS_MS)) {
+      const received = this.#listener.next(LOOKS);
+      if (received === null) {
+        this.crowded = false;
+        break;
+      }
+      if (this.#take(received)) ours++;
+      else strangers++;
+      nowMs = performance.now();
     }
-    return false;
+    this.#leftSinceMs = Math.min(this.#leftSinceMs, startMs);
+    this.#takenSince += ours + strangers;
+    const isAll = !this.crowded || this.#takenSince > BACKLOG || nowMs - this.#leftSinceMs >= WAIT_MOST_MS;
+    if (isAll) {
+      this.#leftSinceMs = Infinity;
+      this.#takenSince = 0;
+    }
+    return isAll;
   }
 
-  #take(received: Received): void {
+  /** Whether it was sent by a process of the session, and made sense. */
+  #take(received: Received): boolean {
     const { message, fd, pid, connection } = received;
     const ours = this.#isOurs(message);
     if (ours && typeOf(message) !== MessageType.Ring) {
       this.onRequest(received);
-      return;
+      return true;
     }
     this.#listener.hangUp(connection);
     if (!ours) {
       if (fd >= 0) closeForeign(fd);
       this.onReject("a message without the session's token");
-      return;
+      return false;
     }
     if (fd < 0) {
       this.withoutMemory++;
-      return;
+      return true;
     }
     let mapping: Mapping | null = null;
     try {
       mapping = Mapping.adopt(fd, RING_BYTES_MOST);
       this.#attach(new Ring(mapping, pid), pid);
+      return true;
     } catch (error) {
       mapping?.close();
+      this.rejected++;
       this.onReject(error instanceof Error ? error.message : String(error));
+      return false;
     }
   }
 

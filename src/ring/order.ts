@@ -40,8 +40,8 @@ export class RingOrder {
   /**
    * Reads every record that was committed before it was called, of all rings together in the order
    * of their times: what one process did to a socket before another used it is read before that. No
-   * more than each ring holds. `accept` may add rings, and tells whether these are all.
-   * Returns how many records there were; `complete` tells whether that was all.
+   * more than each ring holds. `accept` may add rings, and tells whether these are all that are
+   * worth waiting for. Returns how many records there were; `complete` tells whether that was all.
    */
   drain(rings: readonly Ring[], accept: () => boolean): number {
     const now = this.#clock.now();

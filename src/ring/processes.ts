@@ -39,13 +39,23 @@ export class Processes {
     return text !== null && mapped(inode).test(text);
   }
 
-  /** All that live and have the memfd of this inode mapped, known or not. Looks at every process. */
-  findMapping(inode: number): number[] {
-    return readdirSync("/proc").filter((name) => /^\d+$/.test(name)).map(Number).filter((pid) => {
+  /** Of these memfds' inodes, all that live and have them mapped, known or not. Looks at every process. */
+  findMapping(inodes: ReadonlySet<number>): Map<number, number[]> {
+    const found = new Map<number, number[]>();
+    for (const name of readdirSync("/proc")) {
+      const pid = Number(name);
+      if (!Number.isInteger(pid) || pid === process.pid) continue;
       const { state, startTicks } = stat(pid);
-      const isLater = startTicks >= this.#firstTicks && state !== "Z" && state !== "X";
-      return isLater && pid !== process.pid && this.maps(pid, inode);
-    });
+      if (startTicks < this.#firstTicks || state === "Z" || state === "X") continue;
+      for (const [, text] of (mapsOf(pid) ?? "").matchAll(mapped("(\\d+)"))) {
+        const inode = Number(text);
+        if (!inodes.has(inode)) continue;
+        const pids = found.get(inode);
+        if (pids === undefined) found.set(inode, [pid]);
+        else if (pids.at(-1) !== pid) pids.push(pid);
+      }
+    }
+    return found;
   }
 
   /** Whether a process is known to have executed a program that does not have the memfd. */
@@ -73,8 +83,8 @@ function mapsOf(pid: number): string | null {
   }
 }
 
-function mapped(inode: number): RegExp {
-  return new RegExp(`^\\S+ rw-s \\S+ \\S+ ${inode} +/memfd:kqtime`, "m");
+function mapped(inode: number | string): RegExp {
+  return new RegExp(`^\\S+ rw-s \\S+ \\S+ ${inode} +/memfd:kqtime`, "gm");
 }
 
 /** State and start time of /proc/PID/stat (proc(5), fields 3 and 22). */

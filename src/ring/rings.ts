@@ -12,7 +12,7 @@ import { ENTRY_WORDS, type Ring, SLOT_WORDS } from "./ring.ts";
 /** What the rings' contents go to, in the order in which they were read. */
 export interface RecordFeed {
   /** The records that a drain reads from now on were stamped before now. */
-  counted?(): void;
+  lookAtClock?(): void;
   addTable(): number;
   endTable(table: number): void;
   isUnknown(table: number, entry: number, generation: number): boolean;
@@ -31,6 +31,9 @@ const MAKERS_EVERY_MS = 1000;
 const FORKED_A_ROUND = 32;
 /** Children of a ring that wait for that. No program forks so many in a round. */
 const FORKED_MOST = 4096;
+
+/** All processes are searched for users of rings: so many times as long as that took, they are not. */
+const SEARCH_PAUSES = 10;
 
 interface Table {
   readonly number: number;
@@ -54,17 +57,19 @@ export class Rings {
   readonly #entry = new Uint32Array(new ArrayBuffer(ENTRY_WORDS * 4));
   /** Of a ring that nobody writes to any more: where its tail stands, and since when. */
   readonly #stalled = new Map<Ring, { tail: number; sinceMs: number }>();
+  /** Rings that had no users at the last look. */
+  readonly #unused = new WeakSet<Ring>();
   readonly #unfreed: { table: number; entry: number; generation: number; sinceMs: number }[] = [];
   #aliveAtMs = -Infinity;
   #mapsAtMs = -Infinity;
   #makersAtMs = -Infinity;
+  #searchAtMs = -Infinity;
   #closedLosses = new Float64Array(Loss.Count);
   #closedSkipped = 0;
 
   /** Rings that were attached since the start. */
   attached = 0;
-  /** Records whose index or memory made no sense. */
-  badRecords = 0;
+  #badRecords = 0;
   /** Told of each ring as it appears. */
   onAttach: (ring: Ring) => void = () => {};
 
@@ -72,7 +77,7 @@ export class Rings {
     this.#feed = feed;
     this.#arrivals = new Arrivals(listener, token, (ring, pid) => this.#attach(ring, pid));
     this.#accept = () => this.#arrivals.accept();
-    this.#order = new RingOrder((ring, slot) => this.#take(ring, slot), () => feed.counted?.());
+    this.#order = new RingOrder((ring, slot) => this.#take(ring, slot), () => feed.lookAtClock?.());
   }
 
   /** Given what a process asks for: the connection and the descriptor are the receiver's. */
@@ -93,6 +98,11 @@ export class Rings {
   /** Whether the last `drain` read all that it should. */
   get complete(): boolean {
     return this.#order.complete;
+  }
+
+  /** Whether more was sent to the session's socket than the last `drain` took. */
+  get crowded(): boolean {
+    return this.#arrivals.crowded;
   }
 
   /** Rings whose processes live, or that still hold records. */
@@ -197,6 +207,7 @@ export class Rings {
     if (lookIntoChildren) this.#mapsAtMs = nowMs;
     const lookIntoMakers = nowMs - this.#makersAtMs >= MAKERS_EVERY_MS;
     if (lookIntoMakers) this.#makersAtMs = nowMs;
+    const going: Ring[] = [];
     for (let i = this.#rings.length - 1; i >= 0; i--) {
       const ring = this.#rings[i]!;
       ring.beat();
@@ -209,21 +220,37 @@ export class Rings {
       if (lookIntoMakers && ring.users.has(ring.pid) && this.#processes.hasLeft(ring.pid, ring.inode)) {
         ring.users.delete(ring.pid);
       }
-      if (ring.users.size > 0 || ring.forked.size > 0) continue;
-      if (ring.backlog() === 0) {
-        if (this.#rings.length > 1 || !this.#hasUnannounced(ring)) this.#retire(ring, i);
-      } else this.#unstall(ring, nowMs, i);
+      if (ring.users.size > 0 || ring.forked.size > 0) {
+        this.#unused.delete(ring);
+        continue;
+      }
+      // A child's own ring may have come since rings were last taken, and refer to this one's table.
+      if (!this.#unused.has(ring)) {
+        this.#unused.add(ring);
+        continue;
+      }
+      if (ring.backlog() === 0) going.push(ring);
+      else this.#unstall(ring, nowMs, i);
     }
+    if (going.length > 0 && nowMs >= this.#searchAtMs) this.#letGo(going, nowMs);
+    // An end is waited for: who asks twice need not wait twice.
+    if (this.#rings.every((ring) => this.#unused.has(ring))) this.#aliveAtMs = -Infinity;
   }
 
   /**
-   * Whether there are users of a ring that nobody announced: who forks tells of it afterwards, and may
-   * have been killed before that.
+   * Retires rings without users, but for those that have some whom nobody announced: who forks tells of
+   * it afterwards and may have been killed before that, and some ways to fork tell nobody.
    */
-  #hasUnannounced(ring: Ring): boolean {
-    const pids = this.#processes.findMapping(ring.inode);
-    this.addUsers(ring, pids);
-    return pids.length > 0;
+  #letGo(going: readonly Ring[], nowMs: number): void {
+    const startMs = performance.now();
+    const found = this.#processes.findMapping(new Set(going.map((ring) => ring.inode)));
+    for (const ring of going) {
+      const pids = found.get(ring.inode) ?? [];
+      this.addUsers(ring, pids.filter((pid) => !this.#hasOwnRing(pid, ring.table)));
+      if (ring.users.size > 0) this.#unused.delete(ring);
+      else this.#retire(ring, this.#rings.indexOf(ring));
+    }
+    this.#searchAtMs = nowMs + (performance.now() - startMs) * (1 + SEARCH_PAUSES);
   }
 
   /** Reads the entry of a socket again, for what has changed in it. */
@@ -245,6 +272,11 @@ export class Rings {
     let sum = this.#closedLosses[reason]!;
     for (const ring of this.#rings) sum += ring.losses(reason);
     return sum;
+  }
+
+  /** Records whose index or memory made no sense; a whole memory that made none counts as one. */
+  get badRecords(): number {
+    return this.#badRecords + this.#arrivals.rejected;
   }
 
   /** Records that never reached the collector. */
@@ -273,14 +305,14 @@ export class Rings {
       // Looked into when the records are read: that takes longer than to write many of these.
       const child = slot[SlotWord.pid]! | 0;
       if (child > 0 && ring.forked.size < FORKED_MOST) ring.forked.add(child);
-      else this.badRecords++;
+      else this.#badRecords++;
       return;
     }
     const entry = slot[SlotWord.entry]!;
     const generation = slot[SlotWord.gen]!;
     if (kind !== Kind.Listen) {
       if (entry >= table.ring.entryCount) {
-        this.badRecords++;
+        this.#badRecords++;
         return;
       }
       if (kind === Kind.Unbind && ((slot[SlotWord.kind]! >>> 8) & SlotFlag.Refused) !== 0) {
@@ -353,7 +385,7 @@ export class Rings {
   #unstall(ring: Ring, nowMs: number, i: number): void {
     if (ring.backlog() > ring.slotCount) {
       // The target overwrote its own indices: nothing behind them can be told apart.
-      this.badRecords++;
+      this.#badRecords++;
       this.#retire(ring, i);
       return;
     }
@@ -363,7 +395,7 @@ export class Rings {
     } else if (nowMs - since.sinceMs >= STALL_MS) {
       for (let left = ring.backlog(); left > 0 && left <= ring.slotCount; left = ring.backlog()) {
         ring.skip();
-        this.badRecords++;
+        this.#badRecords++;
         this.#order.read(ring, ring.slotCount);
       }
       ring.publish();

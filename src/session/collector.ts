@@ -39,6 +39,8 @@ const SYNC_EVERY_MS = 500;
 const QUEUES_EVERY_MS = 20;
 /** A thread that is just writing a record gets its processor back within this. */
 const COMMIT_MS = 200;
+/** Buffers of any size are joined within this, unless something hostile keeps the collector from it. */
+const JOIN_MOST_MS = 30_000;
 const DEVICES_EVERY_MS = 2000;
 /** Share of a ring that may wait for the log. */
 const SHED_ABOVE = 0.5;
@@ -143,11 +145,6 @@ export class Collector implements RecordFeed {
     this.#queueWatch.close();
   }
 
-  /** What the records say may be of after a step: the join must know of it before. */
-  counted(): void {
-    this.#lookAtClock();
-  }
-
   // The rings' contents, on their way to the join: everything passes the tape.
   addTable(): number {
     const table = this.#engine.addTable();
@@ -234,8 +231,8 @@ export class Collector implements RecordFeed {
   async drain(drainMs: number): Promise<void> {
     const endNs = this.nowNs();
     const deadline = performance.now() + drainMs;
-    // What was captured before the end must have been handed over in any case.
-    await this.run(() => this.#capturedNs >= endNs || this.#captureWatch.failed);
+    // What was captured before the end is joined in any case, unless that does not come to an end.
+    await this.#join(endNs);
     let askedMs = -Infinity;
     let goneNs = -1;
     for (;;) {
@@ -272,9 +269,17 @@ export class Collector implements RecordFeed {
     const endNs = this.nowNs();
     this.#detachedNs = endNs;
     this.#packetsUntilNs = endNs;
-    await this.run(() => this.#capturedNs >= endNs || this.#captureWatch.failed);
+    await this.#join(endNs);
     this.#askQueues();
     this.#tick();
+  }
+
+  /** Goes on until all packets of before then are joined. */
+  #join(endNs: number): Promise<void> {
+    const deadline = performance.now() + JOIN_MOST_MS;
+    return this.run(() =>
+      this.#capturedNs >= endNs || this.#captureWatch.failed || performance.now() >= deadline
+    );
   }
 
   /** One bounded round over all sources. */
@@ -304,14 +309,16 @@ export class Collector implements RecordFeed {
     // Every record that was written before one of these packets left is read before it is judged.
     const records = this.isDetached ? 0 : rings.drain();
     this.#held = !this.isDetached && !rings.complete;
+    // Behind a flood of what others send, rings wait.
+    const crowded = !this.isDetached && rings.crowded;
+    if (crowded) this.#fill = 1;
     if (this.#held) {
       this.#busy = true;
       this.#fill = 1;
       return;
     }
     if (packets > 0) {
-      // They may be of after a step that came since.
-      this.#lookAtClock();
+      this.lookAtClock();
       this.#tape?.packets(packets, drops.now, drops.drained);
       engine.packets(this.#batch);
     }
@@ -341,11 +348,12 @@ export class Collector implements RecordFeed {
       // What is settled meanwhile must know of it, in a replay too.
       this.#tape?.packets(0, drops.now, drops.drained);
     }
-    this.#busy = packets + records > 0 || source.examined > 0;
+    this.#busy = packets + records > 0 || source.examined > 0 || crowded;
     this.onJoined(this.#capturedNs, this.#captureWatch.failed);
   }
 
-  #lookAtClock(): void {
+  /** Records and packets may be of after a step: the join must know of it before. */
+  lookAtClock(): void {
     const step = this.#parts.clock.look();
     if (step === null) return;
     this.#tape?.clockStep(step);
@@ -355,8 +363,7 @@ export class Collector implements RecordFeed {
   /** Leaves what was captured after the end out. */
   #cut(): void {
     const batch = this.#batch;
-    // They may be of after a step that came since.
-    this.#lookAtClock();
+    this.lookAtClock();
     for (let i = 0; i < batch.count; i++) {
       if (this.#engine.clock.steady(batch.timeNs[i]!) <= this.#packetsUntilNs) continue;
       batch.count = i;

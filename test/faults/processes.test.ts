@@ -72,15 +72,22 @@ e2e(`${CURLS} curls in a shell's loop`, () => withLoopback(async (node, scope) =
   expect(flaws(measurement, { out, in: inbound })).toEqual([]);
 }), 60_000, ["python3", "curl"]);
 
-e2e("a child of which nobody knows when its parent ends", () => withLoopback(async (node, scope) => {
-  const { port } = await startEcho(scope, node);
-  const measurement = new Measurement(scope, [await fixture("unannounced"), port], { prefix: node.prefix });
-  await measurement.running.success();
-  if (BARE) return;
-  const { directions } = measurement.summary();
-  expect([directions.out.bytesCalled, directions.in.bytesCalled]).toEqual([1000, 1000]);
-  expect(flaws(measurement, { out: 1000, in: 1000 })).toEqual([]);
-}), 60_000, ["python3"]);
+for (const others of [false, true]) {
+  const title = `a child of which nobody knows when its parent ends${others ? ", and others live on" : ""}`;
+  e2e(title, () => withLoopback(async (node, scope) => {
+    const { port } = await startEcho(scope, node);
+    const command = [await fixture("unannounced"), port];
+    // Two processes with rings of their own: the shell, and what outlives the child.
+    if (others) command.unshift("sh", "-c", '"$@" & sleep 2', "sh");
+    const measurement = new Measurement(scope, command, { prefix: node.prefix });
+    await measurement.running.success();
+    if (BARE) return;
+    const { directions, warnings } = measurement.summary();
+    expect([directions.out.bytesCalled, directions.in.bytesCalled]).toEqual([1000, 1000]);
+    expect(warnings).toEqual([]);
+    expect(flaws(measurement, { out: 1000, in: 1000 })).toEqual([]);
+  }), 60_000, ["python3"]);
+}
 
 e2e("a program that executes itself with its connections open", () => withLoopback(async (node, scope) => {
   const { port } = await startEcho(scope, node);

@@ -47,7 +47,7 @@ export const PLANTED: readonly Planted[] = [
   ring("const at = HEADER_WORDS + (tail & this.#mask) * SLOT_WORDS;\n    // Acquire", "const at = HEADER_WORDS + tail * SLOT_WORDS;\n    // Acquire"),
   ring("if (index >= this.entryCount) return false;", ""),
   ring("return Math.min(Atomics.load(this.#words, HeaderWord.entryHigh), this.entryCount);", "return Atomics.load(this.#words, HeaderWord.entryHigh);"),
-  rings("if (entry >= table.ring.entryCount) {\n        this.badRecords++;\n        return;\n      }", ""),
+  rings("if (entry >= table.ring.entryCount) {\n        this.#badRecords++;\n        return;\n      }", ""),
   rings("if (ring.backlog() > ring.slotCount) {", "if (ring.backlog() < 0) {"),
   rings("if (known !== undefined) return known;\n      throw", "return known!;\n      throw"),
   engine("if (port < 65536) this.instances.listen(port);\n      else this.badRecords++;", "if (port >= 65536) throw new Error(`port ${port}`);"),

@@ -12,6 +12,7 @@ import { connectTo, Seal, sealedMemory, sendDescriptors, TargetMemory } from "..
 import { OP_BYTES, readOp } from "../fuzz/ops.ts";
 import { HostileSession, makeMemories, RingFuzzer } from "../fuzz/rings.ts";
 import { inputOf } from "../fuzz/harness.ts";
+import { fixture } from "../lib/fixtures.ts";
 
 const INPUTS = 6000;
 const GROWTH_MOST_MB = 100;
@@ -82,6 +83,19 @@ function message(type = 0): Uint8Array {
   return bytes;
 }
 
+/** A ring of 64 slots with a table, as a process makes it. */
+function ringMemory(): TargetMemory {
+  const bytes = Constant.headerBytes + 64 * Constant.slotBytes + 64 * Constant.entryBytes;
+  const memory = new TargetMemory(sealedMemory(bytes, Seal.Shrink | Seal.Grow), bytes);
+  const words = new Uint32Array(memory.buffer);
+  const fields: [keyof typeof HeaderWord, number][] = [
+    ["magic", Constant.magic], ["version", Constant.version], ["headerBytes", Constant.headerBytes],
+    ["slotBytes", Constant.slotBytes], ["entryBytes", Constant.entryBytes], ["slotCount", 64], ["entryCount", 64],
+  ];
+  for (const [name, value] of fields) words[HeaderWord[name]] = value;
+  return memory;
+}
+
 test("thousands of connections that say nothing, half of a message or nonsense do not keep a ring out", () => {
   const folder = mkdtempSync(join(tmpdir(), "kqtime-flood-"));
   const listener = new MessageListener(join(folder, "socket"));
@@ -98,14 +112,7 @@ test("thousands of connections that say nothing, half of a message or nonsense d
     if (n % 3 === 1) sendDescriptors(connection, message().subarray(0, 40), []);
     if (n % 3 === 2) sendDescriptors(connection, new Uint8Array(900).fill(n), []);
   }
-  const bytes = Constant.headerBytes + 64 * Constant.slotBytes + 64 * Constant.entryBytes;
-  const memory = new TargetMemory(sealedMemory(bytes, Seal.Shrink | Seal.Grow), bytes);
-  const words = new Uint32Array(memory.buffer);
-  const fields: [keyof typeof HeaderWord, number][] = [
-    ["magic", Constant.magic], ["version", Constant.version], ["headerBytes", Constant.headerBytes],
-    ["slotBytes", Constant.slotBytes], ["entryBytes", Constant.entryBytes], ["slotCount", 64], ["entryCount", 64],
-  ];
-  for (const [name, value] of fields) words[HeaderWord[name]] = value;
+  const memory = ringMemory();
   const own = connectTo(listener.path);
   sendDescriptors(own, message(), [memory.fd]);
   let rounds = 0;
@@ -118,5 +125,79 @@ test("thousands of connections that say nothing, half of a message or nonsense d
   rings.close();
   listener.close();
   memory.close();
+  rmSync(folder, { recursive: true });
+}, 60_000);
+
+/** Rounds in which a flood goes on. */
+const FLOODED_ROUNDS = 100;
+
+test("a flood without end keeps neither a ring out nor the rounds from going on", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "kqtime-flood-"));
+  const listener = new MessageListener(join(folder, "socket"));
+  let rejections = 0;
+  const rings = new Rings(listener, TOKEN, {
+    addTable: () => 0, endTable: () => {}, isUnknown: () => false, entry: () => {}, record: () => {},
+  });
+  rings.onReject = () => rejections++;
+  const flood = await fixture("flood");
+  const children = [1, 2].map(() => Bun.spawn([flood, listener.path], { stdout: "pipe" }));
+  await Promise.all(children.map((child) => child.stdout.getReader().read()));
+  const memory = ringMemory();
+  let own = -1;
+  let crowded = 0;
+  let waitedMs = 0;
+  let slowestMs = 0;
+  for (let round = 0; round < FLOODED_ROUNDS || rings.attached === 0; round++) {
+    // As a process does: the socket's queue may be full at the moment.
+    if (own < 0 && (own = connectTo(listener.path)) >= 0) sendDescriptors(own, message(), [memory.fd]);
+    const startMs = performance.now();
+    rings.drain();
+    slowestMs = Math.max(slowestMs, performance.now() - startMs);
+    if (rings.crowded) crowded++;
+    if (!rings.complete) waitedMs += performance.now() - startMs;
+    else waitedMs = 0;
+    expect(waitedMs).toBeLessThan(400);
+    expect(round).toBeLessThan(5000);
+  }
+  for (const child of children) child.kill();
+  await Promise.all(children.map((child) => child.exited));
+  expect(crowded).toBeGreaterThan(FLOODED_ROUNDS / 2);
+  expect(rejections).toBeGreaterThan(FLOODED_ROUNDS);
+  // Of a processor shared with the flood.
+  expect(slowestMs).toBeLessThan(200);
+  closeSync(own);
+  rings.close();
+  listener.close();
+  memory.close();
+  rmSync(folder, { recursive: true });
+}, 60_000);
+
+test("rings that come without end are not waited for for ever", () => {
+  const folder = mkdtempSync(join(tmpdir(), "kqtime-flood-"));
+  const listener = new MessageListener(join(folder, "socket"));
+  const rings = new Rings(listener, TOKEN, {
+    addTable: () => 0, endTable: () => {}, isUnknown: () => false, entry: () => {}, record: () => {},
+  });
+  const refill = () => {
+    for (let n = 0; n < 100; n++) {
+      const connection = connectTo(listener.path);
+      // Without a descriptor: of a process that got no memory for its ring.
+      if (connection < 0) return;
+      sendDescriptors(connection, message(), []);
+      closeSync(connection);
+    }
+  };
+  refill();
+  rings.drain();
+  expect(rings.complete).toBe(false);
+  const startMs = performance.now();
+  while (!rings.complete) {
+    refill();
+    rings.drain();
+    expect(performance.now() - startMs).toBeLessThan(1000);
+  }
+  expect(rings.crowded).toBe(true);
+  rings.close();
+  listener.close();
   rmSync(folder, { recursive: true });
 }, 60_000);

@@ -2,10 +2,14 @@
 // thread has claimed and not filled yet.
 
 import { expect, test } from "bun:test";
-import { type Mapping, type MessageListener, RealtimeClock } from "../../src/ffi/libc.ts";
-import { Constant, Header, HeaderWord, Kind, SlotWord } from "../../src/ring/layout.ts";
+import { closeSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Mapping, MessageListener, RealtimeClock } from "../../src/ffi/libc.ts";
+import { Constant, Header, HeaderWord, Kind, Message, SlotWord } from "../../src/ring/layout.ts";
 import { Ring } from "../../src/ring/ring.ts";
 import { type RecordFeed, Rings } from "../../src/ring/rings.ts";
+import { connectTo, Seal, sealedMemory, sendDescriptors, TargetMemory } from "../fuzz/memory.ts";
 import { slotWords } from "../match/words.ts";
 
 const SLOTS = 64;
@@ -59,21 +63,23 @@ class Writer {
   }
 }
 
+const TOKEN = "0".repeat(32);
+const silent = { next: () => null } as unknown as MessageListener;
+
 /** Rings of `count` processes, and the ports of their records in the order in which they are read. */
-function open(count: number) {
+function open(count: number, listener = silent) {
   const read: number[] = [];
   const told = { counted: () => {} };
   let tables = 0;
   const feed: RecordFeed = {
-    counted: () => told.counted(),
+    lookAtClock: () => told.counted(),
     addTable: () => tables++,
     endTable: () => {},
     isUnknown: () => false,
     entry: () => {},
     record: (_table, words) => read.push(words[SlotWord.off]!),
   };
-  const silent = { next: () => null } as unknown as MessageListener;
-  const rings = new Rings(silent, "0".repeat(32), feed);
+  const rings = new Rings(listener, TOKEN, feed);
   const writers = Array.from({ length: count }, (_, i) => new Writer(BigInt(i + 1)));
   for (const { ring } of writers) rings.adopt(ring, [process.pid]);
   return { rings, writers, read, told };
@@ -195,6 +201,53 @@ test("a socket table is used as long as a process with one of its rings lives", 
   child.kill();
   await child.exited;
   rings.reap(nowMs, 0);
+  rings.reap(nowMs, 0);
   expect(rings.isUsed(table)).toBe(false);
   expect(rings.tableOf(child.pid, 9n)).toBe(-1);
+});
+
+/** Sends a ring as this process's own, which refers to the table of another one. */
+function sendRing(path: string, id: bigint, tableId: bigint): void {
+  const writer = new Writer(id);
+  const bytes = writer.buffer.byteLength;
+  const memory = new TargetMemory(sealedMemory(bytes, Seal.Shrink | Seal.Grow), bytes);
+  writer.words[HeaderWord.entryCount] = 0;
+  new DataView(writer.buffer).setBigUint64(Header.tableId, tableId, true);
+  new Uint8Array(memory.buffer).set(new Uint8Array(writer.buffer));
+  const head = new Uint8Array(Constant.messageHeadBytes);
+  const view = new DataView(head.buffer);
+  view.setUint32(Message.magic, Constant.magic, true);
+  view.setUint32(Message.version, Constant.version, true);
+  head.set(new TextEncoder().encode(TOKEN), Message.token);
+  const connection = connectTo(path);
+  sendDescriptors(connection, head, [memory.fd]);
+  closeSync(connection);
+  memory.close();
+}
+
+test("a child's ring that comes as its parent is seen to have ended finds the parent's table", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "kqtime-rings-"));
+  const listener = new MessageListener(join(folder, "socket"));
+  const { rings } = open(0, listener);
+  const rejected: string[] = [];
+  rings.onReject = (why) => rejected.push(why);
+  const parent = Bun.spawn(["true"]);
+  const { ring } = new Writer(9n);
+  rings.adopt(ring, [parent.pid]);
+  await parent.exited;
+  rings.drain();
+  sendRing(listener.path, 10n, 9n);
+  rings.reap(performance.now(), 0);
+  rings.drain();
+  rings.reap(performance.now(), 0);
+  expect([rings.attached, rings.open, rings.badRecords]).toEqual([2, 1, 0]);
+  expect(rings.isUsed(ring.table)).toBe(true);
+  expect(rejected).toEqual([]);
+  // One of a table that nobody knows is shown as a loss.
+  sendRing(listener.path, 11n, 12n);
+  rings.drain();
+  expect([rings.attached, rings.badRecords, rejected.length]).toEqual([2, 1, 1]);
+  rings.close();
+  listener.close();
+  rmSync(folder, { recursive: true });
 });
