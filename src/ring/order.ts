@@ -13,6 +13,7 @@ export class RingOrder {
   /** Whether the last `drain` read all that it should. */
   complete = true;
   readonly #take: (ring: Ring, slot: Uint32Array) => void;
+  readonly #counted: () => void;
   readonly #slot = new Uint32Array(new ArrayBuffer(SLOT_WORDS * 4));
   /** Where the tail of a ring stands at a slot that is not committed, and since when. */
   readonly #gaps = new Map<Ring, { tail: number; sinceMs: number }>();
@@ -22,9 +23,13 @@ export class RingOrder {
   readonly #lefts: number[] = [];
   readonly #times: number[] = [];
 
-  /** @param take is given each record; the slot is overwritten by the next one */
-  constructor(take: (ring: Ring, slot: Uint32Array) => void) {
+  /**
+   * @param take is given each record; the slot is overwritten by the next one
+   * @param counted is told, before a drain reads the first record, that all it reads were stamped
+   */
+  constructor(take: (ring: Ring, slot: Uint32Array) => void, counted: () => void) {
     this.#take = take;
+    this.#counted = counted;
   }
 
   /** A ring is read no more. */
@@ -49,6 +54,7 @@ export class RingOrder {
     for (let i = before; i < rings.length; i++) {
       lefts[i] = Math.min(rings[i]!.backlog(), rings[i]!.slotCount);
     }
+    this.#counted();
     if (rings.length === 1) {
       const n = this.read(rings[0]!, lefts[0]!);
       if (n < lefts[0]!) this.#incomplete(rings[0]!);
@@ -117,17 +123,8 @@ export class RingOrder {
     const time = this.#time;
     if (!rings[i]!.peek(time)) return -Infinity;
     const ns = this.#clock.relativeNs(time[0]!, time[1]!);
-    if (Math.abs(ns - nowNs) > CLOCK_AHEAD_NS) {
-      // Set in the middle of this, the clock is looked at before such records are read. Set before,
-      // it was set back: they wait for nothing.
-      return this.#isSetSince(nowNs) ? Infinity : Math.max(ns, 0);
-    }
-    return ns > nowNs ? Infinity : Math.max(ns, 0);
-  }
-
-  #isSetSince(nowNs: number): boolean {
-    const now = this.#clock.now();
-    return now < nowNs || now > nowNs + CLOCK_AHEAD_NS;
+    // Far ahead, it is of a clock that was set since, back or forward: it waits for nothing.
+    return ns > nowNs && ns <= nowNs + CLOCK_AHEAD_NS ? Infinity : Math.max(ns, 0);
   }
 
   /**

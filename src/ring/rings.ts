@@ -11,6 +11,8 @@ import { ENTRY_WORDS, type Ring, SLOT_WORDS } from "./ring.ts";
 
 /** What the rings' contents go to, in the order in which they were read. */
 export interface RecordFeed {
+  /** The records that a drain reads from now on were stamped before now. */
+  counted?(): void;
   addTable(): number;
   endTable(table: number): void;
   isUnknown(table: number, entry: number, generation: number): boolean;
@@ -75,7 +77,7 @@ export class Rings {
     this.#feed = feed;
     this.#arrivals = new Arrivals(listener, token, (ring, pid) => this.#attach(ring, pid));
     this.#accept = () => this.#arrivals.accept();
-    this.#order = new RingOrder((ring, slot) => this.#take(ring, slot));
+    this.#order = new RingOrder((ring, slot) => this.#take(ring, slot), () => feed.counted?.());
   }
 
   /** Given what a process asks for: the connection and the descriptor are the receiver's. */

@@ -145,6 +145,11 @@ export class Collector implements RecordFeed {
     this.#queueWatch.close();
   }
 
+  /** What the records say may be of after a step: the join must know of it before. */
+  counted(): void {
+    this.#lookAtClock();
+  }
+
   // The rings' contents, on their way to the join: everything passes the tape.
   addTable(): number {
     const table = this.#engine.addTable();
@@ -288,7 +293,6 @@ export class Collector implements RecordFeed {
     const { drops } = engine.instances;
     const { source, rings } = this;
     const nowMs = performance.now();
-    this.#lookAtClock();
     if (this.#parts.anyInterface && nowMs - this.#devicesAtMs >= DEVICES_EVERY_MS) {
       this.#devicesAtMs = nowMs;
       this.#readDevices();
@@ -364,8 +368,10 @@ export class Collector implements RecordFeed {
   /** Leaves what was captured after the end out. */
   #cut(): void {
     const batch = this.#batch;
+    // They may be of after a step that came since.
+    this.#lookAtClock();
     for (let i = 0; i < batch.count; i++) {
-      if (batch.timeNs[i]! <= this.#packetsUntilNs) continue;
+      if (this.#engine.clock.steady(batch.timeNs[i]!) <= this.#packetsUntilNs) continue;
       batch.count = i;
       // What comes behind it would be placed wrongly in a recording.
       this.#packetsUntilNs = -Infinity;

@@ -8,7 +8,7 @@ import { lossSentences } from "../output/losses.ts";
 import { EVERY_LINE, type LineSelection, selectedLines } from "../output/selection.ts";
 import { Reason, REASON_HELP, REASONS } from "../output/reasons.ts";
 import { buildSummary, type Losses, type Summary } from "../output/summary.ts";
-import type { ClockStep } from "../match/clock-steps.ts";
+import type { StepsTold } from "../match/clock-steps.ts";
 import { Engine } from "../match/engine.ts";
 import { type IntervalBooks, Intervals } from "../match/intervals.ts";
 import type { LabelMode } from "../match/label-modes.ts";
@@ -89,9 +89,6 @@ export interface HandleSetup {
   readonly startNs: number;
 }
 
-/** Of as many steps of the clock there is a sentence each. */
-const STEPS_TOLD = 5;
-
 const UNREAD: QueueSink = { queues: () => {} };
 
 export class Join {
@@ -105,7 +102,7 @@ export class Join {
   readonly #intervals: Intervals | null = null;
   readonly #intervalSink: IntervalSink | null;
   /** As of the end of the last interval. */
-  #before: { losses: Losses; datagram: Summary["datagram"]; warnings: ReadonlySet<string>; steps: number } | null = null;
+  #before: { losses: Losses; datagram: Summary["datagram"]; warnings: ReadonlySet<string> } | null = null;
   /** How everything ended, if it has. */
   #ended: JoinEnd | null = null;
 
@@ -202,8 +199,7 @@ export class Join {
     const before = this.#before;
     const losses = this.#losses(end, this.#log);
     const datagram = { ...this.engine.datagram };
-    const { steps } = this.engine.clock;
-    this.#before = { losses, datagram, warnings: new Set(end.warnings), steps: steps.length };
+    this.#before = { losses, datagram, warnings: new Set(end.warnings) };
     const lost = less(losses, before?.losses);
     const books = [...labels].map(([label, both]) => ({ label: label.text, ...both }));
     sink.write(
@@ -218,7 +214,7 @@ export class Join {
         losses: lost,
         warnings: [
           ...end.warnings.filter((warning) => before?.warnings.has(warning) !== true),
-          ...howClockWasSet(steps.slice(before?.steps ?? 0), this.#setup.baseSec),
+          ...howClockWasSet(this.engine.clock.takeInterval(), this.#setup.baseSec),
           ...whatIsMissing(books),
           ...lossSentences(lost),
         ],
@@ -257,7 +253,7 @@ export class Join {
           "end of its process; what the wire shows of it is booked to it",
       );
     }
-    warnings.push(...howClockWasSet(engine.clock.steps, this.#setup.baseSec));
+    warnings.push(...howClockWasSet(engine.clock.told, this.#setup.baseSec));
     warnings.push(...engine.handles.notes(), ...whatIsOlder(engine));
     warnings.push(...whatIsMissing(labels));
     const losses = this.#losses(end, log);
@@ -307,14 +303,14 @@ function linesOf(log: Log, setup: HandleSetup): CallSink | null {
 }
 
 /** One sentence for each time, the first ones: a daemon may set a clock that runs wrong for ever. */
-function howClockWasSet(steps: readonly ClockStep[], baseSec: number): string[] {
-  const sentences = steps.slice(0, STEPS_TOLD).map(({ toNs, byNs }) => {
+function howClockWasSet({ count, first }: StepsTold, baseSec: number): string[] {
+  const sentences = first.map(({ toNs, byNs }) => {
     const way = byNs < 0 ? "back" : "forward";
     const at = new Date(baseSec * 1000 + toNs / 1e6).toISOString();
     return `the clock was set ${way} by ${formatTime(Math.abs(byNs))} at ${at}: all times go on by the clock ` +
       "as it was at the start";
   });
-  const more = steps.length - sentences.length;
+  const more = count - sentences.length;
   if (more > 0) sentences.push(`the clock was set ${more} times more`);
   return sentences;
 }

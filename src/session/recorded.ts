@@ -1,6 +1,7 @@
-// The texts of a recording, as they must be to be played: a recording may come from anybody, and a
-// figure of the wrong type would go far before it is noticed.
+// The texts of a recording and its steps of the clock, as they must be to be played: a recording may
+// come from anybody, and a figure of the wrong type would go far before it is noticed.
 
+import type { ClockStep } from "../match/clock-steps.ts";
 import { LABEL_MODES } from "../match/label-modes.ts";
 import type { HandleSetup, JoinEnd, JoinSetup } from "./join.ts";
 
@@ -75,6 +76,10 @@ const isEnd = shape({
 
 const isOpen = shape({ handle: isHandle, in: isBoolean, out: isBoolean, queues: isBoolean, startNs: isTime });
 const isFree = shape({ handle: isHandle, endNs: isTime });
+const isStep: Check = (value) => {
+  const { fromNs, toNs, byNs } = value as ClockStep;
+  return isTime(fromNs) && isTime(toNs) && isTime(byNs) && fromNs <= toNs;
+};
 const isRule = shape({ handle: isHandle, remove: isBoolean, text: isText, askedNs: isTime });
 
 function checked<T>(is: Check, value: unknown): T | null {
@@ -87,3 +92,7 @@ export const endOf = (value: unknown): JoinEnd | null => checked(isEnd, value);
 export const openOf = (value: unknown): HandleSetup | null => checked(isOpen, value);
 export const freeOf = (value: unknown): RecordedFree | null => checked(isFree, value);
 export const ruleOf = (value: unknown): RecordedRule | null => checked(isRule, value);
+
+/** The numbers of a Frame.Clock. */
+export const stepOf = ([fromNs, toNs, byNs]: Float64Array): ClockStep | null =>
+  checked(isStep, { fromNs, toNs, byNs });

@@ -12,7 +12,7 @@ import { EVERY_LINE, writeMeta } from "../output/selection.ts";
 import type { Summary } from "../output/summary.ts";
 import { Join, type JoinEnd, type JoinSetup } from "./join.ts";
 import { expectDifferent } from "./private-file.ts";
-import { endOf, freeOf, openOf, ruleOf, setupOf, TIME_LIMIT_NS } from "./recorded.ts";
+import { endOf, freeOf, openOf, ruleOf, setupOf, stepOf, TIME_LIMIT_NS } from "./recorded.ts";
 import { parseRule } from "./rule-text.ts";
 import { ENTRY_WORDS, SLOT_WORDS } from "../ring/ring.ts";
 import { damaged, EVENTS_FILE, Frame, HEADERS_FILE, readTape, type TapeFrame } from "./tape.ts";
@@ -84,7 +84,7 @@ function identityOf(path: string): string | null {
 const BODY_WORDS = new Map<number, number>([
   [Frame.EndTable, 1], [Frame.Entry, 2 + ENTRY_WORDS], [Frame.Taken, 2 + ENTRY_WORDS],
   [Frame.Record, 1 + SLOT_WORDS], [Frame.Packets, 5], [Frame.Tick, 4], [Frame.Queued, 4], [Frame.Gone, 4],
-  [Frame.Observed, 2 + 2 * Observed.count],
+  [Frame.Observed, 2 + 2 * Observed.count], [Frame.Clock, 6],
 ]);
 
 /** Gives frames to a join. */
@@ -179,13 +179,11 @@ class Player {
         engine.anchors.observe(numbers[0]!, numbers.subarray(1));
         break;
       }
-      case Frame.Clock: {
-        const step = new Float64Array(words.slice().buffer);
-        if (step.length !== 3) throw damaged(this.#events, "a step of the clock is cut");
-        engine.clock.add({ fromNs: step[0]!, toNs: step[1]!, byNs: step[2]! });
+      case Frame.Clock:
+        engine.clock.add(this.#known(stepOf(new Float64Array(words.slice().buffer)), "a step of the clock"));
         break;
-      }
       case Frame.Queues:
+        if (words.length % 2 !== 0) throw damaged(this.#events, "a sample of queues is cut");
         engine.sample(new Float64Array(words.slice().buffer));
         break;
       case Frame.Flush:

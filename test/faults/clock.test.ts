@@ -9,6 +9,7 @@ import { ClockSteps } from "../../src/match/clock-steps.ts";
 import type { Summary } from "../../src/output/summary.ts";
 import { DirectionWord, EntryWord, SlotWord } from "../../src/ring/layout.ts";
 import { ClockWatch } from "../../src/session/clock-watch.ts";
+import { stepOf } from "../../src/session/recorded.ts";
 import { EVENTS_FILE, Frame, HEADERS_FILE } from "../../src/session/tape.ts";
 import { fixture } from "../lib/fixtures.ts";
 import { BUN, flaws, kqtime, Measurement, ROOT } from "../lib/kqtime.ts";
@@ -68,6 +69,67 @@ test("of two moments that a stamp can mean, the one that is nearer to the last p
     [800 * MS - HOUR_NS, 800 * MS], [950 * MS + HOUR_NS, 950 * MS], [90e9 + HOUR_NS, 90e9],
   ];
   for (const [stamp, ns] of stamps) expect(clock.steady(stamp)).toBe(ns);
+});
+
+test("the steady time of a stamp is that of all moments which it can mean", () => {
+  const random = new Random(5);
+  for (let run = 0; run < 50; run++) {
+    const clock = new ClockSteps();
+    const ahead = [0];
+    let latestNs = 0;
+    for (let n = 1; n <= 40; n++) {
+      const byNs = random.pick([2 * MS, -2 * MS, HOUR_NS, -HOUR_NS, 3e9, -3e9]);
+      clock.add({ fromNs: n * 1e9 - MS, toNs: n * 1e9, byNs });
+      ahead.push(ahead.at(-1)! + byNs);
+      latestNs = n * 1e9 + random.below(900) * MS;
+      clock.steadyAll(Float64Array.of(latestNs + ahead.at(-1)!), 1);
+      const stamp = random.below(n * 1000) * MS + random.pick(ahead);
+      const meant = ahead.map((by) => stamp - by).filter((ns, step) =>
+        (step === 0 || ns >= step * 1e9 - MS) && (step === n || ns <= (step + 1) * 1e9),
+      );
+      if (meant.length === 0) continue;
+      const nearest = Math.min(...meant.map((ns) => Math.abs(ns - latestNs)));
+      expect(Math.abs(clock.steady(stamp) - latestNs)).toBe(nearest);
+    }
+    expect([clock.told.count, clock.told.first.length]).toEqual([40, 5]);
+    expect([clock.takeInterval().count, clock.takeInterval().count]).toEqual([40, 0]);
+  }
+});
+
+test("steps without end: those of the last minutes are looked at, and a stamp costs as much as ever", () => {
+  const clock = new ClockSteps();
+  // Forward each time: no time comes twice, each stamp means one moment.
+  for (let n = 1; n <= 100_000; n++) clock.add({ fromNs: n * 1e9 - MS, toNs: n * 1e9, byNs: 3e9 });
+  const shown = (ns: number) => ns + Math.floor(ns / 1e9) * 3e9;
+  for (const agoNs of [0, 1e9, 20e9, 60e9]) {
+    const ns = 100_000e9 + 500 * MS - agoNs;
+    expect(clock.steady(shown(ns))).toBe(ns);
+  }
+  const startMs = performance.now();
+  for (let n = 0; n < 100_000; n++) clock.steady(n);
+  // All steps for each of them would be minutes.
+  expect(performance.now() - startMs).toBeLessThan(2000);
+  const rare = new ClockSteps();
+  for (let n = 1; n <= 4; n++) rare.add({ fromNs: n * 400e9 - MS, toNs: n * 400e9, byNs: 3e9 });
+  for (const agoNs of [0, 300e9, 700e9]) expect(rare.steady(shown3(1600e9 + MS - agoNs))).toBe(1600e9 + MS - agoNs);
+});
+
+/** By a clock that is set forward by three seconds each 400. */
+function shown3(ns: number): number {
+  return ns + Math.floor(ns / 400e9) * 3e9;
+}
+
+test("a recording's step that cannot have been is refused", () => {
+  const good = [100, 200, -HOUR_NS];
+  expect(stepOf(Float64Array.from(good))).toEqual({ fromNs: 100, toNs: 200, byNs: -HOUR_NS });
+  for (const odd of [NaN, Infinity, -Infinity, 2 ** 60, -(2 ** 60)]) {
+    for (const n of [0, 1, 2]) {
+      const step = Float64Array.from(good);
+      step[n] = odd;
+      expect([odd, n, stepOf(step)]).toEqual([odd, n, null]);
+    }
+  }
+  expect(stepOf(Float64Array.of(201, 200, 1e6))).toBe(null);
 });
 
 /** What a history that is made up shows, by a clock that is set at `stepNs`. */

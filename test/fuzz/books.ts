@@ -9,6 +9,7 @@ const SCHEMA = JSON.parse(schemaText as unknown as string) as Schema;
 
 /** Every byte called is matched, in flight, or unmatched for a reason; every figure is one. */
 export function checkSummary(summary: Summary, whole: boolean): void {
+  must(summary.booksBalance, "the summary says that its books do not balance");
   for (const label of summary.labels) {
     for (const side of [label.out, label.in]) {
       if (side === null || side === undefined) continue;

@@ -96,6 +96,21 @@ describe("order", () => {
     expect(calls.edge).toBe(15);
   });
 
+  test("where offsets prove nothing any more, no call has a time, also one that is next", () => {
+    for (const ahead of [false, true]) {
+      const calls = new Calls();
+      add(calls, 0, 10);
+      if (ahead) add(calls, 50, 10);
+      calls.forgetOrder();
+      expect(add(calls, calls.edge, 5)).toBe(true);
+      expect(add(calls, 3, 5)).toBe(true);
+      expect(add(calls, calls.edge, 5)).toBe(true);
+      const reasons = booked(calls).map(([, reason]) => reason);
+      expect(reasons).toEqual([MATCHABLE, ...Array<number>(reasons.length - 1).fill(Reason.concurrent)]);
+      expect(reasons.length).toBe(ahead ? 5 : 4);
+    }
+  });
+
   test("offsets beyond 4 GiB", () => {
     const calls = new Calls();
     for (let i = 0; i < 5; i++) add(calls, i * 0x80000000, 0x80000000);

@@ -470,6 +470,24 @@ test("calls that wait keep their names, however many", () => {
   );
 });
 
+test("a call after many names that had none has the name of its moment", () => {
+  const { bench, sink } = nothingElse();
+  const client = bench.connected(0);
+  bench.handshake(1 * MS);
+  const named: string[] = [];
+  for (let between = 0; between < 150; between++) {
+    const atNs = (2 + between) * MS;
+    // The place of the name that had the last call is vacant meanwhile, and is this one's some time.
+    for (let i = 0; i <= between; i++) say(bench, client, `name ${between} ${i}`, atNs);
+    named.push(`name ${between} ${between}`);
+    bench.send(client, atNs, between * 10, 10);
+    bench.packet(atNs + 1, true, between * 10, 10);
+    bench.engine.flush();
+  }
+  bench.finish();
+  expect(sink.lines.map(({ name }) => name)).toEqual(named);
+});
+
 test("rules are bounded, the oldest are forgotten; a client's goes with any connection of its", () => {
   const { bench } = nothingElse();
   const { handles } = bench.engine;

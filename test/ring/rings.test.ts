@@ -5,7 +5,7 @@ import { expect, test } from "bun:test";
 import { closeSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Mapping, MessageListener } from "../../src/ffi/libc.ts";
+import { type Mapping, MessageListener, RealtimeClock } from "../../src/ffi/libc.ts";
 import { Constant, Header, HeaderWord, Kind, Message, SlotWord } from "../../src/ring/layout.ts";
 import { Ring } from "../../src/ring/ring.ts";
 import { type RecordFeed, Rings } from "../../src/ring/rings.ts";
@@ -67,10 +67,12 @@ const TOKEN = "0".repeat(32);
 const silent = { next: () => null } as unknown as MessageListener;
 
 /** Rings of `count` processes, and the ports of their records in the order in which they are read. */
-function open(count: number, listener = silent): { rings: Rings; writers: Writer[]; read: number[] } {
+function open(count: number, listener = silent) {
   const read: number[] = [];
+  const told = { counted: () => {} };
   let tables = 0;
   const feed: RecordFeed = {
+    counted: () => told.counted(),
     addTable: () => tables++,
     endTable: () => {},
     isUnknown: () => false,
@@ -80,7 +82,7 @@ function open(count: number, listener = silent): { rings: Rings; writers: Writer
   const rings = new Rings(listener, TOKEN, feed);
   const writers = Array.from({ length: count }, (_, i) => new Writer(BigInt(i + 1)));
   for (const { ring } of writers) rings.adopt(ring, [process.pid]);
-  return { rings, writers, read };
+  return { rings, writers, read, told };
 }
 
 const nowNs = (): bigint => BigInt(Date.now()) * 1_000_000n;
@@ -124,6 +126,44 @@ for (const count of [1, 2]) {
     expect(read).toEqual(count > 1 ? [1, 2, 3, 4] : [1, 2, 3]);
   });
 }
+
+for (const count of [1, 2]) {
+  test(`what is stamped after the word that all are counted is not read (${count} rings)`, () => {
+    const { rings, writers, read, told } = open(count);
+    const start = nowNs() - 5_000_000_000n;
+    writers[0]!.write(1, start);
+    writers[count - 1]!.write(2, start + 1000n);
+    // The clock is set by an hour in the middle of a drain.
+    for (const [n, byNs] of [3_600_000_000_000n, -3_600_000_000_000n].entries()) {
+      read.length = 0;
+      told.counted = () => {
+        read.push(0);
+        writers[0]!.write(2 * n + 3, start + 2000n + byNs);
+        writers[count - 1]!.write(2 * n + 4, start + 3000n + byNs);
+      };
+      rings.drain();
+      expect(read).toEqual([0, 2 * n + 1, 2 * n + 2]);
+      expect(rings.complete).toBe(true);
+    }
+  });
+}
+
+test("a drain that lasts long reads all that it should", () => {
+  const { rings, writers, read } = open(2);
+  const { now } = RealtimeClock.prototype;
+  let lateNs = 0;
+  RealtimeClock.prototype.now = function () {
+    return now.call(this) + (lateNs += 2e9);
+  };
+  try {
+    for (let n = 0; n < 20; n++) writers[n % 2]!.write(n, nowNs() - 5_000_000_000n + BigInt(n));
+    rings.drain();
+  } finally {
+    RealtimeClock.prototype.now = now;
+  }
+  expect(read.length).toBe(20);
+  expect(rings.complete).toBe(true);
+});
 
 test("a thread that never fills its slot is not waited for for ever", async () => {
   const { rings, writers, read } = open(2);
