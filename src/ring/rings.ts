@@ -57,7 +57,7 @@ export class Rings {
   readonly #entry = new Uint32Array(new ArrayBuffer(ENTRY_WORDS * 4));
   /** Of a ring that nobody writes to any more: where its tail stands, and since when. */
   readonly #stalled = new Map<Ring, { tail: number; sinceMs: number }>();
-  /** Rings that had no users at the last look. */
+  /** Rings that had no users at the last look, nor any that were searched. */
   readonly #unused = new WeakSet<Ring>();
   readonly #unfreed: { table: number; entry: number; generation: number; sinceMs: number }[] = [];
   #aliveAtMs = -Infinity;
@@ -207,7 +207,7 @@ export class Rings {
     if (lookIntoChildren) this.#mapsAtMs = nowMs;
     const lookIntoMakers = nowMs - this.#makersAtMs >= MAKERS_EVERY_MS;
     if (lookIntoMakers) this.#makersAtMs = nowMs;
-    const going: Ring[] = [];
+    const lonely: Ring[] = [];
     for (let i = this.#rings.length - 1; i >= 0; i--) {
       const ring = this.#rings[i]!;
       ring.beat();
@@ -224,31 +224,27 @@ export class Rings {
         this.#unused.delete(ring);
         continue;
       }
-      // A child's own ring may have come since rings were last taken, and refer to this one's table.
-      if (!this.#unused.has(ring)) {
-        this.#unused.add(ring);
-        continue;
-      }
-      if (ring.backlog() === 0) going.push(ring);
+      if (!this.#unused.has(ring)) lonely.push(ring);
+      else if (ring.backlog() === 0) this.#retire(ring, i);
       else this.#unstall(ring, nowMs, i);
     }
-    if (going.length > 0 && nowMs >= this.#searchAtMs) this.#letGo(going, nowMs);
+    if (lonely.length > 0 && nowMs >= this.#searchAtMs) this.#searchUsers(lonely, nowMs);
     // An end is waited for: who asks twice need not wait twice.
     if (this.#rings.every((ring) => this.#unused.has(ring))) this.#aliveAtMs = -Infinity;
   }
 
   /**
-   * Retires rings without users, but for those that have some whom nobody announced: who forks tells of
-   * it afterwards and may have been killed before that, and some ways to fork tell nobody.
+   * Searches users whom nobody announced: who forks tells of it afterwards and may have been killed
+   * before that, and some ways to fork tell nobody. A ring without any goes at the next look only: who
+   * has just ended has sent a ring of its own before, which may refer to this one's table.
    */
-  #letGo(going: readonly Ring[], nowMs: number): void {
+  #searchUsers(lonely: readonly Ring[], nowMs: number): void {
     const startMs = performance.now();
-    const found = this.#processes.findMapping(new Set(going.map((ring) => ring.inode)));
-    for (const ring of going) {
+    const found = this.#processes.findMapping(new Set(lonely.map((ring) => ring.inode)));
+    for (const ring of lonely) {
       const pids = found.get(ring.inode) ?? [];
       this.addUsers(ring, pids.filter((pid) => !this.#hasOwnRing(pid, ring.table)));
-      if (ring.users.size > 0) this.#unused.delete(ring);
-      else this.#retire(ring, this.#rings.indexOf(ring));
+      if (ring.users.size === 0) this.#unused.add(ring);
     }
     this.#searchAtMs = nowMs + (performance.now() - startMs) * (1 + SEARCH_PAUSES);
   }
