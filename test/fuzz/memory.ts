@@ -64,7 +64,9 @@ export function connectTo(path: string): number {
   address[0] = AF_UNIX;
   address.set(new TextEncoder().encode(path), 2);
   const fd = libc.socket(AF_UNIX, SOCK_STREAM_NONBLOCK, 0);
-  return libc.connect(fd, address, address.length) === 0 ? fd : -1;
+  if (libc.connect(fd, address, address.length) === 0) return fd;
+  closeSync(fd);
+  return -1;
 }
 
 /** Sends bytes with any number of descriptors, which stay the caller's. */

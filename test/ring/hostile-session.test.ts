@@ -128,8 +128,8 @@ test("thousands of connections that say nothing, half of a message or nonsense d
   rmSync(folder, { recursive: true });
 }, 60_000);
 
-/** Rounds in which a flood goes on. */
-const FLOODED_ROUNDS = 100;
+/** Of the flood, that are taken. */
+const FLOOD_MESSAGES = 20_000;
 
 test("a flood without end keeps neither a ring out nor the rounds from going on", async () => {
   const folder = mkdtempSync(join(tmpdir(), "kqtime-flood-"));
@@ -144,24 +144,22 @@ test("a flood without end keeps neither a ring out nor the rounds from going on"
   await Promise.all(children.map((child) => child.stdout.getReader().read()));
   const memory = ringMemory();
   let own = -1;
-  let crowded = 0;
   let waitedMs = 0;
   let slowestMs = 0;
-  for (let round = 0; crowded < FLOODED_ROUNDS || rings.attached === 0; round++) {
+  // Whether a round is crowded depends on who gets the processors: what counts is how much came.
+  for (let round = 0; rejections < FLOOD_MESSAGES || rings.attached === 0; round++) {
     // As a process does: the socket's queue may be full at the moment.
     if (own < 0 && (own = connectTo(listener.path)) >= 0) sendDescriptors(own, message(), [memory.fd]);
     const startMs = performance.now();
     rings.drain();
     slowestMs = Math.max(slowestMs, performance.now() - startMs);
-    if (rings.crowded) crowded++;
     if (!rings.complete) waitedMs += performance.now() - startMs;
     else waitedMs = 0;
     expect(waitedMs).toBeLessThan(400);
-    expect(round).toBeLessThan(100_000);
+    expect(round).toBeLessThan(10_000_000);
   }
   for (const child of children) child.kill();
   await Promise.all(children.map((child) => child.exited));
-  expect(rejections).toBeGreaterThan(0);
   // Of a processor shared with the flood.
   expect(slowestMs).toBeLessThan(200);
   closeSync(own);
