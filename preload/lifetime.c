@@ -245,7 +245,9 @@ static bool committed(const struct kq_ring *ring) {
   uint32_t head = __atomic_load_n(&ring->header->head, __ATOMIC_ACQUIRE);
   uint32_t index = __atomic_load_n(&ring->header->tail, __ATOMIC_RELAXED);
   for (uint32_t looked = 0; index != head && looked <= ring->mask; looked++, index++) {
-    if (__atomic_load_n(&ring->slots[index & ring->mask].commit, __ATOMIC_RELAXED) != index + 1) {
+    const struct kq_slot *slot = &ring->slots[index & ring->mask];
+    if (__atomic_load_n(&slot->commit, __ATOMIC_RELAXED) != index + 1 &&
+        __atomic_load_n(&slot->retired, __ATOMIC_RELAXED) == 0) {
       return false;
     }
   }

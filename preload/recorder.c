@@ -68,8 +68,14 @@ static inline __attribute__((always_inline)) struct kq_slot *claim(struct kq_rin
     /* Relaxed: the slot's contents are published by its commit word. */
     if (__atomic_compare_exchange_n(&header->head, &head, head + 1, true, __ATOMIC_RELAXED,
                                     __ATOMIC_RELAXED)) {
+      struct kq_slot *slot = &ring->slots[head & ring->mask];
+      if (KQ_UNLIKELY(__atomic_load_n(&header->retired, __ATOMIC_RELAXED) != 0) &&
+          __atomic_load_n(&slot->retired, __ATOMIC_RELAXED) != 0) {
+        head++;
+        continue;
+      }
       *index = head;
-      return &ring->slots[head & ring->mask];
+      return slot;
     }
   }
 }
@@ -81,7 +87,9 @@ static inline void commit(struct kq_slot *slot, uint32_t index) {
 
 /* Puts the record into its slot. */
 static inline void fill(struct kq_slot *slot, uint32_t index, const struct kq_slot *record) {
-  memcpy(&slot->kind, &record->kind, KQ_SLOT_BYTES - offsetof(struct kq_slot, kind));
+  slot->kind = record->kind;
+  slot->flags = record->flags;
+  memcpy(&slot->entry, &record->entry, KQ_SLOT_BYTES - offsetof(struct kq_slot, entry));
   commit(slot, index);
 }
 
@@ -299,7 +307,6 @@ static inline __attribute__((always_inline)) void record(const struct kq_moved *
   const struct kq_call *call = moved->call;
   slot->kind = call->kind;
   slot->flags = moved->flags;
-  slot->pad = 0;
   slot->entry = kq_fd_entry(call->word);
   slot->gen = kq_fd_generation(call->word);
   slot->time_ns = moved->time_ns;

@@ -70,6 +70,8 @@ export class Rings {
   /** Rings that were attached since the start. */
   attached = 0;
   #badRecords = 0;
+  /** Told of a process, one of whose records was begun and never finished. */
+  onAbandoned: (pid: number) => void = () => {};
   /** Told of each ring as it appears. */
   onAttach: (ring: Ring) => void = () => {};
 
@@ -77,7 +79,11 @@ export class Rings {
     this.#feed = feed;
     this.#arrivals = new Arrivals(listener, token, (ring, pid) => this.#attach(ring, pid));
     this.#accept = () => this.#arrivals.accept();
-    this.#order = new RingOrder((ring, slot) => this.#take(ring, slot), () => feed.lookAtClock?.());
+    this.#order = new RingOrder(
+      (ring, slot) => this.#take(ring, slot),
+      () => feed.lookAtClock?.(),
+      (ring) => this.#abandoned(ring),
+    );
   }
 
   /** Given what a process asks for: the connection and the descriptor are the receiver's. */
@@ -327,6 +333,11 @@ export class Rings {
     feed.record(ring.table, slot);
   }
 
+  #abandoned(ring: Ring): void {
+    this.#badRecords++;
+    this.onAbandoned(ring.pid);
+  }
+
   /** A pid is the target's own word: only the kernel's maps prove that the child shares the ring. */
   #lookIntoForked(): void {
     let looks = 0;
@@ -392,7 +403,7 @@ export class Rings {
       for (let left = ring.backlog(); left > 0 && left <= ring.slotCount; left = ring.backlog()) {
         ring.skip();
         this.#badRecords++;
-        this.#order.read(ring, ring.slotCount);
+        this.#order.read(ring);
       }
       ring.publish();
     }

@@ -203,6 +203,10 @@ export class Session {
     const { rings } = collector;
     rings.onAttach = (ring) => this.#attached(ring);
     rings.onReject = (message) => warn(message);
+    rings.onAbandoned = (pid) => warn(
+      `process ${pid} began records and never finished them, as when a signal handler jumps out of a ` +
+        "call (siglongjmp, pthread_exit): they are lost",
+    );
     rings.onRequest = (received) => requests.take(received);
     collector.onJoined = (capturedNs, failed) => requests.answer(capturedNs, failed);
     collector.isAwaited = () => requests.pending;
