@@ -39,6 +39,7 @@ export const Loss = {
   NoAddress: 4,
   NoRing: 5,
   Stale: 6,
+  Left: 7,
   Count: 8,
 } as const;
 

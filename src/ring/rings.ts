@@ -281,9 +281,10 @@ export class Rings {
     return this.#badRecords + this.#arrivals.rejected;
   }
 
-  /** Records that never reached the collector. */
+  /** Records that never reached the collector, or may not have. */
   lostRecords(): number {
-    let sum = this.losses(Loss.RingFull) + this.losses(Loss.NoMemory) + this.#closedSkipped;
+    let sum = this.#closedSkipped;
+    for (const reason of [Loss.RingFull, Loss.NoMemory, Loss.Left]) sum += this.losses(reason);
     for (const ring of this.#rings) sum += ring.skipped;
     return sum;
   }

@@ -309,6 +309,13 @@ export class Session {
           "its environment, or run as another user through sudo?)",
       );
     }
+    const left = rings.losses(Loss.Left);
+    if (left > 0) {
+      this.warn(
+        `${left} call${left === 1 ? " was" : "s were"} left by a jump (siglongjmp out of a signal handler): ` +
+          "what they moved has no provable order",
+      );
+    }
     if (this.#foreignRings > 0) {
       this.warn(
         `${this.#foreignRings} process${this.#foreignRings === 1 ? "" : "es"} ran in another network ` +
