@@ -101,6 +101,18 @@ static void jump(void) {
   take(shared.server, 7);
 }
 
+/* Many times around a small ring. */
+static void laps(void) {
+  shared = make_pair();
+  for (int round = 0; round < 2000; round++) {
+    CHECK(send(shared.client, text, 5, 0) == 5);
+    take(shared.server, 5);
+    if (round % 8 == 0) {
+      usleep(1000);
+    }
+  }
+}
+
 static struct pair second;
 static void send_from_handler(int number) {
   int saved = errno;
@@ -306,7 +318,7 @@ int main(int count, char **arguments) {
     const char *name;
     void (*run)(void);
   } scenarios[] = {{"threads", threads}, {"overlap", overlap}, {"cancel", cancel},
-                   {"jump", jump}, {"handler", handler}, {"sandbox", sandbox},
+                   {"jump", jump}, {"laps", laps}, {"handler", handler}, {"sandbox", sandbox},
                    {"table", table}, {"churns", churns}, {"fsize", fsize},
                    {"fsize-outer", fsize_outer}, {"reentry", reentry},
                    {"same-size", same_size}, {"probe", probe},

@@ -54,6 +54,16 @@ describe.skipIf(!canCompile)("under stress", () => {
     });
   }
 
+  test("slots that the collector has given up are used no more", () => {
+    const whole = scenario("laps");
+    const run = scenario("laps", ["--slots", "64", "--retire"]);
+    // A record in a slot that was given up would be neither read nor counted.
+    expect(run.records.length + run.losses[LOSS.ringFull]!).toBe(whole.records.length);
+    expect(run.records.length).toBeGreaterThan(640);
+    // A thread that is late may still write into one: not that it was given up.
+    scenario("laps", ["--slots", "64", "--mark"]);
+  });
+
   test("a signal handler sends while a call waits", () => {
     const run = scenario("handler");
     expect(ofKind(run, "OUT").map((record) => [record.bytes, record.flags])).toEqual([
