@@ -269,8 +269,8 @@ static uint32_t high_of(const struct kq_header *header, uint32_t entries) {
  * be had it stays until a later session gets the place. Returns how many entries calls may be in.
  *
  * A thread that is late may still claim a slot in the old memory and fill it in the new one. The
- * collector waits for that slot for a moment, and passes over it when all who share the ring are
- * gone, as it does where a process has died there: counted as a bad record.
+ * collector waits for that slot for a moment and gives it up, as it does where a thread or a process
+ * has died there: counted as a bad record.
  */
 static uint32_t let_go(const struct kq_ring *ring, uint32_t entries) {
   for (int tries = 0; tries < COMMIT_TRIES && !committed(ring); tries++) {

@@ -79,10 +79,9 @@ export class Rings {
     this.#feed = feed;
     this.#arrivals = new Arrivals(listener, token, (ring, pid) => this.#attach(ring, pid));
     this.#accept = () => this.#arrivals.accept();
+    const abandoned = ({ pid }: Ring) => (this.#badRecords++, this.onAbandoned(pid));
     this.#order = new RingOrder(
-      (ring, slot) => this.#take(ring, slot),
-      () => feed.lookAtClock?.(),
-      (ring) => this.#abandoned(ring),
+      (ring, slot) => this.#take(ring, slot), () => feed.lookAtClock?.(), abandoned,
     );
   }
 
@@ -332,11 +331,6 @@ export class Rings {
       }
     }
     feed.record(ring.table, slot);
-  }
-
-  #abandoned(ring: Ring): void {
-    this.#badRecords++;
-    this.onAbandoned(ring.pid);
   }
 
   /** A pid is the target's own word: only the kernel's maps prove that the child shares the ring. */

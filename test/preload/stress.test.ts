@@ -46,7 +46,7 @@ describe.skipIf(!canCompile)("under stress", () => {
     ]);
   });
 
-  for (const name of ["cancel", "jump"]) {
+  for (const name of ["cancel", "jump", "jumps"]) {
     test(`${name}: a call that never returns is over`, () => {
       const run = scenario(name);
       expect(run.records.every((record) => record.flags === 0)).toBe(true);

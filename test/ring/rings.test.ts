@@ -6,7 +6,7 @@ import { closeSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Mapping, MessageListener, RealtimeClock } from "../../src/ffi/libc.ts";
-import { Constant, Header, HeaderWord, Kind, Message, Slot, SlotWord } from "../../src/ring/layout.ts";
+import { Constant, Header, HeaderWord, Kind, Loss, Message, Slot, SlotWord } from "../../src/ring/layout.ts";
 import { Ring } from "../../src/ring/ring.ts";
 import { type RecordFeed, Rings } from "../../src/ring/rings.ts";
 import { connectTo, Seal, sealedMemory, sendDescriptors, TargetMemory } from "../fuzz/memory.ts";
@@ -268,6 +268,12 @@ test("a collector that has not looked for a while gives nothing up for that", ()
   commit();
   rings.drain();
   expect([read, rings.lostRecords()]).toEqual([[1], 0]);
+});
+
+test("calls that were left by a jump may have no record", () => {
+  const { rings, writers } = open(1);
+  writers[0]!.words[HeaderWord.losses + Loss.Left] = 3;
+  expect(rings.lostRecords()).toBe(3);
 });
 
 test("so many slots are given up, and no more", () => {
