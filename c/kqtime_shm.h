@@ -50,7 +50,7 @@ enum kq_loss {
   KQ_LOSS_NO_ADDRESS = 4,   /* sockets whose addresses could not be learnt */
   KQ_LOSS_NO_RING = 5,      /* forked processes that go on in an inherited ring */
   KQ_LOSS_STALE = 6,        /* calls not measured: the collector had given the entry up */
-  KQ_LOSS_LEFT = 7,         /* calls that were left by a jump: they may have no record */
+  KQ_LOSS_LEFT = 7,         /* calls that a thread has jumped over: they may have no record */
   KQ_LOSS_COUNT = 8
 };
 

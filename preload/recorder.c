@@ -93,10 +93,12 @@ void kq_note(enum kq_kind kind, uint8_t flags, uint64_t word, int fd, uint64_t o
   push(&record, passive);
 }
 
+/* In this order: the thread may jump out of here as well, and then rather has one twice. */
 static void forget_doubt(uint32_t which) {
-  uint32_t left = --thread_state.doubts - which;
-  memmove(&thread_state.doubt[which], &thread_state.doubt[which + 1],
-          left * sizeof thread_state.doubt[0]);
+  uint32_t last = thread_state.doubts - 1;
+  thread_state.doubt[which] = thread_state.doubt[last];
+  __atomic_signal_fence(__ATOMIC_SEQ_CST);
+  thread_state.doubts = last;
 }
 
 void kq_jumped(void) {
@@ -108,7 +110,10 @@ void kq_jumped(void) {
   if (thread_state.doubts == DOUBTS) {
     forget_doubt(0);
   }
-  thread_state.doubt[thread_state.doubts++] = key;
+  thread_state.doubt[thread_state.doubts] = key;
+  __atomic_signal_fence(__ATOMIC_SEQ_CST);
+  thread_state.doubts++;
+  kq_count_loss(KQ_LOSS_LEFT);
 }
 
 void kq_recorder_forked(void) { thread_state.doubts = 0; }
@@ -271,10 +276,10 @@ static __attribute__((noinline, cold)) void undo_left(struct kq_call *call,
       which++;
       continue;
     }
-    forget_doubt(which);
+    /* In this order: see forget_doubt. */
     step_out(direction, __atomic_load_n(&direction->calls, __ATOMIC_RELAXED));
+    forget_doubt(which);
     thread_state.undone++;
-    kq_count_loss(KQ_LOSS_LEFT);
   }
   thread_state.undone_key = call->key;
   if (thread_state.frame.key == (call->key | JUMPED)) {
