@@ -17,9 +17,9 @@ import { type Finding, fuzz, INPUT_MOST_MS, inputOf } from "../test/fuzz/harness
 const CASES = join(import.meta.dir, "../test/fuzz/cases");
 const LOOK_EVERY_MS = 250;
 /** Inputs between two looks at the clock and the memory. */
-const PIECE = 1000;
+const PIECE = 250;
 /** Fewer pieces do not tell growth from a start. */
-const PIECES_JUDGED = 8;
+const PIECES_JUDGED = 12;
 /** What the second half of a run may have more than the first: the garbage collector's doing. */
 const GROWTH_MB = 48;
 /** Without another input for so long, it hangs. */

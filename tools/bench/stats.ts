@@ -1,15 +1,17 @@
 // The little statistics that the benchmarks need. A machine that does other things as well makes
-// means useless: everything is a median, with the interval that holds it with 95 % certainty.
+// means useless: everything is a median, or a quantile of all turns together (pooled.ts), with the
+// interval that holds it with 95 % certainty.
 
 export interface Spread {
-  readonly median: number;
-  /** 95 % confidence interval of the median, by bootstrap. */
+  /** A median, or a pooled quantile. */
+  readonly value: number;
+  /** Its 95 % confidence interval, by bootstrap over the turns. */
   readonly low: number;
   readonly high: number;
   readonly count: number;
 }
 
-const RESAMPLES = 2000;
+export const RESAMPLES = 2000;
 
 /** Quantile with linear interpolation (type 7 of Hyndman and Fan, 1996); NaN of nothing. */
 export function quantile(sorted: readonly number[], q: number): number {
@@ -27,12 +29,12 @@ export function quantile(sorted: readonly number[], q: number): number {
 export function spread(values: readonly number[]): Spread {
   const count = values.length;
   const middle = sortedMedian(values);
-  if (count < 2) return { median: middle, low: middle, high: middle, count };
+  if (count < 2) return { value: middle, low: middle, high: middle, count };
   const random = seeded(count);
   const medians = Array.from({ length: RESAMPLES }, () =>
     sortedMedian(Array.from(values, () => values[Math.floor(random() * count)]!)),
   ).sort((a, b) => a - b);
-  return { median: middle, low: quantile(medians, 0.025), high: quantile(medians, 0.975), count };
+  return { value: middle, low: quantile(medians, 0.025), high: quantile(medians, 0.975), count };
 }
 
 function sortedMedian(values: readonly number[]): number {

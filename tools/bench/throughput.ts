@@ -1,15 +1,13 @@
 // What kqtime costs an unshaped transfer: iperf3 between two namespaces, its sender measured, with one
 // stream and with many, with the devices' offloads (packets of up to 64 KiB) and without.
 
-import { readFileSync } from "node:fs";
 import { type Lab, withLab } from "../../test/lib/network.ts";
-import { type Bench, iperfServer } from "./bench.ts";
+import { type Bench, iperfRate, iperfServer } from "./bench.ts";
 import { Comparison, type Way, WHOLE_TARGET } from "./ways.ts";
 
 const STREAMS = [1, 16];
 /** The connection's start, and the collector's, are not what is compared. */
 const OMIT_SECONDS = 1;
-const GIGA = 1e9;
 
 /**
  * iperf3's server resets the connection at its end while the client has bytes in its send buffer:
@@ -30,7 +28,7 @@ let runs = 0;
 /** Gbit/s as the receiving end of iperf3 counted. */
 async function transfer(
   comparison: Comparison, way: Way, streams: number, seconds: number,
-): Promise<Record<string, number>> {
+): Promise<number> {
   const { lab, bench } = comparison;
   const report = lab.scope.path(`iperf-${runs++}.json`);
   const started = await comparison.start(way, lab.left, [
@@ -39,10 +37,7 @@ async function transfer(
   ]);
   await comparison.observe(started, () => started.running.exited);
   await comparison.end(started, null);
-  const { end } = JSON.parse(readFileSync(report, "utf8")) as {
-    end: { sum_received: { bits_per_second: number } };
-  };
-  return { rate: end.sum_received.bits_per_second / GIGA };
+  return iperfRate(report, `throughput, ${way}`);
 }
 
 export async function benchThroughput(bench: Bench): Promise<void> {
@@ -56,7 +51,9 @@ export async function benchThroughput(bench: Bench): Promise<void> {
         const comparison = new Comparison(bench, lab, "throughput", [UNSENT]);
         // One that does not count: routes, buffers and the processor's clock settle.
         await transfer(comparison, "plain", streams, 1);
-        await comparison.run(turns, (way) => transfer(comparison, way, streams, seconds));
+        await comparison.run(turns, async (way) => ({
+          figures: { rate: await transfer(comparison, way, streams, seconds) },
+        }));
         const what =
           `iperf3, ${streams} stream${streams === 1 ? "" : "s"}, ` +
           `${offloads ? "with" : "without"} offloads`;
