@@ -141,7 +141,8 @@ async function run(name: string, inputs: number, { seed, seconds }: Options, fol
 /** The most that there was in each half of a run. */
 function halves(residentMb: readonly number[]): { first: number; second: number } {
   const half = residentMb.length >> 1;
-  return { first: Math.max(...residentMb.slice(0, half)), second: Math.max(...residentMb.slice(half)) };
+  const most = (part: readonly number[]) => part.reduce((sofar, each) => Math.max(sofar, each), 0);
+  return { first: most(residentMb.slice(0, half)), second: most(residentMb.slice(half)) };
 }
 
 function memoryGrows(residentMb: readonly number[]): boolean {
