@@ -15,8 +15,8 @@
 //
 // What is compared takes turns in an order that the seed decides, and a ratio is of neighbours, so that
 // what else the machine does falls on both. Figures are medians, or quantiles of all turns together, with
-// their 95 % confidence intervals. Exits 1 if a target is missed by the whole of an interval. What was
-// found with them: docs/performance.md.
+// their 95 % confidence intervals. Exits 1 if a bench failed, or a target is missed by the whole of an
+// interval. What was found with them: docs/performance.md.
 
 import { writeFileSync } from "node:fs";
 import { release } from "node:os";
@@ -106,15 +106,19 @@ async function main(): Promise<number> {
   requireMachine();
   const report = new Report((line) => console.error(line));
   const began = performance.now();
+  let failures = 0;
   for (const name of options.names) {
     console.error(`${name}:`);
-    await BENCHES[name]!({
-      report,
-      random: seeded(options.seed),
-      quick: options.quick,
-      pairs: options.pairs,
-      congestion: options.congestion,
-    });
+    const { seed, quick, pairs, congestion } = options;
+    try {
+      await BENCHES[name]!({ report, random: seeded(seed), quick, pairs, congestion });
+    } catch (error) {
+      // What the others have measured, and will, is not lost.
+      failures++;
+      report.notes.push(`${name} FAILED: ${error instanceof Error ? error.message : error}`);
+      if (process.env.DEBUG) console.error(error);
+      console.error(`bench: ${report.notes.at(-1)}`);
+    }
   }
   const seconds = Math.round((performance.now() - began) / 1000);
   const processors = `${navigator.hardwareConcurrency} processors`;
@@ -125,7 +129,7 @@ async function main(): Promise<number> {
     const text = JSON.stringify({ machine, seed: options.seed, rows, notes }, null, 2);
     writeFileSync(options.json, `${text}\n`);
   }
-  return report.missed.length > 0 ? 1 : 0;
+  return failures > 0 || report.missed.length > 0 ? 1 : 0;
 }
 
 main().then(
