@@ -1,12 +1,11 @@
-// How the benchmarks judge: verdicts, quantiles of all turns together, the processor time of another
+// How the benchmarks judge: verdicts, figures with their intervals, the processor time of another
 // process, and that a load of nothing is no measurement.
 
 import { expect, test } from "bun:test";
 import { type BenchSummary, requireCalls, requireLoad } from "../../tools/bench/bench.ts";
 import { cpuNs } from "../../tools/bench/cpu-clock.ts";
-import { type Latencies, pooledQuantile, pooledRatio } from "../../tools/bench/pooled.ts";
 import { judged, Report, type Target } from "../../tools/bench/report.ts";
-import { seeded, spread } from "../../tools/bench/stats.ts";
+import { geometricMean, median, seeded, spread } from "../../tools/bench/stats.ts";
 import { isLinux, reason, testUnless } from "../lib/requires.ts";
 
 const figure = (value: number, low = value, high = value) => ({ value, low, high, count: 10 });
@@ -40,51 +39,28 @@ test("only what is missed counts as missed", () => {
   expect(report.table()).toMatch(/above .* MISSED\n/);
 });
 
-/** As many latencies around `us` as asked for. */
-function latencies(random: () => number, us: number, count: number): Latencies {
-  const counts = new Map<number, number>();
-  for (let i = 0; i < count; i++) {
-    const value = Math.round(us * (1 + random() ** 8));
-    counts.set(value, (counts.get(value) ?? 0) + 1);
-  }
-  const order = [...counts].sort(([a], [b]) => a - b);
-  return { us: order.map(([value]) => value), counts: order.map(([, times]) => times) };
-}
-
-test("a pooled quantile is that of all latencies, however the turns shared them", () => {
-  const random = seeded(5);
-  const turns = Array.from({ length: 10 }, (_, turn) => latencies(random, 150 + 10 * turn, 500 + 100 * turn));
-  const all = turns
-    .flatMap(({ us, counts }) => us.flatMap((value, i) => new Array<number>(counts[i]!).fill(value)))
-    .sort((a, b) => a - b);
-  for (const q of [0.5, 0.99]) {
-    const { value, low, high, count } = pooledQuantile(q, turns);
-    expect(Math.abs(value * 1000 - all[Math.ceil(q * all.length) - 1]!)).toBeLessThan(1);
-    expect(low).toBeLessThan(value);
-    expect(high).toBeGreaterThan(value);
-    expect(count).toBe(10);
+test("the interval of a ratio holds what is true, whatever the machine did to both sides", () => {
+  for (const figure of [median, geometricMean]) {
+    let held = 0;
+    for (let seed = 1; seed <= 100; seed++) {
+      const random = seeded(seed);
+      const ratios = Array.from({ length: 10 }, () => 1.2 * (0.9 + 0.2 * random()));
+      const { value, low, high, count } = spread(ratios, figure);
+      expect(low).toBeLessThan(value);
+      expect(high).toBeGreaterThan(value);
+      expect(high - low).toBeLessThan(0.2);
+      expect(count).toBe(10);
+      if (low <= 1.2 && 1.2 <= high) held++;
+    }
+    expect(held).toBeGreaterThan(80);
   }
 });
 
-test("the interval of a pooled ratio holds what is true, and not what is far from it", () => {
-  let held = 0;
-  for (let seed = 1; seed <= 40; seed++) {
-    const random = seeded(seed);
-    // Each turn finds the machine in another state, which both sides share.
-    const pace = Array.from({ length: 10 }, () => 150 * (1 + random()));
-    const side = (factor: number) => pace.map((us) => latencies(random, us * factor * (1 + 0.1 * random()), 400));
-    const { low, high } = pooledRatio(0.5, side(1.2), side(1));
-    expect(high - low).toBeLessThan(0.3);
-    if (low <= 1.2 && 1.2 <= high) held++;
-  }
-  expect(held).toBeGreaterThan(30);
-});
-
-test("one turn has no interval", () => {
-  const turn = latencies(seeded(1), 100, 100);
-  const { low, high, value } = pooledRatio(0.99, [turn], [turn]);
-  expect([low, value, high]).toEqual([1, 1, 1]);
+test("a geometric mean is that of the factors; one value has no interval", () => {
+  expect(geometricMean([1, 4, 16])).toBeCloseTo(4, 12);
+  expect(spread([2, 0.5], geometricMean).value).toBeCloseTo(1, 12);
   expect(spread([3])).toEqual({ value: 3, low: 3, high: 3, count: 1 });
+  expect(median([3, 1, 2])).toBe(2);
 });
 
 test("of a load of nothing there is no figure", () => {

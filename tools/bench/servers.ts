@@ -5,7 +5,6 @@ import { writeFileSync } from "node:fs";
 import { type Lab, withLab } from "../../test/lib/network.ts";
 import { until } from "../../test/lib/process.ts";
 import { type Bench, requireLoad } from "./bench.ts";
-import type { Latencies } from "./pooled.ts";
 import type { Target } from "./report.ts";
 import { Comparison, type Started, type Way, WHOLE_TARGET } from "./ways.ts";
 import { wrk, type WrkLoad } from "./wrk.ts";
@@ -74,21 +73,21 @@ async function benchNginx(bench: Bench, lab: Lab, turns: number): Promise<void> 
   await comparison.run(turns, (way) =>
     serve(comparison, way, ["nginx", "-c", config, "-e", "/dev/null"], PORT, "SIGTERM", async () => {
       const figures: Record<string, number> = {};
-      const latencies: Record<string, Latencies> = {};
       for (const [name, load] of Object.entries(loads)) {
-        const served = await wrk(lab, lab.right, url, load);
-        figures[name] = served.rate;
-        latencies[name] = served.latencies;
+        const { p50, p99, rate } = await wrk(lab, lab.right, url, load);
+        figures[`${name} rate`] = rate;
+        figures[`${name} p50`] = p50;
+        figures[`${name} p99`] = p99;
       }
-      return { figures, latencies };
+      return figures;
     }),
   );
-  comparison.tell("kept", "nginx, connections kept", "requests/s", WHOLE_TARGET, 0);
-  comparison.tellQuantile("kept", 0.99, "nginx, connections kept");
-  comparison.tell("closed", "nginx, a connection a request", "requests/s", WHOLE_TARGET, 0);
-  comparison.tellQuantile("closed", 0.99, "nginx, a connection a request");
-  comparison.tellQuantile("paced", 0.5, "nginx, connections kept, paced");
-  comparison.tellQuantile("paced", 0.99, "nginx, connections kept, paced", P99_TARGET);
+  comparison.tell("kept rate", "nginx, connections kept", "requests/s", WHOLE_TARGET, 0);
+  comparison.tell("kept p99", "nginx, connections kept, p99", "ms", null);
+  comparison.tell("closed rate", "nginx, a connection a request", "requests/s", WHOLE_TARGET, 0);
+  comparison.tell("closed p99", "nginx, a connection a request, p99", "ms", null);
+  comparison.tell("paced p50", "nginx, connections kept, paced, p50", "ms", null);
+  comparison.tell("paced p99", "nginx, connections kept, paced, p99", "ms", P99_TARGET);
   comparison.judge("nginx");
 }
 
@@ -112,7 +111,7 @@ async function benchRedis(bench: Bench, lab: Lab, turns: number): Promise<void> 
       if (lines.length !== 2) throw new Error(`redis-benchmark printed no figures: ${stdout}`);
       // rps, average, min, p50, p95, p99, max
       const mean = (at: number) => (lines[0]![at]! + lines[1]![at]!) / 2;
-      return { figures: { rate: requireLoad(mean(0), "redis-benchmark"), p99: mean(5) } };
+      return { rate: requireLoad(mean(0), "redis-benchmark"), p99: mean(5) };
     }),
   );
   comparison.tell("rate", "redis, set and get", "requests/s", WHOLE_TARGET, 0);

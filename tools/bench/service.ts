@@ -10,8 +10,7 @@ import type { Running } from "../../test/lib/process.ts";
 import {
   type Bench, type BenchSummary, gapsOf, kqtimeRun, lossOf, PRELOAD, readSummary, requireCalls, ROOT,
 } from "./bench.ts";
-import { pooledQuantile, pooledRatio } from "./pooled.ts";
-import { shuffled, spread } from "./stats.ts";
+import { geometricMean, median, shuffled, spread } from "./stats.ts";
 import { type Served, wrk } from "./wrk.ts";
 
 const WAYS = ["plain", "again", "tcpdump", "run", "api"] as const;
@@ -118,27 +117,27 @@ export async function benchService(bench: Bench): Promise<void> {
       }
     }
     for (const name of LOADS) {
-      const rates = (way: Way) => results[way].map((each) => each[name].rate);
-      const latencies = (way: Way) => results[way].map((each) => each[name].latencies);
-      const plain = (q: number) => pooledQuantile(q, latencies("plain"));
-      report.add("service", `${name}, without kqtime: p50`, "ms", plain(0.5), { digits: 2 });
-      report.add("service", `${name}, without kqtime: p99`, "ms", plain(0.99), { digits: 2 });
-      report.add("service", `${name}, without kqtime`, "requests/s", spread(rates("plain")), {
-        digits: 0,
-      });
-      const ratio = (way: Way, q: number) => pooledRatio(q, latencies(way), latencies("plain"));
+      const figures = (way: Way, what: keyof Served) => results[way].map((each) => each[name][what]);
+      const of = (what: keyof Served) => (what === "rate" ? median : geometricMean);
+      const plain = (what: keyof Served) => spread(figures("plain", what), of(what));
+      report.add("service", `${name}, without kqtime: p50`, "ms", plain("p50"), { digits: 2 });
+      report.add("service", `${name}, without kqtime: p99`, "ms", plain("p99"), { digits: 2 });
+      report.add("service", `${name}, without kqtime`, "requests/s", plain("rate"), { digits: 0 });
+      const ratio = (way: Way, what: keyof Served) =>
+        spread(
+          figures(way, what).map((value, turn) => value / figures("plain", what)[turn]!), of(what),
+        );
       // What the machine itself does to the 99th percentile between two runs.
-      const noise = Math.max(1, ratio("again", 0.99).high);
+      const noise = Math.max(1, ratio("again", "p99").high);
       for (const way of ["again", "tcpdump", "run", "api"] as const) {
         const text = `${name}, ${NAMES[way]}`;
         const judged = name === "paced" && (way === "run" || way === "api");
-        report.add("service", `${text}: p50, ratio`, "", ratio(way, 0.5), { digits: 3 });
-        report.add("service", `${text}: p99, ratio`, "", ratio(way, 0.99), {
+        report.add("service", `${text}: p50, ratio`, "", ratio(way, "p50"), { digits: 3 });
+        report.add("service", `${text}: p99, ratio`, "", ratio(way, "p99"), {
           digits: 3,
           ...(judged ? { target: { sign: "<=", value: Number(noise.toFixed(3)) } } : {}),
         });
-        const served = rates(way).map((rate, turn) => rate / rates("plain")[turn]!);
-        report.add("service", `${text}: requests/s, ratio`, "", spread(served), { digits: 3 });
+        report.add("service", `${text}: requests/s, ratio`, "", ratio(way, "rate"), { digits: 3 });
       }
     }
     const lost = summaries.reduce((sum, { summary }) => sum + lossOf(summary), 0);

@@ -28,7 +28,7 @@ let runs = 0;
 /** Gbit/s as the receiving end of iperf3 counted. */
 async function transfer(
   comparison: Comparison, way: Way, streams: number, seconds: number,
-): Promise<number> {
+): Promise<Record<string, number>> {
   const { lab, bench } = comparison;
   const report = lab.scope.path(`iperf-${runs++}.json`);
   const started = await comparison.start(way, lab.left, [
@@ -37,7 +37,7 @@ async function transfer(
   ]);
   await comparison.observe(started, () => started.running.exited);
   await comparison.end(started, null);
-  return iperfRate(report, `throughput, ${way}`);
+  return { rate: iperfRate(report, `throughput, ${way}`) };
 }
 
 export async function benchThroughput(bench: Bench): Promise<void> {
@@ -51,9 +51,7 @@ export async function benchThroughput(bench: Bench): Promise<void> {
         const comparison = new Comparison(bench, lab, "throughput", [UNSENT]);
         // One that does not count: routes, buffers and the processor's clock settle.
         await transfer(comparison, "plain", streams, 1);
-        await comparison.run(turns, async (way) => ({
-          figures: { rate: await transfer(comparison, way, streams, seconds) },
-        }));
+        await comparison.run(turns, (way) => transfer(comparison, way, streams, seconds));
         const what =
           `iperf3, ${streams} stream${streams === 1 ? "" : "s"}, ` +
           `${offloads ? "with" : "without"} offloads`;

@@ -1,6 +1,6 @@
 // The ways in which the benchmarks of whole programs run one: alone, beside a `tcpdump -w` alone, and
 // measured by kqtime, without a log and with one. They take turns in an order that the seed decides;
-// each ratio is of a turn's own plain run, or, of latencies, of those of all turns together.
+// each ratio is of a turn's own plain run.
 
 import { rmSync } from "node:fs";
 import type { Lab, Node } from "../../test/lib/network.ts";
@@ -9,9 +9,8 @@ import {
   type Bench, gapsOf, kqtimeRun, lossOf, memoryOf, readSummary, requireCalls,
 } from "./bench.ts";
 import { cpuNs } from "./cpu-clock.ts";
-import { type Latencies, pooledQuantile, pooledRatio } from "./pooled.ts";
 import type { Target } from "./report.ts";
-import { shuffled, spread } from "./stats.ts";
+import { geometricMean, median, shuffled, spread } from "./stats.ts";
 
 export type Way = "plain" | "tcpdump" | "kqtime" | "logged";
 export const WAYS: readonly Way[] = ["plain", "tcpdump", "kqtime", "logged"];
@@ -85,37 +84,10 @@ export class Started {
   }
 }
 
-/** What a run tells, by names: figures, and latencies. */
-export interface Told {
-  readonly figures?: Readonly<Record<string, number>>;
-  readonly latencies?: Readonly<Record<string, Latencies>>;
-}
-
-/** By name and way, a value a turn. */
-class Kept<T> {
-  readonly #values = new Map<string, Record<Way, T[]>>();
-
-  keep(way: Way, told: Readonly<Record<string, T>> | undefined): void {
-    for (const [name, value] of Object.entries(told ?? {})) {
-      let values = this.#values.get(name);
-      if (values === undefined) {
-        values = { plain: [], tcpdump: [], kqtime: [], logged: [] };
-        this.#values.set(name, values);
-      }
-      values[way].push(value);
-    }
-  }
-
-  of(name: string): Record<Way, T[]> {
-    return this.#values.get(name)!;
-  }
-}
-
 /** A comparison of the ways: runs what it is given, and keeps what each run measured. */
 export class Comparison {
   readonly #sessions: Session[] = [];
-  readonly #figures = new Kept<number>();
-  readonly #latencies = new Kept<Latencies>();
+  readonly #figures = new Map<string, Record<Way, number[]>>();
   #runs = 0;
   #droppedByTcpdump = 0;
 
@@ -130,13 +102,20 @@ export class Comparison {
     readonly expected: readonly string[] = [],
   ) {}
 
-  /** Takes turns; `trial` runs a program in one way. */
-  async run(turns: number, trial: (way: Way) => Promise<Told>): Promise<void> {
+  /** Takes turns; `trial` runs a program in one way and tells its figures by their names. */
+  async run(
+    turns: number, trial: (way: Way) => Promise<Record<string, number>>,
+  ): Promise<void> {
     for (let turn = 0; turn < turns; turn++) {
       for (const way of shuffled(WAYS, this.bench.random)) {
-        const { figures, latencies } = await trial(way);
-        this.#figures.keep(way, figures);
-        this.#latencies.keep(way, latencies);
+        for (const [figure, value] of Object.entries(await trial(way))) {
+          let figures = this.#figures.get(figure);
+          if (figures === undefined) {
+            figures = { plain: [], tcpdump: [], kqtime: [], logged: [] };
+            this.#figures.set(figure, figures);
+          }
+          figures[way].push(value);
+        }
       }
     }
   }
@@ -195,11 +174,13 @@ export class Comparison {
   /** Rows of a figure; the ratios of kqtime's ways are judged where there is a target. */
   tell(figure: string, what: string, unit: string, target: Target | null, digits = 2): void {
     const { report } = this.bench;
-    const figures = this.#figures.of(figure);
-    report.add(this.name, `${what}, without kqtime`, unit, spread(figures.plain), { digits });
+    const figures = this.#figures.get(figure)!;
+    // Latencies, that is.
+    const of = unit === "ms" ? geometricMean : median;
+    report.add(this.name, `${what}, without kqtime`, unit, spread(figures.plain, of), { digits });
     for (const way of ["tcpdump", "kqtime", "logged"] as const) {
       const ratios = figures[way].map((value, turn) => value / figures.plain[turn]!);
-      report.add(this.name, `${what}, ${WAY_NAMES[way]}: ratio`, "", spread(ratios), {
+      report.add(this.name, `${what}, ${WAY_NAMES[way]}: ratio`, "", spread(ratios, of), {
         digits: 3, ...(target !== null && way !== "tcpdump" ? { target } : {}),
       });
     }
@@ -208,21 +189,6 @@ export class Comparison {
       const ratios = figures[way].map((value, turn) => value / figures.tcpdump[turn]!);
       const text = `${what}, ${WAY_NAMES[way]}: ratio to tcpdump's`;
       report.add(this.name, text, "", spread(ratios), { digits: 3 });
-    }
-  }
-
-  /** Rows of a quantile of latencies, as `tell` has them. */
-  tellQuantile(figure: string, q: number, what: string, target: Target | null = null): void {
-    const { report } = this.bench;
-    const latencies = this.#latencies.of(figure);
-    const text = `${what}, p${q * 100}`;
-    const plain = pooledQuantile(q, latencies.plain);
-    report.add(this.name, `${text}, without kqtime`, "ms", plain, { digits: 2 });
-    for (const way of ["tcpdump", "kqtime", "logged"] as const) {
-      const ratio = pooledRatio(q, latencies[way], latencies.plain);
-      report.add(this.name, `${text}, ${WAY_NAMES[way]}: ratio`, "", ratio, {
-        digits: 3, ...(target !== null && way !== "tcpdump" ? { target } : {}),
-      });
     }
   }
 
