@@ -14,8 +14,8 @@
 //   service     a Bun service, measured from outside and by itself
 //
 // What is compared takes turns in an order that the seed decides, and a ratio is of neighbours, so that
-// what else the machine does falls on both. Figures are medians, or quantiles of all turns together, with
-// their 95 % confidence intervals. Exits 1 if a bench failed, or a target is missed by the whole of an
+// what else the machine does falls on both. Figures are medians, of latencies geometric means, with their
+// 95 % confidence intervals. Exits 1 if a bench failed, or a target is missed by the whole of an
 // interval. What was found with them: docs/performance.md.
 
 import { writeFileSync } from "node:fs";
