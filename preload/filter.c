@@ -208,7 +208,7 @@ static struct kq_filter *claim(uint32_t length) {
   return &memory[at];
 }
 
-struct kq_filter *kq_filter_hold(const struct sock_fprog *program) {
+struct kq_filter *kq_filter_copy(const struct sock_fprog *program) {
   struct sock_fprog copy;
   if (!kq_socket_copy(&copy, program, sizeof copy) || copy.len == 0 || copy.len > BPF_MAXINSNS ||
       !kq_socket_readable(copy.filter, copy.len * sizeof *copy.filter)) {
@@ -224,8 +224,11 @@ struct kq_filter *kq_filter_hold(const struct sock_fprog *program) {
       filter = &anything;
     }
   }
-  __atomic_fetch_add(&filter->uses, 1, __ATOMIC_ACQ_REL);
   return filter;
+}
+
+void kq_filter_hold(struct kq_filter *filter) {
+  __atomic_fetch_add(&filter->uses, 1, __ATOMIC_ACQ_REL);
 }
 
 void kq_filter_let_go(struct kq_filter *filter) {

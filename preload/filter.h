@@ -1,6 +1,6 @@
 /*
  * The program's own seccomp filters, evaluated here as the kernel would: would this call be let
- * through? A filter is held from before it is installed; that it was not is told by letting it go.
+ * through? A filter is held from before it is installed; one that was not is let go.
  */
 #ifndef KQ_FILTER_H
 #define KQ_FILTER_H
@@ -11,9 +11,11 @@
 
 struct kq_filter;
 
-/* Keeps a copy of what `program` points to, the program's memory. NULL: the kernel will not take it.
-   Where there is no room for one, everything counts as refused from then on. */
-struct kq_filter *kq_filter_hold(const struct sock_fprog *program);
+/* A copy of what `program` points to, the program's memory. NULL: the kernel will not take it. Where
+   there is no room for one it is a filter that refuses everything. */
+struct kq_filter *kq_filter_copy(const struct sock_fprog *program);
+/* From here on it counts, and no longer. */
+void kq_filter_hold(struct kq_filter *filter);
 void kq_filter_let_go(struct kq_filter *filter);
 
 /* Whether all that are held say SECCOMP_RET_ALLOW: a log that a profile is made from, a tracer and a

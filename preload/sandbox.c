@@ -66,14 +66,15 @@ static void begin_strict(struct kq_sandbox *change) {
 }
 
 static void begin_filter(struct kq_sandbox *change, const struct sock_fprog *program) {
+  change->filter = kq_filter_copy(program);
+  if (change->filter == NULL) {
+    return;
+  }
   bool stranger = kq_session_stranger();
   if (!stranger) {
     prepare();
   }
-  change->filter = kq_filter_hold(program);
-  if (change->filter == NULL) {
-    return;
-  }
+  kq_filter_hold(change->filter);
   close_gate();
   if (stranger && !refuses_stranger()) {
     /* The parent, whose memory this is, will not have it. */
