@@ -23,6 +23,8 @@ const SCENARIOS: readonly Scenario[] = [
   { name: "strict", actions: ["kill"], calls: 2, losses: { noClock: 4 } },
   { name: "strict-syscall", actions: ["kill"], calls: 2, losses: { noClock: 4 } },
   { name: "strict-pipes", actions: ["kill"], calls: 0 },
+  // What it is nobody may be asked: it could be a socket.
+  { name: "strict-thread", actions: ["kill"], calls: 0, losses: { noAddress: 2 } },
   { name: "tsc", actions: ["kill"], calls: 4, losses: { noClock: 8 } },
   { name: "worker", actions: ALL, calls: 6 },
   { name: "worker-syscall", actions: ALL, calls: 6 },
