@@ -18,6 +18,8 @@ int (*kq_clock)(clockid_t, struct timespec *) = clock_gettime;
 static int (*found)(clockid_t, struct timespec *) = clock_gettime;
 
 static __thread enum kq_clock_state of_thread;
+/* Not 0: a thread may not read it, or is trying to lose that. */
+static uint32_t closed;
 
 static enum kq_clock_state ask(void) {
   int mode = 0;
@@ -29,9 +31,10 @@ static enum kq_clock_state ask(void) {
   return result == -EINVAL ? KQ_CLOCK_ON : KQ_CLOCK_OFF;
 }
 
-/* Once a thread may not read it: zeros for one that may not. */
+/* From when a thread first tried to lose it: zeros for one that has. */
 static int read_if_allowed(clockid_t clock, struct timespec *now) {
-  if (clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC) {
+  if ((clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC) &&
+      __atomic_load_n(&closed, __ATOMIC_RELAXED) != 0) {
     if (of_thread == KQ_CLOCK_UNASKED) {
       of_thread = ask();
     }
@@ -43,14 +46,20 @@ static int read_if_allowed(clockid_t clock, struct timespec *now) {
   return found(clock, now);
 }
 
-enum kq_clock_state kq_clock_set(enum kq_clock_state state) {
+enum kq_clock_state kq_clock_close(void) {
   enum kq_clock_state before = of_thread;
-  of_thread = state;
-  if (state == KQ_CLOCK_OFF) {
-    __atomic_store_n(&kq_clock, read_if_allowed, __ATOMIC_SEQ_CST);
-  }
+  of_thread = KQ_CLOCK_OFF;
+  __atomic_fetch_add(&closed, 1, __ATOMIC_SEQ_CST);
+  __atomic_store_n(&kq_clock, read_if_allowed, __ATOMIC_SEQ_CST);
   return before;
 }
+
+void kq_clock_restore(enum kq_clock_state before) {
+  of_thread = before;
+  __atomic_fetch_sub(&closed, 1, __ATOMIC_SEQ_CST);
+}
+
+void kq_clock_open(void) { of_thread = KQ_CLOCK_ON; }
 
 void kq_clock_find(void) {
   void *page = dlopen("linux-vdso.so.1", RTLD_LAZY | RTLD_NOLOAD);
@@ -58,10 +67,11 @@ void kq_clock_find(void) {
   if (symbol != NULL) {
     found = (__typeof__(found))(uintptr_t)symbol;
   }
-  /* The program before this one may have given it up, or the thread that loads this. */
-  if (kq_clock == read_if_allowed || ask() == KQ_CLOCK_OFF) {
-    kq_clock = read_if_allowed;
-  } else {
+  /* The program before this one may have given it up. */
+  if (closed == 0 && ask() == KQ_CLOCK_OFF) {
+    kq_clock_close();
+  }
+  if (closed == 0) {
     kq_clock = found;
   }
 }

@@ -26,8 +26,11 @@ enum kq_clock_state {
   KQ_CLOCK_ON,
   KQ_CLOCK_OFF
 };
-/* Says so, and returns what was said before. */
-enum kq_clock_state kq_clock_set(enum kq_clock_state state);
+/* It is about to lose that; returns what was before, for the case that it does not. */
+enum kq_clock_state kq_clock_close(void);
+void kq_clock_restore(enum kq_clock_state before);
+/* It may again. */
+void kq_clock_open(void);
 
 static inline uint64_t kq_clock_ns(clockid_t clock) {
   struct timespec now;

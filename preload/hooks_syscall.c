@@ -226,7 +226,7 @@ static long sandbox_call(ARGUMENTS) {
     kq_sandbox_prctl(&change, (int)a, (unsigned long)b, (unsigned long)c);
   } else {
     listens = a == SECCOMP_SET_MODE_FILTER && (b & SECCOMP_FILTER_FLAG_NEW_LISTENER) != 0;
-    kq_sandbox_seccomp(&change, (unsigned long)a, (unsigned long)c);
+    kq_sandbox_seccomp(&change, (unsigned long)a, (unsigned long)b, (unsigned long)c);
   }
   long result = REAL();
   /* Above 0: a listener, or the thread that SECCOMP_FILTER_FLAG_TSYNC failed for. */

@@ -60,7 +60,7 @@ static void begin_strict(struct kq_sandbox *change) {
   prepare();
   change->kind = KQ_SANDBOX_STRICT;
   /* It takes the counter of cycles away too. */
-  change->before = kq_clock_set(KQ_CLOCK_OFF);
+  change->before = kq_clock_close();
   strict = true;
   close_gate();
 }
@@ -85,17 +85,14 @@ static void begin_filter(struct kq_sandbox *change, const struct sock_fprog *pro
   change->kind = KQ_SANDBOX_FILTER;
 }
 
-static void begin_clock(struct kq_sandbox *change, enum kq_clock_state after) {
-  change->kind = KQ_SANDBOX_CLOCK;
-  change->after = after;
-  change->before = after == KQ_CLOCK_OFF ? kq_clock_set(after) : after;
-}
-
 void kq_sandbox_prctl(struct kq_sandbox *change, int option, unsigned long a, unsigned long b) {
   change->kind = KQ_SANDBOX_NONE;
   if (option == PR_SET_TSC) {
-    if (a == PR_TSC_SIGSEGV || a == PR_TSC_ENABLE) {
-      begin_clock(change, a == PR_TSC_SIGSEGV ? KQ_CLOCK_OFF : KQ_CLOCK_ON);
+    if (a == PR_TSC_SIGSEGV) {
+      change->kind = KQ_SANDBOX_CLOCK;
+      change->before = kq_clock_close();
+    } else if (a == PR_TSC_ENABLE) {
+      change->kind = KQ_SANDBOX_CLOCK_BACK;
     }
   } else if (option == PR_SET_SECCOMP) {
     if (a == SECCOMP_MODE_STRICT) {
@@ -106,10 +103,11 @@ void kq_sandbox_prctl(struct kq_sandbox *change, int option, unsigned long a, un
   }
 }
 
-void kq_sandbox_seccomp(struct kq_sandbox *change, unsigned long operation,
+void kq_sandbox_seccomp(struct kq_sandbox *change, unsigned long operation, unsigned long flags,
                         unsigned long argument) {
   change->kind = KQ_SANDBOX_NONE;
-  if (operation == SECCOMP_SET_MODE_STRICT) {
+  /* libseccomp asks by a flag whether there is a seccomp(2): no strict mode has one. */
+  if (operation == SECCOMP_SET_MODE_STRICT && flags == 0 && argument == 0) {
     begin_strict(change);
   } else if (operation == SECCOMP_SET_MODE_FILTER && argument != 0) {
     begin_filter(change, (const struct sock_fprog *)argument);
@@ -119,12 +117,19 @@ void kq_sandbox_seccomp(struct kq_sandbox *change, unsigned long operation,
 void kq_sandbox_end(const struct kq_sandbox *change, bool done) {
   switch (change->kind) {
     case KQ_SANDBOX_CLOCK:
-      kq_clock_set(done ? change->after : change->before);
+      if (!done) {
+        kq_clock_restore(change->before);
+      }
+      break;
+    case KQ_SANDBOX_CLOCK_BACK:
+      if (done) {
+        kq_clock_open();
+      }
       break;
     case KQ_SANDBOX_STRICT:
       if (!done) {
         strict = false;
-        kq_clock_set(change->before);
+        kq_clock_restore(change->before);
         open_gate();
       }
       break;

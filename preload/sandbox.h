@@ -24,15 +24,17 @@ struct kq_sandbox {
     KQ_SANDBOX_NONE,
     KQ_SANDBOX_STRICT, /* of this thread */
     KQ_SANDBOX_FILTER,
-    KQ_SANDBOX_CLOCK   /* of this thread */
+    KQ_SANDBOX_CLOCK,  /* of this thread, which loses it */
+    KQ_SANDBOX_CLOCK_BACK
   } kind;
   struct kq_filter *filter;
-  enum kq_clock_state before, after; /* this thread's */
+  enum kq_clock_state before;
 };
 
 /* What prctl(option, a, b) and seccomp(operation, flags, argument) will change if they succeed. */
 void kq_sandbox_prctl(struct kq_sandbox *change, int option, unsigned long a, unsigned long b);
-void kq_sandbox_seccomp(struct kq_sandbox *change, unsigned long operation, unsigned long argument);
+void kq_sandbox_seccomp(struct kq_sandbox *change, unsigned long operation, unsigned long flags,
+                        unsigned long argument);
 /* Whether it is so now: many only ask whether it could be. */
 void kq_sandbox_end(const struct kq_sandbox *change, bool done);
 
