@@ -29,7 +29,7 @@ const MAKERS_EVERY_MS = 1000;
 
 /** Children looked into in a round: each costs the kernel a list of all its memory. */
 const FORKED_A_ROUND = 32;
-/** Children of a ring that wait for that. No program forks so many in a round. */
+/** Children of a ring that wait for that; more may come while the collector stands still. */
 const FORKED_MOST = 4096;
 
 /** All processes are searched for users of rings: so many times as long as that took, they are not. */
@@ -300,8 +300,9 @@ export class Rings {
     if (kind === Kind.Fork) {
       // Looked into when the records are read: that takes longer than to write many of these.
       const child = slot[SlotWord.pid]! | 0;
-      if (child > 0 && ring.forked.size < FORKED_MOST) ring.forked.add(child);
-      else this.#badRecords++;
+      if (child <= 0) this.#badRecords++;
+      // Those beyond are found when the ring seems to have no users: they are searched for.
+      else if (ring.forked.size < FORKED_MOST) ring.forked.add(child);
       return;
     }
     const entry = slot[SlotWord.entry]!;

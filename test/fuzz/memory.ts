@@ -73,6 +73,13 @@ export function connectTo(path: string): number {
   return -1;
 }
 
+/** Connections to a Unix socket that nobody accepts: as many as its queue takes. */
+export function fillQueue(path: string): number[] {
+  const connections: number[] = [];
+  for (let fd = connectTo(path); fd >= 0; fd = connectTo(path)) connections.push(fd);
+  return connections;
+}
+
 /** Sends bytes with any number of descriptors, which stay the caller's. */
 export function sendDescriptors(connection: number, bytes: Uint8Array, fds: readonly number[]): void {
   if (bytes.length === 0) return;
