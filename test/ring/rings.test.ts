@@ -188,6 +188,73 @@ test("a thread that never fills its slot is not waited for for ever", async () =
   expect(read).toEqual([2, 3]);
 });
 
+/** Runs with a clock that stands still but for what the body adds, ms. */
+function withClock(body: (clock: { ms: number }) => void): void {
+  const clock = { ms: performance.now() };
+  const { now } = performance;
+  performance.now = () => clock.ms;
+  try {
+    body(clock);
+  } finally {
+    performance.now = now;
+  }
+}
+
+test("what a thread commits late is read, however long that took", () => {
+  const { rings, writers, read } = open(2);
+  const start = nowNs() - 1_000_000_000n;
+  withClock((clock) => {
+    const commit = writers[0]!.claim(1, start);
+    writers[0]!.write(2, start + 1000n);
+    writers[1]!.write(3, start + 2000n);
+    for (let round = 0; round < 1000; round++) {
+      rings.drain();
+      clock.ms += 1;
+    }
+    // Others are not kept waiting; what is behind the slot is.
+    expect([rings.complete, read]).toEqual([true, [3]]);
+    commit();
+    rings.drain();
+    expect([rings.complete, read]).toEqual([true, [3, 1, 2]]);
+    expect([rings.badRecords, rings.lostRecords()]).toEqual([0, 0]);
+  });
+});
+
+test("slots that are filled slowly, one after the other, keep nobody waiting for long", () => {
+  const { rings, writers, read } = open(2);
+  const start = nowNs() - 10_000_000_000n;
+  const [slow, honest] = writers;
+  withClock((clock) => {
+    const commits = Array.from({ length: 40 }, (_, n) => slow!.claim(2 * n, start + BigInt(n)));
+    let heldMs = 0;
+    let longestMs = 0;
+    let atOnceMs = 0;
+    for (let ms = 0; ms < 5000; ms++, clock.ms++) {
+      // Never so late that a slot is given up for itself.
+      if (ms % 70 === 69) {
+        commits.shift()!();
+        commits.push(slow!.claim(1000 + 2 * ms, start + BigInt(ms)));
+      }
+      if (ms % 10 === 0) honest!.write(2 * ms + 1, start + BigInt(ms));
+      rings.drain();
+      atOnceMs = rings.complete ? 0 : atOnceMs + 1;
+      longestMs = Math.max(longestMs, atOnceMs);
+      if (!rings.complete) heldMs++;
+    }
+    expect(longestMs).toBeLessThanOrEqual(200);
+    expect(heldMs).toBeLessThan(200 + 0.3 * 5000);
+    // Of the honest one everything, and of the other what it filled.
+    expect(read.filter((port) => port % 2 === 1).length).toBe(500);
+    expect(read.filter((port) => port % 2 === 0).length).toBe(71);
+    // Patience comes back: a slot that is being filled is waited for again.
+    for (const commit of commits) commit();
+    for (let ms = 0; ms < 1000; ms++, clock.ms++) rings.drain();
+    slow!.claim(1, start);
+    rings.drain();
+    expect(rings.complete).toBe(false);
+  });
+});
+
 test("a process that forks often while the collector stands still is not taken for a hostile one", () => {
   const { rings, writers } = open(1);
   const start = nowNs() - 1_000_000_000n;
