@@ -6,7 +6,9 @@ import { closeSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Mapping, MessageListener, RealtimeClock } from "../../src/ffi/libc.ts";
-import { Constant, Header, HeaderWord, Kind, Message, SlotWord } from "../../src/ring/layout.ts";
+import {
+  Constant, DirectionWord, EntryWord, Header, HeaderWord, Kind, Message, SlotWord, State,
+} from "../../src/ring/layout.ts";
 import { Ring } from "../../src/ring/ring.ts";
 import { type RecordFeed, Rings } from "../../src/ring/rings.ts";
 import { connectTo, Seal, sealedMemory, sendDescriptors, TargetMemory } from "../fuzz/memory.ts";
@@ -253,6 +255,30 @@ test("slots that are filled slowly, one after the other, keep nobody waiting for
     rings.drain();
     expect(rings.complete).toBe(false);
   });
+});
+
+test("an entry in which a call is under way is given back once that has ended, or after a minute", () => {
+  for (const ends of [true, false]) {
+    const { rings, writers } = open(1);
+    const { words, ring } = writers[0]!;
+    const state = HEADER_WORDS + SLOTS * SLOT_WORDS;
+    const calls = state + EntryWord.out + DirectionWord.calls;
+    const isFree = () => (words[state]! & ((1 << Constant.stateBits) - 1)) === State.Free;
+    words[state] = (5 << Constant.stateBits) | State.Open;
+    words[calls] = 1;
+    withClock((clock) => {
+      rings.free(ring.table, 0, 5);
+      clock.ms += 59_000;
+      rings.reap(clock.ms, 0);
+      expect(isFree()).toBe(false);
+      // Its process was killed in the call, or not.
+      if (ends) words[calls] = 0;
+      else clock.ms += 2000;
+      rings.reap(clock.ms, 0);
+      expect(isFree()).toBe(true);
+      expect(words[state]! >>> Constant.stateBits).toBe(5);
+    });
+  }
 });
 
 test("a process that forks often while the collector stands still is not taken for a hostile one", () => {
