@@ -58,8 +58,7 @@ testUnless(why, "a program that another thread than the first has started is tol
       bystanders.look(pid, performance.now());
       return bystanders.warning()?.includes("(python3, sleep)");
     });
-  }),
-);
+  }), 20_000);
 
 test("nobody is told of before there is somebody", () => {
   expect(new Bystanders().warning()).toBeNull();
