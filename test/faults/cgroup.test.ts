@@ -1,0 +1,59 @@
+// A program in a memory cgroup that has little left: what it shares with kqtime is bounded by that, and
+// does not bring the kernel's killer on it.
+
+import { expect } from "bun:test";
+import { e2e } from "../lib/e2e.ts";
+import { fixture } from "../lib/fixtures.ts";
+import { BARE, flaws, Measurement } from "../lib/kqtime.ts";
+import { MemoryGroup } from "../lib/memory-group.ts";
+import { withLoopback, type Node } from "../lib/network.ts";
+import { type Scope } from "../lib/process.ts";
+import { startEcho } from "./echo.ts";
+
+/** Records of it fill 256 KiB in some tenths of a second. */
+const RUN_MS = 3000;
+
+/** A program that calls all the time, in a group, with a ring of so many slots. */
+async function start(node: Node, scope: Scope, group: MemoryGroup, slots: number): Promise<Measurement> {
+  const { port } = await startEcho(scope, node);
+  const command = [...group.prefix, await fixture("idlers"), "0", port, "0"];
+  const measurement = new Measurement(scope, command, {
+    prefix: node.prefix, options: ["--ring", `${slots}`],
+  });
+  await measurement.running.says(/ready/);
+  return measurement;
+}
+
+async function finish({ running }: Measurement): Promise<void> {
+  // How much it calls meanwhile is what matters.
+  await Bun.sleep(RUN_MS);
+  running.kill("SIGTERM");
+  await running.success();
+}
+
+e2e("a ring that is larger than the memory cgroup is made smaller", () => withLoopback(async (node, scope) => {
+  const group = MemoryGroup.make(scope);
+  group.limit(12 << 20);
+  const measurement = await start(node, scope, group, 1 << 20);
+  await finish(measurement);
+  expect(group.kills).toBe(0);
+  if (BARE) return;
+  const { out } = measurement.summary().directions;
+  // More than its first part holds.
+  expect(out.calls).toBeGreaterThan(5000);
+  expect(flaws(measurement)).toEqual([]);
+}), 60_000, ["python3"]);
+
+e2e("a memory cgroup that fills: records are lost, and counted, not the program", () =>
+  withLoopback(async (node, scope) => {
+    const group = MemoryGroup.make(scope);
+    const measurement = await start(node, scope, group, 1 << 20);
+    group.limit(group.usedBytes + (3 << 20));
+    await finish(measurement);
+    expect(group.kills).toBe(0);
+    if (BARE) return;
+    const { losses, warnings, booksBalance } = measurement.summary();
+    expect(losses["memoryRecords"]).toBeGreaterThan(1000);
+    expect(warnings.join("\n")).toMatch(/records dropped, no memory for the ring/);
+    expect(booksBalance).toBe(true);
+  }), 60_000, ["python3"]);
