@@ -57,3 +57,23 @@ e2e("a memory cgroup that fills: records are lost, and counted, not the program"
     expect(warnings.join("\n")).toMatch(/records dropped, no memory for the ring/);
     expect(booksBalance).toBe(true);
   }), 60_000, ["python3"]);
+
+// The files of the second version alone, on whatever machine: what they say is what is gone by.
+for (const [what, cachedBytes, isMeasured] of [["none left", 0, false], ["file pages", 3 << 20, true]] as const) {
+  e2e(`a limit of 8 MiB, of which there are used 8 MiB, ${what}`, () => withLoopback(async (node, scope) => {
+    const { port } = await startEcho(scope, node);
+    const stat = `anon 1\\ninactive_file ${cachedBytes}\\nactive_file ${cachedBytes}\\n`;
+    const fake = "mount -t tmpfs fake /sys/fs/cgroup && cd /sys/fs/cgroup && " +
+      `echo ${8 << 20} > memory.max && echo ${8 << 20} > memory.current && printf '${stat}' > memory.stat && ` +
+      'exec "$@"';
+    const measurement = new Measurement(scope, [
+      "unshare", "-m", "--propagation", "private", "sh", "-c", fake, "sh", await fixture("short"), port, "0",
+    ], { prefix: node.prefix });
+    await measurement.running.success();
+    if (BARE) return;
+    const { warnings, directions } = measurement.summary();
+    expect(directions.out.calls).toBe(isMeasured ? 1 : 0);
+    if (isMeasured) expect(flaws(measurement)).toEqual([]);
+    else expect(warnings.join("\n")).toMatch(/1 process got no memory for a ring/);
+  }), 60_000, ["python3", "unshare"]);
+}
