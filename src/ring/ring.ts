@@ -58,7 +58,6 @@ export class Ring {
   readonly forked = new Set<number>();
   /** When it is looked next whether its users still have it; Infinity: not set yet. */
   lookAtMs = Infinity;
-  /** Slots skipped because their producer died before it committed them. */
   /** Slots whose records were given up before they were committed. */
   skipped = 0;
 
