@@ -13,12 +13,12 @@ import { startEcho } from "./echo.ts";
 /** Records of it fill 256 KiB in some tenths of a second. */
 const RUN_MS = 3000;
 
-/** A program that calls all the time, in a group, with a ring of so many slots. */
-async function start(node: Node, scope: Scope, group: MemoryGroup, slots: number): Promise<Measurement> {
+/** A program that calls again after so long, in a group, with a ring of 2^20 slots. */
+async function start(node: Node, scope: Scope, group: MemoryGroup, paceMs: number): Promise<Measurement> {
   const { port } = await startEcho(scope, node);
-  const command = [...group.prefix, await fixture("idlers"), "0", port, "0"];
+  const command = [...group.prefix, await fixture("idlers"), "0", port, `${paceMs}`];
   const measurement = new Measurement(scope, command, {
-    prefix: node.prefix, options: ["--ring", `${slots}`],
+    prefix: node.prefix, options: ["--ring", `${1 << 20}`],
   });
   await measurement.running.says(/ready/);
   return measurement;
@@ -34,20 +34,19 @@ async function finish({ running }: Measurement): Promise<void> {
 e2e("a ring that is larger than the memory cgroup is made smaller", () => withLoopback(async (node, scope) => {
   const group = MemoryGroup.make(scope);
   group.limit(12 << 20);
-  const measurement = await start(node, scope, group, 1 << 20);
+  const measurement = await start(node, scope, group, 1);
   await finish(measurement);
   expect(group.kills).toBe(0);
   if (BARE) return;
   const { out } = measurement.summary().directions;
-  // More than its first part holds.
-  expect(out.calls).toBeGreaterThan(5000);
+  expect(out.calls).toBeGreaterThan(100);
   expect(flaws(measurement)).toEqual([]);
 }), 60_000, ["python3"]);
 
 e2e("a memory cgroup that fills: records are lost, and counted, not the program", () =>
   withLoopback(async (node, scope) => {
     const group = MemoryGroup.make(scope);
-    const measurement = await start(node, scope, group, 1 << 20);
+    const measurement = await start(node, scope, group, 0);
     group.limit(group.usedBytes + (3 << 20));
     await finish(measurement);
     expect(group.kills).toBe(0);
