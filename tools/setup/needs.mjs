@@ -128,6 +128,8 @@ const forTests = [
     dnf: ["python3-test"],
   },
   programs(["valgrind"], ["valgrind"], ["valgrind"]),
+  // A file system with a quota.
+  programs(["mkfs.btrfs", "btrfs"], ["btrfs-progs"], ["btrfs-progs"]),
   programs(["iperf3"], ["iperf3"], ["iperf3"]),
   programs(["wrk"], ["wrk"], ["wrk"]),
   programs(["nginx"], ["nginx"], ["nginx"]),
