@@ -46,7 +46,8 @@ struct kq_call {
   bool overlapped; /* another call was active at the begin */
 };
 
-/* Ends the call without a record if it was left on a way without an end. */
+/* Ends a call that was left on a way without an end: its thread was cancelled. What it has moved
+   until then is recorded as far as the kernel tells. */
 void kq_call_abandon(struct kq_call *call);
 
 static inline void kq_call_close(struct kq_call *call) {

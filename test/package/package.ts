@@ -86,8 +86,9 @@ export async function install(scope: Scope, { tarball }: Packed): Promise<string
     name: "project",
     private: true,
     type: "module",
-    dependencies: { kqtime: `file:${tarball}` },
-    overrides: { bun: `file:${bun}`, ...copies },
+    // In the versions that kqtime asks for, so that it finds its own in them. (`overrides` would say
+    // more, but npm 9.2, that of Debian 12 and Ubuntu 24.04, takes none that are folders.)
+    dependencies: { kqtime: `file:${tarball}`, bun: `file:${bun}`, ...copies },
   };
   writeFileSync(join(folder, "package.json"), JSON.stringify(project));
   await scope.run(["npm", "install", "--silent"], { cwd: folder, env: npmEnvironment(scope) });

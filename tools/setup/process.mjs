@@ -146,8 +146,7 @@ export function sudoUsable() {
 }
 
 /** sudo clears the environment; these settings of the user still count behind it. */
-const keptVariables =
-  /^(CI|CC|DEBUG|NO_COLOR|FORCE_COLOR|TERM|NODE_EXTRA_CA_CERTS|KQTIME_\w+|(https?|ftp|no|all)_proxy)$/i;
+const keptVariables = /^(CI|CC|DEBUG|NO_COLOR|FORCE_COLOR|TERM|KQTIME_\w+|(https?|ftp|no|all)_proxy)$/i;
 
 /** Runs a command as root: itself when root, else by sudo. Only after `sudoUsable()`. */
 export function runAsRoot(command, args) {
