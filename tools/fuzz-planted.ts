@@ -1,6 +1,5 @@
-// Shows that the fuzzers find faults: plants those of test/fuzz/planted.ts one at a time into a
-// copy of
-// the sources, and tells after how many inputs each is found.
+// Shows that the fuzzers find faults: plants those of test/fuzz/planted.ts one at a time into
+// a copy of the sources, and tells after how many inputs each is found.
 //
 //     bun tools/fuzz-planted.ts [--seed N] [--inputs N] [fuzzer…]
 

@@ -1,12 +1,12 @@
 // Hostile inputs, any number of them, from a seed:
 //
 //     bun tools/fuzz.ts [--inputs N] [--seed N] [--time SECONDS]
-// [frames|rings|logs|recordings|messages…]
+//     [frames|rings|logs|recordings|messages…]
 //
-// Each fuzzer runs in a process of its own, so that a crash or a hang is a finding too. What is
-// found
+// Each fuzzer runs in a process of its own, so that a crash or a hang is a finding too. What is found
 // is said with its seed and number, made as small as it can be, and kept in test/fuzz/cases, whose
-// files the tests run. Exits 1 on a finding. --time ends each fuzzer after so long.
+// files the tests run. So is memory that grows, which no single input shows. Exits 1 on a finding.
+// --time ends each fuzzer after so long.
 
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -16,6 +16,12 @@ import { type Finding, fuzz, INPUT_MOST_MS, inputOf } from "../test/fuzz/harness
 
 const CASES = join(import.meta.dir, "../test/fuzz/cases");
 const LOOK_EVERY_MS = 250;
+/** Inputs between two looks at the clock and the memory. */
+const PIECE = 250;
+/** Fewer pieces do not tell growth from a start. */
+const PIECES_JUDGED = 12;
+/** What the second half of a run may have more than the first: the garbage collector's doing. */
+const GROWTH_MB = 48;
 /** Without another input for so long, it hangs. */
 const HANG_MS = 4 * INPUT_MOST_MS;
 
@@ -56,9 +62,8 @@ interface Told {
   past: number;
   slowestMs: number;
   seconds: number;
-  /** Memory after a quarter of the inputs, and at the end. */
-  earlyMb: number;
-  lateMb: number;
+  /** Resident memory after each piece. */
+  residentMb: number[];
   findings: (Omit<Finding, "input"> & { input: string })[];
 }
 
@@ -67,27 +72,23 @@ async function child(name: string, options: Options): Promise<void> {
   const shared = new Float64Array(Bun.mmap(options.progress!, { shared: true }).buffer, 0, 2);
   const beganMs = performance.now();
   const { inputs: count, seed, seconds } = options;
-  const quarter = Math.floor(count / 4);
-  const residentMb = () => Math.round(process.memoryUsage.rss() / 1e6);
-  const told: Told = { inputs: 0, past: 0, slowestMs: 0, seconds: 0, earlyMb: 0, lateMb: 0, findings: [] };
-  // In pieces, for the clock to be looked at.
-  for (let from = 0; from < count && told.findings.length === 0; from += 1000) {
+  const told: Told = { inputs: 0, past: 0, slowestMs: 0, seconds: 0, residentMb: [], findings: [] };
+  for (let from = 0; from < count && told.findings.length === 0; from += PIECE) {
     if (performance.now() - beganMs >= seconds * 1000) break;
     const { inputs, past, slowestMs, findings } = await fuzz(fuzzer, {
       seed,
       from,
-      count: Math.min(1000, count - from),
+      count: Math.min(PIECE, count - from),
       step: (number) => void (shared[0] = number + 1),
     });
     told.inputs += inputs;
     told.past += past;
     told.slowestMs = Math.max(told.slowestMs, slowestMs);
-    if (from <= quarter) told.earlyMb = Math.max(told.earlyMb, residentMb());
+    told.residentMb.push(Math.round(process.memoryUsage.rss() / 1e6));
     for (const finding of findings) {
       told.findings.push({ ...finding, input: Buffer.from(finding.input).toString("base64") });
     }
   }
-  told.lateMb = residentMb();
   told.seconds = (performance.now() - beganMs) / 1000;
   fuzzer.close?.();
   console.log(JSON.stringify(told));
@@ -128,11 +129,31 @@ async function run(name: string, inputs: number, { seed, seconds }: Options, fol
   const rate = Math.round(told.inputs / told.seconds);
   console.log(
     `${name}: ${told.inputs} inputs in ${told.seconds.toFixed(0)} s, ${rate} a second; past the first check ` +
-      `(${fuzzer.past}): ${share} %; slowest ${told.slowestMs.toFixed(0)} ms; memory ${told.earlyMb} MB after ` +
-      `a quarter, ${told.lateMb} MB at the end; ${told.findings.length} found`,
+      `(${fuzzer.past}): ${share} %; slowest ${told.slowestMs.toFixed(0)} ms; ` +
+      `memory: ${memoryText(told.residentMb)}; ${told.findings.length} found`,
   );
   for (const found of told.findings) keep({ ...found, input: Buffer.from(found.input, "base64") });
-  return [told.findings.length === 0, told.inputs];
+  const grows = memoryGrows(told.residentMb);
+  if (grows) console.log(`${name}: seed ${seed}: the memory grows: more than ${GROWTH_MB} MB in the second half`);
+  return [told.findings.length === 0 && !grows, told.inputs];
+}
+
+/** The most that there was in each half of a run. */
+function halves(residentMb: readonly number[]): { first: number; second: number } {
+  const half = residentMb.length >> 1;
+  const most = (part: readonly number[]) => part.reduce((sofar, each) => Math.max(sofar, each), 0);
+  return { first: most(residentMb.slice(0, half)), second: most(residentMb.slice(half)) };
+}
+
+function memoryGrows(residentMb: readonly number[]): boolean {
+  const { first, second } = halves(residentMb);
+  return residentMb.length >= PIECES_JUDGED && second > first + GROWTH_MB;
+}
+
+function memoryText(residentMb: readonly number[]): string {
+  const { first, second } = halves(residentMb);
+  if (residentMb.length >= PIECES_JUDGED) return `at most ${first} MB in the first half, ${second} MB in the second`;
+  return `at most ${second} MB, too few inputs to tell whether it grows`;
 }
 
 function keep({ fuzzer, seed, number, why, input }: Finding): void {

@@ -18,6 +18,8 @@ const options = { seconds: 600, mbit: 1000, connections: 8 };
 const SIZE = 16_384;
 const PORT = 7900;
 const SAMPLE_MS = 250;
+/** Of the samples that there should be: fewer say nothing of the memory. */
+const SAMPLES_LEAST = 0.5;
 const INTERVAL_SECONDS = 2;
 /** What the second half may have more than the first: the garbage collector's doing. */
 const GROWTH_MIB = 24;
@@ -79,6 +81,10 @@ class Side {
       const sum = intervals.reduce((total, each) => total + each.directions[word][key], 0);
       expectSame(`${key} of all intervals together`, sum, books[key]);
     }
+    const due = (options.seconds * 1000) / SAMPLE_MS;
+    if (this.rssMib.length < Math.max(2, due * SAMPLES_LEAST)) {
+      wrong.push(`${this.name}: kqtime's memory was seen ${this.rssMib.length} times, not ${due}`);
+    }
     const { first, second } = this.memory();
     if (second > first + GROWTH_MIB) {
       wrong.push(`${this.name}: kqtime grew from ${first.toFixed(0)} to ${second.toFixed(0)} MiB`);
@@ -90,7 +96,8 @@ class Side {
   /** The most that it had in the first half, and in the second. */
   memory(): { first: number; second: number } {
     const half = this.rssMib.length >> 1;
-    return { first: Math.max(...this.rssMib.slice(0, half)), second: Math.max(...this.rssMib.slice(half)) };
+    const most = (part: number[]) => Math.max(0, ...part);
+    return { first: most(this.rssMib.slice(0, half)), second: most(this.rssMib.slice(half)) };
   }
 
   tell(direction: Direction): string {
@@ -134,11 +141,11 @@ async function soak(lab: Lab): Promise<string[]> {
   console.log(`${bytes} bytes sent, ${count(received.stdout, "received")} received, ${rate.toFixed(0)} Mbit/s`);
   console.log(sender.tell(OUT));
   console.log(receiver.tell(IN));
-  const wrong = [
-    ...sender.check(OUT, bytes), ...receiver.check(IN, count(received.stdout, "received")),
-  ];
+  const arrived = count(received.stdout, "received");
+  const wrong = [...sender.check(OUT, bytes), ...receiver.check(IN, arrived)];
+  if (bytes !== arrived) wrong.push(`${bytes} bytes were sent, and ${arrived} received`);
   // Slower, it is another run than the one that was asked for.
-  if (rate < mbit * 0.8) wrong.push(`only ${rate.toFixed(0)} of ${mbit} Mbit/s were reached`);
+  if (!(rate >= mbit * 0.8)) wrong.push(`only ${rate.toFixed(0)} of ${mbit} Mbit/s were reached`);
   return wrong;
 }
 

@@ -1,7 +1,7 @@
 // The table of a comparison: a row a variant, each figure the median of its runs with the lowest and
 // the highest of them.
 
-import { spread } from "../../tools/bench/stats.ts";
+import { median } from "../../tools/bench/stats.ts";
 import type { Result } from "./run.ts";
 
 const COLUMNS: [string, (result: Result) => number][] = [
@@ -35,9 +35,9 @@ export function table(variants: readonly string[], results: readonly Result[]): 
 }
 
 function cell(values: readonly number[]): string {
-  const { median } = spread(values);
-  if (values.length < 2) return figure(median);
-  return `${figure(median)} (${figure(Math.min(...values))}–${figure(Math.max(...values))})`;
+  const middle = median(values);
+  if (values.length < 2) return figure(middle);
+  return `${figure(middle)} (${figure(Math.min(...values))}–${figure(Math.max(...values))})`;
 }
 
 function figure(value: number): string {

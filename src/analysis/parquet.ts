@@ -90,10 +90,11 @@ export class ParquetOutput implements LogVisitor {
   constructor(
     path: string,
     private readonly window: Window,
+    private readonly groupRows = GROUP_ROWS,
   ) {
     this.#file = new ParquetFile(path);
     this.#columns = Object.fromEntries(
-      COLUMNS.map(([name]) => [name, new Array<Cell>(GROUP_ROWS).fill(null)]),
+      COLUMNS.map(([name]) => [name, new Array<Cell>(groupRows).fill(null)]),
     ) as Columns;
     const root = { name: "root", num_children: COLUMNS.length };
     this.#writer = new ParquetWriter({
@@ -143,7 +144,7 @@ export class ParquetOutput implements LogVisitor {
 
   /** Begins a row with what all kinds have; returns its number in the group. */
   #row(line: LogLine, kind: string): number {
-    if (this.#filled === GROUP_ROWS) this.#writeGroup();
+    if (this.#filled === this.groupRows) this.#writeGroup();
     const row = this.#filled++;
     const columns = this.#columns;
     columns.kind[row] = kind;
@@ -199,10 +200,10 @@ export class ParquetOutput implements LogVisitor {
     if (this.#filled === 0) return;
     const columnData = COLUMNS.map(([name, kind]) => {
       const cells = this.#columns[name];
-      const data = this.#filled === GROUP_ROWS ? cells : cells.slice(0, this.#filled);
+      const data = this.#filled === this.groupRows ? cells : cells.slice(0, this.#filled);
       return kind === "text" ? { name, data, encoding: "RLE_DICTIONARY" as const } : { name, data };
     });
-    void this.#writer.write({ columnData, rowGroupSize: GROUP_ROWS });
+    void this.#writer.write({ columnData, rowGroupSize: this.groupRows });
     this.#filled = 0;
   }
 }

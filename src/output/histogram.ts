@@ -115,9 +115,11 @@ export class Histogram {
     return this.count === 0 ? null : this.#cells[GREATEST]!;
   }
 
-  /** Weighted mean, as exact as `sum`; null when empty. */
+  /** Weighted mean, as exact as `sum`, which must not take it beyond the extremes; null when empty. */
   get mean(): number | null {
-    return this.count === 0 ? null : this.sum / this.count;
+    const cells = this.#cells;
+    if (cells[COUNT] === 0) return null;
+    return Math.min(Math.max(cells[SUM]! / cells[COUNT]!, cells[LEAST]!), cells[GREATEST]!);
   }
 
   /**

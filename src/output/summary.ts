@@ -164,13 +164,20 @@ function whole(ns: number | null): number | null {
   return ns === null ? null : Math.round(ns);
 }
 
+/**
+ * Beyond 2^53 the sum depends on the order of the additions, in its last digits: not shown. Of a mean
+ * that is so great that it has no thousandths the product would be inexact.
+ */
+function thousandths(ns: number): number {
+  return ns < 2 ** 43 ? Math.round(ns * 1000) / 1000 : Math.round(ns);
+}
+
 function distribution(histogram: Histogram): Distribution {
   const { mean } = histogram;
   return {
     count: histogram.count,
     min: whole(histogram.min),
-    // Beyond 2^53 the sum depends on the order of the additions, in its last digits: not shown.
-    mean: mean === null ? null : Math.round(mean * 1000) / 1000,
+    mean: mean === null ? null : thousandths(mean),
     p50: histogram.quantile(0.5),
     p90: histogram.quantile(0.9),
     p99: histogram.quantile(0.99),

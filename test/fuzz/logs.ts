@@ -1,7 +1,6 @@
 // Logs that are none: lines of all kinds with numbers, names and separators changed, cut and
-// doubled,
-// plain or within damaged members of gzip, xz and zstd. Read from a file, as the tools read it, for
-// all of them at once: parse, report, compare, plot.
+// doubled, plain or within damaged members of gzip, xz and zstd. Read from a file, as the tools read
+// it, for all of them at once: parse, report, compare, plot, export.
 
 import {
   mkdtempSync, readFileSync, rmSync, writeFileSync, openSync, closeSync, ftruncateSync,
@@ -26,6 +25,7 @@ import { drawPages } from "../../src/plot/pages.ts";
 import { Font } from "../../src/plot/fonts.ts";
 import { PlotSamples } from "../../src/plot/samples.ts";
 import type { Random } from "../match/random.ts";
+import { checkTables, ExportCheck } from "./exports.ts";
 import { type Fuzzer, must } from "./harness.ts";
 
 const HEAD_BYTES = 4;
@@ -38,6 +38,7 @@ const NUMBERS = [
 const NAMES = [
   "out:443", "in:9001", "NULL", "", "\x1b[31mred\x07", "\u202egnp", "\ufffd", "a\0b", "x".repeat(600), "\x9b2J", "é😀",
   "__proto__", "constructor", "KQTIME-OUT;start=1", "=1+1", "\r", "\u2028", "(others)",
+  'say "no", she did', '"',
 ];
 const KINDS = [
   "OUT", "IN", "MISS", "STATS", "BOOKS", "LOSS", "META", "FUTURE", "OUT", "IN", "OUT", "IN", "parsed", "plain",
@@ -193,6 +194,8 @@ export class LogFuzzer implements Fuzzer {
     input[0] = random.below(3);
     // Pages are drawn for few: each takes as long as hundreds of logs.
     input[1] = random.chance(0.002) ? 1 : 0;
+    // An export takes as long as what all the others do.
+    input[2] = random.below(2);
     input.set(bytes, HEAD_BYTES);
     return input;
   }
@@ -231,14 +234,17 @@ export class LogFuzzer implements Fuzzer {
     const sides = [0, 1].map((index) => new SideBuilder(options, window(), index)) as [SideBuilder, SideBuilder];
     const output = new TextOutput(this.#parsed);
     const parsed = new ParsedOutput(output);
-    const all = new All([report, plot, ...sides, parsed]);
+    const exported = input[2] === 0 ? new ExportCheck(join(this.#folder, "parquet")) : null;
+    const all = new All([report, plot, ...sides, parsed, ...(exported === null ? [] : [exported])]);
     let result;
     try {
       result = readLogs([path], all);
     } catch (error) {
       if (!(error instanceof KQTimeError) || error.code !== "E_INPUT") throw error;
+      exported?.abandon();
       return false;
     }
+    exported?.finish();
     const isPlain = !(bytes[0] === 0x1f || bytes[0] === 0xfd || bytes[0] === 0x28);
     if (isPlain) {
       must(result.textBytes === bytes.length, "bytes that were not read");
@@ -261,6 +267,7 @@ export class LogFuzzer implements Fuzzer {
     }
     const { summary, empty, notes, from, to } = report.finish();
     if (!empty) {
+      checkTables(summary);
       const table = renderSummary(summary, { columns: 100, color: false });
       for (const text of [table, notes.join("\n"), from, to, reportCsv(summary).replaceAll("\r\n", "\n")]) {
         must(!COMMANDS.test(text), `a control character in ${JSON.stringify(text.slice(0, 2000))}`);

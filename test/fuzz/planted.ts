@@ -23,6 +23,8 @@ const books = of("logs", "src/output/books.ts");
 const histogram = of("logs", "src/output/histogram.ts");
 const name = of("logs", "src/output/name.ts");
 const parsed = of("logs", "src/analysis/parse.ts");
+const parquet = of("logs", "src/analysis/parquet.ts");
+const csv = of("logs", "src/analysis/report-csv.ts");
 const tape = of("recordings", "src/session/tape.ts");
 const player = of("recordings", "src/session/replay.ts");
 const recorded = of("recordings", "src/session/recorded.ts");
@@ -65,6 +67,14 @@ export const PLANTED: readonly Planted[] = [
   histogram("if (!fits) throw", "if (false) throw"),
   name("const UNSAFE = /[;\\p{Cc}", "const UNSAFE = /[;"),
   parsed("if (value < 0) {", "if (value < -1e300) {"),
+
+  parquet("if (this.#filled === this.groupRows) this.#writeGroup();", "if (this.#filled === this.groupRows + 1) this.#writeGroup();"),
+  parquet("      this.#sec = sec;\n", ""),
+  parquet("? cells : cells.slice(0, this.#filled);", "? cells : cells.slice(0, Math.max(1, this.#filled - 1));"),
+  parquet("return Math.abs(value) < TWO_53 ? BigInt(Math.round(value)) : null;", "return BigInt(Math.round(value));"),
+  parquet("if (line.parsed) this.socketQueues(line);", "this.socketQueues(line);"),
+  parquet("return value > ABSENT && value < TWO_31 ? value : null;", "return value > ABSENT ? value : null;"),
+  csv("`\"${plain.replaceAll('\"', '\"\"')}\"`", "`\"${plain}\"`"),
 
   tape("if (body + padded > chunk.length) throw damaged(path, \"a frame's length is wrong\");", ""),
   player("if (error instanceof KQTimeError) throw error;\n      throw damaged", "if (error !== null) throw error;\n      throw damaged"),

@@ -134,3 +134,12 @@ test("what is no time is refused, and counted as refused", () => {
   expect(histogram.refused).toBe(26);
   expect(contents(histogram)).toEqual(contents(new Histogram()));
 });
+
+test("a mean is never beyond the extremes, also where the sum was rounded", () => {
+  for (let weight = 1; weight < 200; weight++) {
+    const histogram = new Histogram();
+    histogram.record(2 ** 53 - 1, weight);
+    histogram.record(2 ** 53 - 1, 1);
+    expect(histogram.mean).toBe(2 ** 53 - 1);
+  }
+});

@@ -1,6 +1,6 @@
 // What every benchmark is given, and the few things that all of them do with kqtime and its lab.
 
-import { readdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Running, Scope } from "../../test/lib/process.ts";
 import type { Report } from "./report.ts";
@@ -42,6 +42,31 @@ export function readSummary(path: string): BenchSummary {
   return JSON.parse(readFileSync(path, "utf8")) as BenchSummary;
 }
 
+/**
+ * Of nothing, everything is covered: a session that has seen no calls in one of the directions has
+ * measured something else than the load.
+ * @throws Error
+ */
+export function requireCalls(summary: BenchSummary, what: string): void {
+  const { out, in: inbound } = summary.directions;
+  if (out.calls > 0 && inbound.calls > 0) return;
+  throw new Error(`${what}: kqtime has measured ${out.calls} calls out and ${inbound.calls} in`);
+}
+
+/** What a load says that it moved. @throws Error if that is nothing */
+export function requireLoad(amount: number, what: string): number {
+  if (amount > 0) return amount;
+  throw new Error(`${what}: the load has moved nothing (${amount})`);
+}
+
+/** What iperf3's receiving end counted, Gbit/s. @throws Error if that is nothing */
+export function iperfRate(report: string, what: string): number {
+  const { end } = JSON.parse(readFileSync(report, "utf8")) as {
+    end: { sum_received?: { bits_per_second: number } };
+  };
+  return requireLoad((end.sum_received?.bits_per_second ?? 0) / 1e9, what);
+}
+
 /** Records, packets and lines that a session lost, all counters together. */
 export function lossOf(summary: BenchSummary): number {
   return Object.values(summary.losses).reduce((sum, count) => sum + count, 0);
@@ -61,25 +86,6 @@ export function gapsOf(summary: BenchSummary, expected: readonly string[]): stri
     if (count > 0) gaps.push(`${name} ${count}`);
   }
   return [...gaps, ...summary.warnings].join("; ");
-}
-
-/** Nanoseconds on a CPU of all threads of a process so far; 0 when it has ended. */
-export function cpuNs(pid: number): number {
-  let sum = 0;
-  let tasks: string[] = [];
-  try {
-    tasks = readdirSync(`/proc/${pid}/task`);
-  } catch {
-    // The process has ended.
-  }
-  for (const task of tasks) {
-    try {
-      sum += Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, "utf8").split(" ")[0]);
-    } catch {
-      // The thread has ended.
-    }
-  }
-  return sum;
 }
 
 /** Resident memory of a process now and at its highest, bytes; null when it has ended. */

@@ -142,7 +142,7 @@ class HookBench {
   /** One packet a call: what the capture costs the sender comes on top of the hook. */
   async packets(cpu: string): Promise<void> {
     const { report, random, quick } = this.bench;
-    const turns = this.bench.pairs ?? (quick ? 3 : 6);
+    const turns = this.bench.pairs ?? (quick ? 3 : 10);
     const ways = ["plain", "tcpdump", "session"] as const;
     type PacketWay = (typeof ways)[number];
     const costs: Record<PacketWay, { send: number; recv: number }[]> = {
@@ -152,8 +152,9 @@ class HookBench {
       for (const way of shuffled(ways, random)) {
         const text = await this.run(way, ["packets", cpu, quick ? "60" : "120", "1"]);
         const cost = (name: string) => {
-          const found = text.matchAll(new RegExp(`^${name} (.+)$`, "gm"));
-          return median([...found].map((match) => Number(match[1])));
+          const found = [...text.matchAll(new RegExp(`^${name} (.+)$`, "gm"))];
+          if (found.length === 0) throw new Error(`hook, ${way}: no figure of ${name} in "${text}"`);
+          return median(found.map((match) => Number(match[1])));
         };
         costs[way].push({ send: cost("send"), recv: cost("recv") });
       }

@@ -3,7 +3,8 @@
 
 import { enter, makeNamespace } from "../../test/lib/network.ts";
 import { withScope, type Scope } from "../../test/lib/process.ts";
-import { type Bench, compileHook, cpuNs, kqtimeRun } from "./bench.ts";
+import { type Bench, compileHook, kqtimeRun } from "./bench.ts";
+import { cpuNs } from "./cpu-clock.ts";
 import { spread } from "./stats.ts";
 
 /** Start, compilation and the collection of their garbage do not count; by then its rests are longest. */
@@ -13,7 +14,7 @@ const TARGET_PERCENT = 1;
 async function measure(
   bench: Bench, scope: Scope, program: string, prefix: readonly string[], connections: number,
 ): Promise<void> {
-  const windows = bench.quick ? 3 : 5;
+  const windows = bench.pairs ?? (bench.quick ? 3 : 10);
   const windowMs = bench.quick ? 1500 : 2000;
   const collector = scope.start(
     kqtimeRun(scope.path(`idle-${connections}.json`), [program, "idle", `${connections}`]),

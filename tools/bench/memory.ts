@@ -1,9 +1,10 @@
 // The collector's memory beside a flood of packets that are none of its target's: it must not keep
 // what nobody will ask for.
 
-import { readFileSync } from "node:fs";
 import { withLab } from "../../test/lib/network.ts";
-import { type Bench, compileHook, iperfServer, kqtimeRun, memoryOf } from "./bench.ts";
+import {
+  type Bench, compileHook, iperfRate, iperfServer, kqtimeRun, memoryOf,
+} from "./bench.ts";
 import { spread } from "./stats.ts";
 
 const MIB = 2 ** 20;
@@ -34,13 +35,11 @@ export async function benchMemory(bench: Bench): Promise<void> {
     const half = memoryOf(collector.pid)!.peak;
     await flood.success((seconds + 30) * 1000);
     const { peak } = memoryOf(collector.pid)!;
-    const { end } = JSON.parse(readFileSync(report, "utf8")) as {
-      end: { sum_received: { bits_per_second: number } };
-    };
+    const rate = iperfRate(report, "memory");
     await collector.stop("SIGTERM");
     const one = (bytes: number) => spread([bytes / MIB]);
     const add = bench.report.add.bind(bench.report);
-    add("memory", "the flood", "Gbit/s", spread([end.sum_received.bits_per_second / 1e9]));
+    add("memory", "the flood", "Gbit/s", spread([rate]));
     add("memory", "collector before the flood", "MiB", one(before), { digits: 0 });
     add("memory", `at its highest in a flood of ${seconds} s`, "MiB", one(peak), { digits: 0 });
     add("memory", "growth in the second half", "MiB", one(peak - half), {

@@ -3,8 +3,9 @@
 
 import { withLab } from "../../test/lib/network.ts";
 import {
-  type Bench, cpuNs, gapsOf, iperfServer, kqtimeRun, lossOf, memoryOf, readSummary,
+  type Bench, gapsOf, iperfServer, kqtimeRun, lossOf, memoryOf, readSummary, requireCalls, requireLoad,
 } from "./bench.ts";
+import { cpuNs } from "./cpu-clock.ts";
 import { spread } from "./stats.ts";
 import { setOffloads } from "./throughput.ts";
 
@@ -14,8 +15,8 @@ const STREAMS = 4;
 const SEGMENT_BYTES = 88;
 
 export async function benchPackets(bench: Bench): Promise<void> {
-  const runs = bench.pairs ?? (bench.quick ? 1 : 3);
-  const seconds = bench.quick ? 3 : 10;
+  const runs = bench.pairs ?? (bench.quick ? 1 : 10);
+  const seconds = bench.quick ? 3 : 6;
   await withLab({}, async (lab) => {
     const { scope, left, right } = lab;
     await setOffloads(lab, false);
@@ -43,11 +44,12 @@ export async function benchPackets(bench: Bench): Promise<void> {
       const [fromMs, fromNs, from] = [performance.now(), cpuNs(running.pid), await counted()];
       await Bun.sleep((seconds - 2) * 1000);
       const [ms, ns, to] = [performance.now() - fromMs, cpuNs(running.pid) - fromNs, await counted()];
-      rates.push((to - from) / (ms / 1000));
+      rates.push(requireLoad((to - from) / (ms / 1000), "packets"));
       cores.push((ns / ms / 1e6) * 100);
       peaks.push(memoryOf(running.pid)!.peak / 2 ** 20);
       await running.success();
       const summary = readSummary(json);
+      requireCalls(summary, "packets");
       lost += lossOf(summary);
       const gaps = gapsOf(summary, ["closed unsent"]);
       if (gaps !== "") bench.report.notes.push(`packets: ${gaps}`);

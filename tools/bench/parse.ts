@@ -38,14 +38,14 @@ export async function benchParse(bench: Bench): Promise<void> {
     const path = scope.path("parse.log");
     const mib = bench.quick ? 100 : 400;
     const bytes = writeLog(path, mib, Math.floor(bench.random() * 2 ** 31));
-    const runs = bench.pairs ?? (bench.quick ? 3 : 7);
+    const runs = bench.pairs ?? (bench.quick ? 3 : 10);
     for (const [name, pack, suffix] of FORMATS) {
       if (pack !== null && Bun.which(pack[0]) === null) continue;
       if (pack !== null) await scope.run([...pack, path]);
       const file = path + suffix;
       const rates: number[] = [];
       const cores: number[] = [];
-      for (let run = 0; run < (pack === null ? runs : 3); run++) {
+      for (let run = 0; run < runs; run++) {
         const began = performance.now();
         const child = Bun.spawn([KQTIME, "parse", file], { stdout: "ignore", stderr: "inherit" });
         if ((await child.exited) !== 0) throw new Error(`kqtime parse ${file} failed`);

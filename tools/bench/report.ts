@@ -1,4 +1,6 @@
-// What the benchmarks tell: rows of a figure with its spread, judged where there is a target.
+// What the benchmarks tell: rows of a figure with its interval, judged where there is a target: "met" if
+// the whole interval meets it, "MISSED" if none of it does, "open" where the interval reaches across
+// the target, so that the run cannot tell.
 
 import type { Spread } from "./stats.ts";
 
@@ -8,6 +10,8 @@ export interface Target {
   readonly value: number;
 }
 
+export type Verdict = "met" | "open" | "missed";
+
 export interface Row {
   readonly bench: string;
   readonly what: string;
@@ -16,7 +20,7 @@ export interface Row {
   /** Digits after the point. */
   readonly digits: number;
   readonly target: Target | null;
-  readonly met: boolean | null;
+  readonly verdict: Verdict | null;
 }
 
 export class Report {
@@ -34,28 +38,28 @@ export class Report {
     options: { digits?: number; target?: Target } = {},
   ): void {
     const target = options.target ?? null;
-    const met = target === null ? null : holds(spread.median, target);
-    const row = { bench, what, unit, spread, digits: options.digits ?? 1, target, met };
+    const verdict = target === null ? null : judged(spread, target);
+    const row = { bench, what, unit, spread, digits: options.digits ?? 1, target, verdict };
     this.rows.push(row);
     this.progress(`  ${line(row)}`);
   }
 
   get missed(): Row[] {
-    return this.rows.filter((row) => row.met === false);
+    return this.rows.filter((row) => row.verdict === "missed");
   }
 
   table(): string {
     const cells = [
-      ["bench", "what", "median", "95 % interval", "unit", "n", "target", ""],
+      ["bench", "what", "figure", "95 % interval", "unit", "n", "target", ""],
       ...this.rows.map((row) => [
         row.bench,
         row.what,
-        figure(row.spread.median, row.digits),
+        figure(row.spread.value, row.digits),
         interval(row),
         row.unit,
         `${row.spread.count}`,
         row.target === null ? "" : targetText(row),
-        verdict(row),
+        verdictText(row),
       ]),
     ];
     const rightAligned = [2, 5];
@@ -68,9 +72,12 @@ export class Report {
   }
 }
 
-function holds(value: number, { sign, value: bound }: Target): boolean {
-  if (Number.isNaN(value)) return false;
-  return sign === "<=" ? value <= bound : sign === ">=" ? value >= bound : value === bound;
+/** A figure that is none has missed. */
+export function judged({ value, low, high }: Spread, { sign, value: bound }: Target): Verdict {
+  if (Number.isNaN(value)) return "missed";
+  const [isAllBelow, isAllAbove] = [high <= bound, low >= bound];
+  if (sign === "=" ? isAllBelow && isAllAbove : sign === "<=" ? isAllBelow : isAllAbove) return "met";
+  return low <= bound && bound <= high ? "open" : "missed";
 }
 
 function figure(value: number, digits: number): string {
@@ -85,15 +92,15 @@ function targetText({ target, unit }: Row): string {
   return `${target!.sign} ${target!.value}${unit === "" ? "" : ` ${unit}`}`;
 }
 
-function verdict(row: Row): string {
-  return row.met === null ? "" : row.met ? "met" : "MISSED";
+function verdictText({ verdict }: Row): string {
+  return verdict === "missed" ? "MISSED" : (verdict ?? "");
 }
 
 function line(row: Row): string {
   const wide = interval(row);
   return [
-    `${row.what}: ${figure(row.spread.median, row.digits)} ${row.unit}`.trimEnd(),
+    `${row.what}: ${figure(row.spread.value, row.digits)} ${row.unit}`.trimEnd(),
     wide === "" ? "" : ` (${wide})`,
-    row.target === null ? "" : `, target ${targetText(row)}: ${verdict(row)}`,
+    row.target === null ? "" : `, target ${targetText(row)}: ${verdictText(row)}`,
   ].join("");
 }

@@ -4,7 +4,7 @@
 import { writeFileSync } from "node:fs";
 import { type Lab, withLab } from "../../test/lib/network.ts";
 import { until } from "../../test/lib/process.ts";
-import type { Bench } from "./bench.ts";
+import { type Bench, requireLoad } from "./bench.ts";
 import type { Target } from "./report.ts";
 import { Comparison, type Started, type Way, WHOLE_TARGET } from "./ways.ts";
 import { wrk, type WrkLoad } from "./wrk.ts";
@@ -60,10 +60,13 @@ async function serve<T>(
 async function benchNginx(bench: Bench, lab: Lab, turns: number): Promise<void> {
   const config = configure(lab);
   const seconds = bench.quick ? 1 : 2;
+  const pacedSeconds = bench.quick ? 1 : 4;
   const url = `http://${lab.left.v4}:${PORT}/`;
   const loads: Record<"kept" | "paced" | "closed", WrkLoad> = {
     kept: { name: "kept", connections: CONNECTIONS, seconds, pauseMostMs: 0 },
-    paced: { name: "paced", connections: CONNECTIONS, seconds, pauseMostMs: PAUSE_MOST_MS },
+    paced: {
+      name: "paced", connections: CONNECTIONS, seconds: pacedSeconds, pauseMostMs: PAUSE_MOST_MS,
+    },
     closed: { name: "closed", connections: CONNECTIONS, seconds, pauseMostMs: 0, close: true },
   };
   const comparison = new Comparison(bench, lab, "servers");
@@ -71,8 +74,9 @@ async function benchNginx(bench: Bench, lab: Lab, turns: number): Promise<void> 
     serve(comparison, way, ["nginx", "-c", config, "-e", "/dev/null"], PORT, "SIGTERM", async () => {
       const figures: Record<string, number> = {};
       for (const [name, load] of Object.entries(loads)) {
-        const { p99, rate } = await wrk(lab, lab.right, url, load);
+        const { p50, p99, rate } = await wrk(lab, lab.right, url, load);
         figures[`${name} rate`] = rate;
+        figures[`${name} p50`] = p50;
         figures[`${name} p99`] = p99;
       }
       return figures;
@@ -82,6 +86,7 @@ async function benchNginx(bench: Bench, lab: Lab, turns: number): Promise<void> 
   comparison.tell("kept p99", "nginx, connections kept, p99", "ms", null);
   comparison.tell("closed rate", "nginx, a connection a request", "requests/s", WHOLE_TARGET, 0);
   comparison.tell("closed p99", "nginx, a connection a request, p99", "ms", null);
+  comparison.tell("paced p50", "nginx, connections kept, paced, p50", "ms", null);
   comparison.tell("paced p99", "nginx, connections kept, paced, p99", "ms", P99_TARGET);
   comparison.judge("nginx");
 }
@@ -106,7 +111,7 @@ async function benchRedis(bench: Bench, lab: Lab, turns: number): Promise<void> 
       if (lines.length !== 2) throw new Error(`redis-benchmark printed no figures: ${stdout}`);
       // rps, average, min, p50, p95, p99, max
       const mean = (at: number) => (lines[0]![at]! + lines[1]![at]!) / 2;
-      return { rate: mean(0), p99: mean(5) };
+      return { rate: requireLoad(mean(0), "redis-benchmark"), p99: mean(5) };
     }),
   );
   comparison.tell("rate", "redis, set and get", "requests/s", WHOLE_TARGET, 0);

@@ -8,9 +8,9 @@ import { join } from "node:path";
 import { type Lab, withLab } from "../../test/lib/network.ts";
 import type { Running } from "../../test/lib/process.ts";
 import {
-  type Bench, type BenchSummary, gapsOf, kqtimeRun, lossOf, PRELOAD, readSummary, ROOT,
+  type Bench, type BenchSummary, gapsOf, kqtimeRun, lossOf, PRELOAD, readSummary, requireCalls, ROOT,
 } from "./bench.ts";
-import { shuffled, spread } from "./stats.ts";
+import { geometricMean, median, shuffled, spread } from "./stats.ts";
 import { type Served, wrk } from "./wrk.ts";
 
 const WAYS = ["plain", "again", "tcpdump", "run", "api"] as const;
@@ -90,6 +90,7 @@ async function trial(
   await service.stop("SIGTERM");
   await tap?.stop("SIGINT");
   if (way === "run") summaries.push({ way, summary: readSummary(json) });
+  if (way === "run" || way === "api") requireCalls(summaries.at(-1)!.summary, `service, ${NAMES[way]}`);
   return { saturated, paced };
 }
 
@@ -103,8 +104,8 @@ const NAMES: Record<Way, string> = {
 
 export async function benchService(bench: Bench): Promise<void> {
   const { report, random, quick } = bench;
-  const turns = bench.pairs ?? (quick ? 2 : 4);
-  const seconds = quick ? 1 : 2;
+  const turns = bench.pairs ?? (quick ? 2 : 10);
+  const seconds = quick ? 1 : 4;
   await withLab({}, async (lab) => {
     const summaries: { way: Way; summary: BenchSummary }[] = [];
     const results: Record<Way, Trial[]> = {
@@ -117,12 +118,15 @@ export async function benchService(bench: Bench): Promise<void> {
     }
     for (const name of LOADS) {
       const figures = (way: Way, what: keyof Served) => results[way].map((each) => each[name][what]);
-      const plain = (what: keyof Served) => spread(figures("plain", what));
+      const of = (what: keyof Served) => (what === "rate" ? median : geometricMean);
+      const plain = (what: keyof Served) => spread(figures("plain", what), of(what));
       report.add("service", `${name}, without kqtime: p50`, "ms", plain("p50"), { digits: 2 });
       report.add("service", `${name}, without kqtime: p99`, "ms", plain("p99"), { digits: 2 });
       report.add("service", `${name}, without kqtime`, "requests/s", plain("rate"), { digits: 0 });
       const ratio = (way: Way, what: keyof Served) =>
-        spread(figures(way, what).map((value, turn) => value / figures("plain", what)[turn]!));
+        spread(
+          figures(way, what).map((value, turn) => value / figures("plain", what)[turn]!), of(what),
+        );
       // What the machine itself does to the 99th percentile between two runs.
       const noise = Math.max(1, ratio("again", "p99").high);
       for (const way of ["again", "tcpdump", "run", "api"] as const) {

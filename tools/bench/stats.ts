@@ -1,9 +1,11 @@
 // The little statistics that the benchmarks need. A machine that does other things as well makes
-// means useless: everything is a median, with the interval that holds it with 95 % certainty.
+// means useless: everything is a median, or of latencies a geometric mean, with the interval that holds
+// it with 95 % certainty.
 
 export interface Spread {
-  readonly median: number;
-  /** 95 % confidence interval of the median, by bootstrap. */
+  /** A median, or a geometric mean. */
+  readonly value: number;
+  /** Its 95 % confidence interval, by bootstrap over the turns. */
   readonly low: number;
   readonly high: number;
   readonly count: number;
@@ -24,23 +26,27 @@ export function quantile(sorted: readonly number[], q: number): number {
  * The interval is the percentile bootstrap's (Efron and Tibshirani, 1993, ch. 13): of pairs, give it
  * their ratios or differences. The same values give the same interval.
  */
-export function spread(values: readonly number[]): Spread {
+export function spread(values: readonly number[], figure = median): Spread {
   const count = values.length;
-  const middle = sortedMedian(values);
-  if (count < 2) return { median: middle, low: middle, high: middle, count };
+  const value = figure(values);
+  if (count < 2) return { value, low: value, high: value, count };
   const random = seeded(count);
-  const medians = Array.from({ length: RESAMPLES }, () =>
-    sortedMedian(Array.from(values, () => values[Math.floor(random() * count)]!)),
+  const drawn = Array.from({ length: RESAMPLES }, () =>
+    figure(Array.from(values, () => values[Math.floor(random() * count)]!)),
   ).sort((a, b) => a - b);
-  return { median: middle, low: quantile(medians, 0.025), high: quantile(medians, 0.975), count };
-}
-
-function sortedMedian(values: readonly number[]): number {
-  return quantile([...values].sort((a, b) => a - b), 0.5);
+  return { value, low: quantile(drawn, 0.025), high: quantile(drawn, 0.975), count };
 }
 
 export function median(values: readonly number[]): number {
-  return sortedMedian(values);
+  return quantile([...values].sort((a, b) => a - b), 0.5);
+}
+
+/**
+ * For latencies, whose quantiles vary by factors: one bad second among many neither decides, as in a
+ * quantile of all together, nor is forgotten, as by a median.
+ */
+export function geometricMean(values: readonly number[]): number {
+  return Math.exp(values.reduce((sum, value) => sum + Math.log(value), 0) / values.length);
 }
 
 /** Random numbers in [0, 1) that a seed decides (mulberry32). */

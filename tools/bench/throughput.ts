@@ -1,15 +1,13 @@
 // What kqtime costs an unshaped transfer: iperf3 between two namespaces, its sender measured, with one
 // stream and with many, with the devices' offloads (packets of up to 64 KiB) and without.
 
-import { readFileSync } from "node:fs";
 import { type Lab, withLab } from "../../test/lib/network.ts";
-import { type Bench, iperfServer } from "./bench.ts";
+import { type Bench, iperfRate, iperfServer } from "./bench.ts";
 import { Comparison, type Way, WHOLE_TARGET } from "./ways.ts";
 
 const STREAMS = [1, 16];
 /** The connection's start, and the collector's, are not what is compared. */
 const OMIT_SECONDS = 1;
-const GIGA = 1e9;
 
 /**
  * iperf3's server resets the connection at its end while the client has bytes in its send buffer:
@@ -39,10 +37,7 @@ async function transfer(
   ]);
   await comparison.observe(started, () => started.running.exited);
   await comparison.end(started, null);
-  const { end } = JSON.parse(readFileSync(report, "utf8")) as {
-    end: { sum_received: { bits_per_second: number } };
-  };
-  return { rate: end.sum_received.bits_per_second / GIGA };
+  return { rate: iperfRate(report, `throughput, ${way}`) };
 }
 
 export async function benchThroughput(bench: Bench): Promise<void> {

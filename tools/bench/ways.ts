@@ -5,9 +5,12 @@
 import { rmSync } from "node:fs";
 import type { Lab, Node } from "../../test/lib/network.ts";
 import type { Running } from "../../test/lib/process.ts";
-import { type Bench, cpuNs, gapsOf, kqtimeRun, lossOf, memoryOf, readSummary } from "./bench.ts";
+import {
+  type Bench, gapsOf, kqtimeRun, lossOf, memoryOf, readSummary, requireCalls,
+} from "./bench.ts";
+import { cpuNs } from "./cpu-clock.ts";
 import type { Target } from "./report.ts";
-import { shuffled, spread } from "./stats.ts";
+import { geometricMean, median, shuffled, spread } from "./stats.ts";
 
 export type Way = "plain" | "tcpdump" | "kqtime" | "logged";
 export const WAYS: readonly Way[] = ["plain", "tcpdump", "kqtime", "logged"];
@@ -63,15 +66,17 @@ export class Started {
     else this.#cpu.percent = ((nowNs - fromNs) / (performance.now() - fromMs) / 1e6) * 100;
   }
 
-  session(expected: readonly string[]): Session {
+  /** @throws Error if nothing was measured */
+  session(name: string, expected: readonly string[]): Session {
     const summary = readSummary(this.json);
+    requireCalls(summary, `${name}, ${this.way}`);
     const { out, in: inbound } = summary.directions;
     const excused = expected.reduce((sum, reason) => sum + (out.bytesUnmatched[reason] ?? 0), 0);
     const due = out.bytesCalled - (out.bytesInFlight ?? 0) - excused;
     return {
       lost: lossOf(summary),
       balanced: summary.booksBalance,
-      coverage: Math.min(due > 0 ? out.bytesMatched / due : 1, inbound.coverage ?? 1),
+      coverage: Math.min(due > 0 ? out.bytesMatched / due : 0, inbound.coverage ?? 0),
       gaps: gapsOf(summary, expected),
       peakBytes: this.#peakBytes,
       cpuPercent: this.#cpu.percent,
@@ -160,7 +165,7 @@ export class Comparison {
       this.#droppedByTcpdump += Number(/(\d+) packets? dropped by kernel/.exec(stderr)?.[1] ?? 0);
     }
     if (started.way === "kqtime" || started.way === "logged") {
-      this.#sessions.push(started.session(this.expected));
+      this.#sessions.push(started.session(this.name, this.expected));
     }
     // The disk must not fill.
     for (const name of ["kqtime.log", "tcpdump.pcap"]) rmSync(this.lab.scope.path(name), { force: true });
@@ -170,10 +175,12 @@ export class Comparison {
   tell(figure: string, what: string, unit: string, target: Target | null, digits = 2): void {
     const { report } = this.bench;
     const figures = this.#figures.get(figure)!;
-    report.add(this.name, `${what}, without kqtime`, unit, spread(figures.plain), { digits });
+    // Latencies, that is.
+    const of = unit === "ms" ? geometricMean : median;
+    report.add(this.name, `${what}, without kqtime`, unit, spread(figures.plain, of), { digits });
     for (const way of ["tcpdump", "kqtime", "logged"] as const) {
       const ratios = figures[way].map((value, turn) => value / figures.plain[turn]!);
-      report.add(this.name, `${what}, ${WAY_NAMES[way]}: ratio`, "", spread(ratios), {
+      report.add(this.name, `${what}, ${WAY_NAMES[way]}: ratio`, "", spread(ratios, of), {
         digits: 3, ...(target !== null && way !== "tcpdump" ? { target } : {}),
       });
     }
