@@ -38,7 +38,9 @@ async function setUp(options) {
   if (platform !== "linux" && platform !== "darwin") {
     throw new Failure(`kqtime measures on Linux; ${platform} is not supported`);
   }
-  if (platform === "linux") await installNeeds(missingNeeds(options.test));
+  if (platform === "linux") {
+    await installNeeds(missingNeeds(options.test, options.run === "bench"));
+  }
   await installNodeModules();
   if (platform === "linux") await buildNative();
   else say("installed. Measuring needs Linux: here kqtime can replay and report, not capture.");

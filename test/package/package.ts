@@ -25,6 +25,8 @@ function npmEnvironment(scope: Scope): Record<string, string | undefined> {
     npm_config_cache: scope.path("npm-cache"),
     npm_config_userconfig: scope.path("npmrc"),
     npm_config_offline: "true",
+    // Folders are linked to: some versions of npm 9 would copy them, without their links.
+    npm_config_install_links: "false",
     npm_config_audit: "false",
     npm_config_fund: "false",
     npm_config_update_notifier: "false",
