@@ -105,7 +105,7 @@ seen = []
 def note(number, frame):
     seen.append(signal.Signals(number).name)
     # Two handlers may be inside of each other: print() is not for that.
-    os.write(1, f"got {seen[-1]}\n".encode())
+    os.write(1, f"got {seen[-1]}\\n".encode())
 for name in sys.argv[1:]: signal.signal(getattr(signal, name), note)
 print("ready", flush=True)
 while len(seen) < len(sys.argv) - 1: signal.pause()
