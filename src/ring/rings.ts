@@ -70,6 +70,8 @@ export class Rings {
   /** Rings that were attached since the start. */
   attached = 0;
   #badRecords = 0;
+  /** Told of a process, one of whose records was begun and never finished. */
+  onAbandoned: (pid: number) => void = () => {};
   /** Told of each ring as it appears. */
   onAttach: (ring: Ring) => void = () => {};
 
@@ -77,7 +79,10 @@ export class Rings {
     this.#feed = feed;
     this.#arrivals = new Arrivals(listener, token, (ring, pid) => this.#attach(ring, pid));
     this.#accept = () => this.#arrivals.accept();
-    this.#order = new RingOrder((ring, slot) => this.#take(ring, slot), () => feed.lookAtClock?.());
+    const abandoned = ({ pid }: Ring) => (this.#badRecords++, this.onAbandoned(pid));
+    this.#order = new RingOrder(
+      (ring, slot) => this.#take(ring, slot), () => feed.lookAtClock?.(), abandoned,
+    );
   }
 
   /** Given what a process asks for: the connection and the descriptor are the receiver's. */
@@ -275,9 +280,10 @@ export class Rings {
     return this.#badRecords + this.#arrivals.rejected;
   }
 
-  /** Records that never reached the collector. */
+  /** Records that never reached the collector, or may not have. */
   lostRecords(): number {
-    let sum = this.losses(Loss.RingFull) + this.losses(Loss.NoMemory) + this.#closedSkipped;
+    let sum = this.#closedSkipped;
+    for (const reason of [Loss.RingFull, Loss.NoMemory, Loss.Left]) sum += this.losses(reason);
     for (const ring of this.#rings) sum += ring.skipped;
     return sum;
   }
@@ -392,7 +398,7 @@ export class Rings {
       for (let left = ring.backlog(); left > 0 && left <= ring.slotCount; left = ring.backlog()) {
         ring.skip();
         this.#badRecords++;
-        this.#order.read(ring, ring.slotCount);
+        this.#order.read(ring);
       }
       ring.publish();
     }

@@ -203,6 +203,10 @@ export class Session {
     const { rings } = collector;
     rings.onAttach = (ring) => this.#attached(ring);
     rings.onReject = (message) => warn(message);
+    rings.onAbandoned = (pid) => warn(
+      `process ${pid} began records and never finished them, as when a signal handler jumps out of a ` +
+        "call (siglongjmp, pthread_exit): they are lost",
+    );
     rings.onRequest = (received) => requests.take(received);
     collector.onJoined = (capturedNs, failed) => requests.answer(capturedNs, failed);
     collector.isAwaited = () => requests.pending;
@@ -303,6 +307,13 @@ export class Session {
       this.warn(
         "no process loaded the preload library: nothing could be measured (does the command clear " +
           "its environment, or run as another user through sudo?)",
+      );
+    }
+    const left = rings.losses(Loss.Left);
+    if (left > 0) {
+      this.warn(
+        `${left} call${left === 1 ? " was" : "s were"} left by a jump (siglongjmp out of a signal handler): ` +
+          "what they moved has no provable order",
       );
     }
     if (this.#foreignRings > 0) {

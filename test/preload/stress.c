@@ -133,6 +133,37 @@ static void jump(void) {
 }
 
 static struct pair second;
+/* Out of a call on one socket, then out of one on another: both are over. */
+static void jumps(void) {
+  struct pair *pairs[] = {&shared, &second};
+  shared = make_pair();
+  second = make_pair();
+  signal(SIGALRM, jump_out);
+  for (volatile int at = 0; at < 2; at++) {
+    if (sigsetjmp(escape, 1) == 0) {
+      ualarm(30000, 0);
+      recv(pairs[at]->server, &(char){0}, 1, 0);
+      CHECK(0);
+    }
+  }
+  for (int at = 0; at < 4; at++) {
+    CHECK(send(pairs[at % 2]->client, text, 6, 0) == 6);
+    take(pairs[at % 2]->server, 6);
+  }
+}
+
+/* Many times around a small ring. */
+static void laps(void) {
+  shared = make_pair();
+  for (int round = 0; round < 2000; round++) {
+    CHECK(send(shared.client, text, 5, 0) == 5);
+    take(shared.server, 5);
+    if (round % 8 == 0) {
+      usleep(1000);
+    }
+  }
+}
+
 static void send_from_handler(int number) {
   int saved = errno;
   CHECK(send(second.client, text, 9, 0) == 9);
@@ -338,8 +369,8 @@ int main(int count, char **arguments) {
     void (*run)(void);
   } scenarios[] = {{"threads", threads}, {"overlap", overlap}, {"cancel", cancel},
                    {"cancel-deferred", cancel_deferred}, {"cancel-at-once", cancel_at_once},
-                   {"jump", jump}, {"handler", handler}, {"sandbox", sandbox},
-                   {"table", table}, {"churns", churns}, {"fsize", fsize},
+                   {"jump", jump}, {"jumps", jumps}, {"laps", laps},
+                   {"handler", handler}, {"sandbox", sandbox}, {"table", table}, {"churns", churns}, {"fsize", fsize},
                    {"fsize-outer", fsize_outer}, {"reentry", reentry},
                    {"same-size", same_size}, {"probe", probe},
                    {"short-accept", short_accept}, {"stale", stale}};

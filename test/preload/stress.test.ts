@@ -46,7 +46,7 @@ describe.skipIf(!canCompile)("under stress", () => {
     ]);
   });
 
-  for (const name of ["cancel", "jump"]) {
+  for (const name of ["cancel", "jump", "jumps"]) {
     test(`${name}: a call that never returns is over`, () => {
       const run = scenario(name);
       expect(run.records.every((record) => record.flags === 0)).toBe(true);
@@ -66,6 +66,16 @@ describe.skipIf(!canCompile)("under stress", () => {
       ].filter(([, bytes]) => bytes !== 0));
     });
   }
+
+  test("slots that the collector has given up are used no more", () => {
+    const whole = scenario("laps");
+    const run = scenario("laps", ["--slots", "64", "--retire"]);
+    // A record in a slot that was given up would be neither read nor counted.
+    expect(run.records.length + run.losses[LOSS.ringFull]!).toBe(whole.records.length);
+    expect(run.records.length).toBeGreaterThan(640);
+    // A thread that is late may still write into one: not that it was given up.
+    scenario("laps", ["--slots", "64", "--mark"]);
+  });
 
   test("a signal handler sends while a call waits", () => {
     const run = scenario("handler");
