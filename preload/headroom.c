@@ -47,6 +47,9 @@ static char groups[2048];
 static char path[1024];
 static char text[8192];
 
+/* Where nothing limited the memory at the start, nothing is asked any more: each look takes descriptor
+   numbers for a moment, which other threads may count on. */
+static bool limited;
 static uint64_t retry_ns;
 
 /* The length of what was read, ended by a zero; 0 if there is nothing. */
@@ -181,7 +184,9 @@ static uint64_t headroom(void) {
 }
 
 uint32_t kq_headroom_slots(uint32_t slots) {
-  uint64_t share = headroom() / SHARE;
+  uint64_t left = headroom();
+  uint64_t share = left / SHARE;
+  limited = left != UNLIMITED;
   while (slots > SLOTS_LEAST && kq_ring_bytes(slots, slots / 4) > share) {
     slots /= 2;
   }
@@ -189,6 +194,9 @@ uint32_t kq_headroom_slots(uint32_t slots) {
 }
 
 bool kq_headroom_allows(uint64_t bytes) {
+  if (KQ_LIKELY(!limited)) {
+    return true;
+  }
   uint64_t retry = __atomic_load_n(&retry_ns, __ATOMIC_RELAXED);
   if (KQ_UNLIKELY(retry != 0) && kq_monotonic_ns() < retry) {
     return false;

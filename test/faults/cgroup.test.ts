@@ -46,6 +46,7 @@ e2e("a ring that is larger than the memory cgroup is made smaller", () => withLo
 e2e("a memory cgroup that fills: records are lost, and counted, not the program", () =>
   withLoopback(async (node, scope) => {
     const group = MemoryGroup.make(scope);
+    group.limit(1 << 30);
     const measurement = await start(node, scope, group, 0);
     group.limit(group.usedBytes + (3 << 20));
     await finish(measurement);
