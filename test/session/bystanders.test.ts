@@ -64,7 +64,7 @@ testUnless(why, "a program that the library is in, and that cannot reach the ses
     const isMarked = (maps: string) => maps.includes("/sleep") && /r--s .*libkqtime-preload/.test(maps);
     await until("a child", () => child() !== undefined && isMarked(mapsOf(child()!)));
     const bystanders = new Bystanders();
-    expect(lookFor(bystanders, pid, 0, 150)).toMatch(/^2 processes of .* not reach kqtime \(sh, sleep\)/);
+    expect(lookFor(bystanders, pid, 0, 1900)).toMatch(/^2 processes of .* not reach kqtime \(sh, sleep\)/);
     // Those who left a word are counted by the session.
     const folder = SessionFolder.make();
     try {
@@ -80,6 +80,18 @@ testUnless(why, "a program that the library is in, and that cannot reach the ses
     }
   }),
 );
+
+testUnless(why, "a program that another thread than the first has started is told", () =>
+  withScope(async (scope) => {
+    const script = "import subprocess, threading\n" +
+      "threading.Thread(target=lambda: subprocess.run(['sleep', '5'])).start()";
+    const pid = start(scope, "python3", "-c", script);
+    const bystanders = new Bystanders();
+    await until("a warning", () => {
+      bystanders.look(pid, performance.now());
+      return bystanders.warnings().join().includes("sleep");
+    });
+  }), 20_000);
 
 test("nobody is told of before there is somebody", () => {
   expect(new Bystanders().warnings()).toEqual([]);
