@@ -6,11 +6,13 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <pty.h>
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <utmp.h>
 
 extern int close_range(unsigned, unsigned, int);
 extern void closefrom(int);
@@ -182,6 +184,76 @@ static void deaths(void) {
   closefrom(p[6].client);
   TELL("%d %d %d %d %d %d\n", p[0].client, p[1].client, p[2].client, p[3].client, p[5].client,
        p[6].client);
+}
+
+/* libc replaces the descriptor itself; what is written there afterwards is no socket's. */
+static void replaced(void) {
+  struct pair p = make_pair();
+  char block[4000] = "of a file";
+  CHECK(send(p.client, text, 5, 0) == 5);
+  FILE *stream = freopen("/dev/null", "w", fdopen(p.client, "r+"));
+  CHECK(stream != NULL && fileno(stream) == p.client);
+  for (int round = 0; round < 100; round++) {
+    CHECK(write(p.client, block, sizeof block) == sizeof block);
+  }
+  CHECK(freopen64("/nowhere/at/all", "w", fdopen(p.server, "r+")) == NULL);
+  CHECK(open("/dev/null", O_WRONLY) == p.server);
+  CHECK(write(p.server, block, sizeof block) == sizeof block);
+}
+
+/* 0, 1 and 2 are a socket, in a child, and then are not. */
+static void standard_write(struct pair *p, int (*replace)(void)) {
+  int end[2];
+  CHECK(pipe(end) == 0);
+  pid_t child = fork();
+  if (child == 0) {
+    for (int fd = 0; fd < 3; fd++) {
+      CHECK(dup2(p->client, fd) == fd && send(fd, text, 4, 0) == 4);
+    }
+    if (replace() == 0) {
+      for (int fd = 1; fd < 3; fd++) {
+        if (write(fd, "not of a socket\n", 16) != 16) {
+          abort();
+        }
+      }
+    }
+    _exit(0);
+  }
+  wait_for(child);
+  /* And for the daemon. */
+  char byte;
+  CHECK(close(end[1]) == 0 && read(end[0], &byte, 1) == 0 && close(end[0]) == 0);
+}
+
+static int by_daemon(void) { return daemon(1, 0); }
+
+static int by_login_tty(void) {
+  int master, terminal;
+  CHECK(openpty(&master, &terminal, NULL, NULL, NULL) == 0);
+  return login_tty(terminal);
+}
+
+static int by_forkpty(void) {
+  int master;
+  pid_t child = forkpty(&master, NULL, NULL, NULL);
+  if (child > 0) {
+    /* The parent has what it had. */
+    CHECK(send(1, text, 2, 0) == 2);
+    char line[64];
+    while (read(master, line, sizeof line) > 0) {
+    }
+    wait_for(child);
+  }
+  return child;
+}
+
+static void standard(void) {
+  struct pair daemons = make_pair(), logins = make_pair(), forks = make_pair();
+  standard_write(&daemons, by_daemon);
+  standard_write(&logins, by_login_tty);
+  standard_write(&forks, by_forkpty);
+  TELL("%d %d %d\n", ntohs(daemons.address.sin_port), ntohs(logins.address.sin_port),
+       ntohs(forks.address.sin_port));
 }
 
 /* Descriptors that came by SCM_RIGHTS, and those that an exec'd program inherits. */
@@ -362,6 +434,7 @@ int main(int count, char **arguments) {
   } scenarios[] = {{"copies", copies}, {"forks", forks}, {"raw-forks", raw_forks},
                    {"fork-close", fork_close}, {"fork-jailed", fork_jailed},
                    {"vforks", vforks}, {"reuse", reuse}, {"deaths", deaths},
+                   {"replaced", replaced}, {"standard", standard},
                    {"rights", rights}, {"inherit", inherit}, {"connects", connects},
                    {"fastopen", fastopen}, {"v6", v6}, {"connect-any", connect_any},
                    {"redirected", redirected}};

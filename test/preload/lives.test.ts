@@ -126,6 +126,23 @@ describe.skipIf(!canCompile)("the life of sockets", () => {
     expect(transfers(run).map((record) => record.bytes)).toEqual([3]); // CLOEXEC closes nothing
   });
 
+  test("a file that libc itself puts in a socket's place is no socket", () => {
+    const run = scenario("replaced");
+    expect(transfers(run).map((record) => record.bytes)).toEqual([5]);
+    expect(ofKind(run, "UNBIND").map((record) => record.bytes)).toEqual([0, 5]);
+  });
+
+  test("nor are standard descriptors that libc has replaced by a terminal or none", () => {
+    const run = scenario("standard");
+    const ports = numbers(run.stdout);
+    const sent = ports.map((port) => {
+      const entry = run.entries.find(({ rport }) => rport === port)!;
+      return ofKind(run, "OUT").filter((record) => record.entry === entry.entry)
+        .map((record) => record.bytes);
+    });
+    expect(sent).toEqual([[4, 4, 4], [4, 4, 4], [4, 4, 4, 2]]);
+  });
+
   test("a descriptor received over a Unix socket is the socket that it was", () => {
     const run = scenario("rights");
     const [original, copy] = numbers(run.stdout);
