@@ -205,7 +205,7 @@ static void fetches(const struct call *call) {
   close((int)self), close_ends(ends);
 }
 
-/* As a string in the file system: the descriptors' own files, which numbers would not tell. */
+/* What a descriptor is of, which its number does not tell. */
 static const char *file_at(int fd) {
   static char target[3][PATH_MAX];
   static int next;
@@ -231,7 +231,6 @@ static void reopen_streams(const struct call *call) {
     struct ends ends = at_numbers(100, 101);
     FILE *stream = fdopen(100, "w");
     CHECK(fwrite(text, 1, 9, stream) == 9);
-    /* The result has 64 bits, all of which the caller needs. */
     long result = INVOKE(call, (long)all[index].path, (long)all[index].mode, (long)stream);
     tell(call, all[index].name, result == (long)stream, "number %d, file %s, arrived %zu, open%s",
          result != 0 ? fileno(stream) : -1, file_at(100), take_all(101, 9), open_fds(100));
@@ -243,10 +242,6 @@ static void reopen_streams(const struct call *call) {
     }
     close(ends.own), close(ends.peer);
   }
-  char room[32];
-  FILE *stream = fmemopen(room, sizeof room, "w");
-  long result = INVOKE(call, (long)"/dev/null", (long)"w", (long)stream);
-  tell(call, "memory", result == (long)stream, "%s", "");
 }
 
 /* The line of a child or grandchild, whose standard descriptors are what is looked at. */
@@ -282,16 +277,16 @@ static void standard_once(const struct call *call, const char *name, const long 
       given[0] = (long)&master;
     }
     long result = invoke_with(call, given);
+    /* The child's line is the first. */
+    CHECK(result <= 0 || waitpid((pid_t)result, NULL, 0) == result);
     struct line line;
     line_ends(&line, result > 0 ? 1 : result, 150);
-    CHECK(result <= 0 || waitpid((pid_t)result, NULL, 0) == result);
     _exit(0);
   }
   close(way[1]);
   struct line line;
   while (read(way[0], &line, sizeof line) == sizeof line) {
     errno = line.error;
-    /* Those of the daemon or of the parent, and of forkpty's child. */
     tell(call, name, line.result, "%s", strstr(line.said, "/dev/pts/") ? "a terminal" : line.said);
   }
   close(way[0]);
@@ -313,7 +308,6 @@ static void standards(const struct call *call) {
     CHECK(openpty(&master, &terminal, NULL, NULL, NULL) == 0);
     standard_once(call, "no terminal", (long[4]){0});
     standard_once(call, "closed", (long[4]){199});
-    /* Only a leader of a session has one; fork first. */
     CHECK(dup2(terminal, 120) == 120);
     standard_once(call, "a terminal", (long[4]){120});
     close(master), close(terminal), close(120);
