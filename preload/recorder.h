@@ -38,6 +38,7 @@ struct kq_frame {
 struct kq_call {
   struct kq_direction *direction; /* NULL: this call is not measured */
   uint64_t calls;                 /* the word as this call left it at its begin */
+  uint64_t one;                   /* what it is counted as there */
   uint64_t start_ns;
   uint64_t key;
   struct kq_frame outer; /* the call that this one is inside of on this thread */

@@ -26,7 +26,7 @@ export class Processes {
     const start = this.#startOf.get(pid);
     if (start === undefined || !processExists(pid)) return false;
     const now = stat(pid);
-    if (now.state === "Z" || now.state === "X") return false;
+    if (hasEnded(now)) return false;
     return start === 0 || now.startTicks === 0 || now.startTicks === start;
   }
 
@@ -45,8 +45,8 @@ export class Processes {
     for (const name of readdirSync("/proc")) {
       const pid = Number(name);
       if (!Number.isInteger(pid) || pid === process.pid) continue;
-      const { state, startTicks } = stat(pid);
-      if (startTicks < this.#firstTicks || state === "Z" || state === "X") continue;
+      const now = stat(pid);
+      if (now.startTicks < this.#firstTicks || hasEnded(now)) continue;
       for (const [, text] of (mapsOf(pid) ?? "").matchAll(mapped("(\\d+)"))) {
         const inode = Number(text);
         if (!inodes.has(inode)) continue;
@@ -87,15 +87,28 @@ function mapped(inode: number | string): RegExp {
   return new RegExp(`^\\S+ rw-s \\S+ \\S+ ${inode} +/memfd:kqtime`, "gm");
 }
 
-/** State and start time of /proc/PID/stat (proc(5), fields 3 and 22). */
-function stat(pid: number): { state: string; startTicks: number } {
+interface Stat {
+  state: string;
+  threads: number;
+  startTicks: number;
+}
+
+/** What is left waits for its parent. A zombie with more than one thread has only ended its first. */
+function hasEnded({ state, threads }: Stat): boolean {
+  return state === "X" || (state === "Z" && threads <= 1);
+}
+
+/** State, threads and start time of /proc/PID/stat (proc(5), fields 3, 20 and 22). */
+function stat(pid: number): Stat {
   let text: string;
   try {
     text = readFileSync(`/proc/${pid}/stat`, "latin1");
   } catch {
-    return { state: "", startTicks: 0 };
+    return { state: "", threads: 0, startTicks: 0 };
   }
   // The command may hold spaces and parentheses: the fields begin after the last one.
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
-  return { state: fields[0] ?? "", startTicks: Number(fields[19] ?? 0) || 0 };
+  return {
+    state: fields[0] ?? "", threads: Number(fields[17]), startTicks: Number(fields[19] ?? 0) || 0,
+  };
 }

@@ -4,21 +4,12 @@
 import { KQTimeError } from "../errors.ts";
 import type { MessageListener, Received } from "../ffi/libc.ts";
 import { Arrivals } from "./arrivals.ts";
+import type { RecordFeed } from "./feed.ts";
+import { Gone } from "./gone.ts";
 import { Constant, Kind, Loss, SlotFlag, SlotWord } from "./layout.ts";
 import { RingOrder, STALL_MS } from "./order.ts";
 import { Processes } from "./processes.ts";
 import { ENTRY_WORDS, type Ring, SLOT_WORDS } from "./ring.ts";
-
-/** What the rings' contents go to, in the order in which they were read. */
-export interface RecordFeed {
-  /** The records that a drain reads from now on were stamped before now. */
-  lookAtClock?(): void;
-  addTable(): number;
-  endTable(table: number): void;
-  isUnknown(table: number, entry: number, generation: number): boolean;
-  entry(table: number, entry: number, words: Uint32Array): void;
-  record(table: number, words: Uint32Array): void;
-}
 
 /** An entry whose call never ended (its process was killed inside) is freed after this long, ms. */
 const FORCE_FREE_MS = 60_000;
@@ -41,6 +32,7 @@ interface Table {
   readonly ring: Ring;
   /** Rings in use that refer to it, its own included. */
   rings: number;
+  readonly gone: Gone;
 }
 
 export class Rings {
@@ -205,8 +197,11 @@ export class Rings {
     for (const pid of this.#processes.all()) {
       if (this.#processes.isAlive(pid)) continue;
       this.#processes.remove(pid);
-      for (const ring of this.#rings) ring.users.delete(pid);
+      for (const ring of this.#rings) {
+        if (ring.users.delete(pid)) this.#tables.get(ring.table)?.gone.add(pid);
+      }
     }
+    for (const { gone } of this.#tables.values()) gone.tell();
     this.#freeLate(nowMs);
     const lookIntoChildren = nowMs - this.#mapsAtMs >= MAPS_EVERY_MS;
     if (lookIntoChildren) this.#mapsAtMs = nowMs;
@@ -216,14 +211,18 @@ export class Rings {
     for (let i = this.#rings.length - 1; i >= 0; i--) {
       const ring = this.#rings[i]!;
       ring.beat();
+      const { gone } = this.#tables.get(ring.table)!;
       if (lookIntoChildren && !ring.users.has(ring.pid)) {
         for (const child of ring.users) {
-          if (!this.#processes.maps(child, ring.inode)) ring.users.delete(child);
+          if (this.#processes.maps(child, ring.inode)) continue;
+          ring.users.delete(child);
+          gone.add(child);
         }
       }
       // Its maker may have executed a program that is not measured, and live on as that.
       if (lookIntoMakers && ring.users.has(ring.pid) && this.#processes.hasLeft(ring.pid, ring.inode)) {
         ring.users.delete(ring.pid);
+        gone.add(ring.pid);
       }
       if (ring.users.size > 0 || ring.forked.size > 0) {
         this.#unused.delete(ring);
@@ -342,7 +341,10 @@ export class Rings {
         ring.forked.delete(child);
         if (ring.users.has(child) || this.#hasOwnRing(child, ring.table)) continue;
         looks++;
-        if (!this.#processes.maps(child, ring.inode)) continue;
+        if (!this.#processes.maps(child, ring.inode)) {
+          this.#tables.get(ring.table)?.gone.add(child);
+          continue;
+        }
         this.#processes.add(child);
         ring.users.add(child);
       }
@@ -373,7 +375,7 @@ export class Rings {
     if (ring.tableId !== ring.id || known !== undefined) {
       throw new KQTimeError("E_RING", "attach", "a ring brings a socket table under a wrong name");
     }
-    const table = { number: this.#feed.addTable(), ring, rings: 0 };
+    const table = { number: this.#feed.addTable(), ring, rings: 0, gone: new Gone(ring) };
     this.#tables.set(table.number, table);
     this.#byId.set(ring.id, table);
     return table;

@@ -187,8 +187,9 @@ static inline void print_direction(const char *name, const struct kq_direction *
   fprintf(output,
           ",\"%s\":{\"active\":%u,\"started\":%u,\"group\":%u,\"off\":%" PRIu64
           ",\"asked\":%" PRIu64 "}",
-          name, (unsigned)(direction->calls & 0xffff),
-          (unsigned)(direction->calls >> 16 & 0xffffff), (unsigned)(direction->calls >> 40),
+          name, (unsigned)(direction->calls & KQ_CALLS_ACTIVE_MASK),
+          (unsigned)(direction->calls >> KQ_CALLS_STARTED_SHIFT & 0x3ffff),
+          (unsigned)(direction->calls >> KQ_CALLS_GROUP_SHIFT & 0x3ffff),
           direction->off, direction->call_bytes);
 }
 
