@@ -2,6 +2,7 @@
  * Fixture: how sockets are born, copied, shared and closed. `lives SCENARIO`.
  */
 #define _GNU_SOURCE
+#include "../../preload/sys.h"
 #include "pair.h"
 
 #include <fcntl.h>
@@ -16,6 +17,7 @@
 
 extern int close_range(unsigned, unsigned, int);
 extern void closefrom(int);
+extern int pidfd_getfd(int, int, unsigned);
 extern char **environ;
 
 static char text[] = "abcdefghijklmnopqrstuvwxyz0123456789";
@@ -282,6 +284,40 @@ static void rights(void) {
   TELL("%d %d\n", p.client, copy);
 }
 
+/* Numbers that come with a message, or from another process, whose sockets were closed by no hook. */
+static void arrivals(void) {
+  for (int way = 0; way < 6; way++) {
+    struct pair old = make_pair(), p = make_pair();
+    int ways[2];
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, ways) == 0);
+    CHECK(send(old.client, text, 1, 0) == 1);
+    char control[CMSG_SPACE(sizeof(int))] = {0};
+    struct iovec part = {text, 1};
+    struct mmsghdr message = {.msg_hdr = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control,
+                                          .msg_controllen = sizeof control}};
+    struct cmsghdr *header = (struct cmsghdr *)control;
+    *header = (struct cmsghdr){CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
+    memcpy(CMSG_DATA(header), &p.client, sizeof(int));
+    CHECK(sendmsg(ways[0], &message.msg_hdr, 0) == 1);
+    int self = (int)syscall(434 /* pidfd_open */, getpid(), 0);
+    int copy;
+    CHECK(self >= 0 && KQ_SYS(SYS_close, old.client) == 0);
+    switch (way) {
+      case 0: CHECK(recvmsg(ways[1], &message.msg_hdr, 0) == 1); break;
+      case 1: CHECK(recvmmsg(ways[1], &message, 1, 0, NULL) == 1); break;
+      case 2: CHECK(syscall(SYS_recvmsg, ways[1], &message, 0) == 1); break;
+      case 3: CHECK(syscall(SYS_recvmmsg, ways[1], &message, 1, 0, NULL) == 1); break;
+      case 4: copy = pidfd_getfd(self, p.client, 0); break;
+      default: copy = (int)syscall(SYS_pidfd_getfd, self, p.client, 0);
+    }
+    if (way < 4) {
+      memcpy(&copy, CMSG_DATA(header), sizeof copy);
+    }
+    CHECK(copy == old.client && send(copy, text, 4, 0) == 4);
+    TELL("%d %d\n", ntohs(old.address.sin_port), ntohs(p.address.sin_port));
+  }
+}
+
 static void inherit(void) {
   struct pair p = make_pair();
   CHECK(send(p.client, text, 3, 0) == 3);
@@ -434,7 +470,7 @@ int main(int count, char **arguments) {
   } scenarios[] = {{"copies", copies}, {"forks", forks}, {"raw-forks", raw_forks},
                    {"fork-close", fork_close}, {"fork-jailed", fork_jailed},
                    {"vforks", vforks}, {"reuse", reuse}, {"deaths", deaths},
-                   {"replaced", replaced}, {"standard", standard},
+                   {"arrivals", arrivals}, {"replaced", replaced}, {"standard", standard},
                    {"rights", rights}, {"inherit", inherit}, {"connects", connects},
                    {"fastopen", fastopen}, {"v6", v6}, {"connect-any", connect_any},
                    {"redirected", redirected}};

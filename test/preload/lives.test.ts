@@ -151,6 +151,14 @@ describe.skipIf(!canCompile)("the life of sockets", () => {
     expect(isContiguous(transfers(run))).toBe(true);
   });
 
+  test("a number that arrives is not what it was, also where no hook has seen it closed", () => {
+    const run = scenario("arrivals");
+    const sentTo = (port: number) => run.entries.find(({ rport }) => rport === port)?.out.off ?? 0;
+    for (const line of run.stdout.trim().split("\n")) {
+      expect([line, ...numbers(line).map(sentTo)]).toEqual([line, 1, 4]);
+    }
+  });
+
   test("sockets that are older than the program are adopted, once", () => {
     const run = scenario("inherit");
     expect(run.rings).toHaveLength(2);

@@ -11,6 +11,7 @@ describe.skipIf(!canCompile)("under stress", () => {
     bench = new Bench();
     bench.compile("ringdump");
     bench.compile("stress");
+    bench.compile("take");
     bench.compile("wrapper", "wrapper.so", "-shared", "-fPIC");
   }, BUILD_MS);
   afterAll(() => bench.remove());
@@ -53,6 +54,14 @@ describe.skipIf(!canCompile)("under stress", () => {
       expect(ofKind(run, "IN")[0]!.bytes).toBe(6);
     });
   }
+
+  test("threads that take entries of a table that is nearly full never get the same", () => {
+    const child = Bun.spawnSync(["./take"], { cwd: bench.folder, timeout: 60_000 });
+    const [taken, full, twice] = child.stdout.toString().match(/\d+/g)!.map(Number);
+    expect(taken! + full!).toBe(8 * 200_000);
+    expect(taken!).toBeGreaterThan(1000);
+    expect(twice).toBe(0);
+  });
 
   test("slots that the collector has given up are used no more", () => {
     const whole = scenario("laps");
