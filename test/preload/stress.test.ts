@@ -47,6 +47,13 @@ describe.skipIf(!canCompile)("under stress", () => {
     ]);
   });
 
+  test("nor is it taken out for one of a process that has ended", () => {
+    const run = scenario("overlap", ["--gone"]);
+    const { in: inbound } = run.entries.find((entry) => entry.flags & ENTRY.accepted)!;
+    // The waiting one with that during it, and the next.
+    expect([inbound.started, inbound.group]).toEqual([3, 2]);
+  });
+
   for (const name of ["cancel", "jump", "jumps"]) {
     test(`${name}: a call that never returns is over`, () => {
       const run = scenario(name);
