@@ -48,7 +48,8 @@ KQ_EXPORT int fclose(FILE *stream) {
   return result;
 }
 
-KQ_EXPORT int _IO_fclose(FILE *stream) __attribute__((alias("fclose")));
+/* Newer headers say of fclose() that its argument is not NULL; an alias has to say the same. */
+KQ_EXPORT __typeof__(fclose) _IO_fclose __attribute__((alias("fclose")));
 
 /* A stream's descriptor has another file afterwards, as a rule under the same number; if that cannot
    be had, none. */

@@ -231,10 +231,10 @@ static bool is_countable(const struct kq_call *call, const struct kq_direction *
 
 /*
  * What calls that never ended have moved on a connection, the kernel knows: it is counted, and recorded
- * as that of calls which overlapped others. False if calls other than these `open` ones are under way:
- * then nobody can tell whose the bytes are.
+ * with these flags. False if others than these `open` calls are under way: then nobody knows whose it is.
  */
-static bool settle(struct kq_call *call, struct kq_direction *direction, uint64_t open) {
+static bool settle(struct kq_call *call, struct kq_direction *direction, uint64_t open,
+                   uint8_t flags) {
   uint64_t before = __atomic_load_n(&direction->calls, __ATOMIC_RELAXED);
   if ((before & ACTIVE_MASK) > open) {
     return false;
@@ -257,7 +257,7 @@ static bool settle(struct kq_call *call, struct kq_direction *direction, uint64_
     return true;
   }
   struct kq_call lost = {.word = call->word, .fd = call->fd, .kind = call->kind, .calls = before};
-  struct kq_moved much = {.call = &lost, .flags = KQ_SLOT_OVERLAP};
+  struct kq_moved much = {.call = &lost, .flags = flags};
   much.time_ns = call->kind == KQ_KIND_OUT
                      ? __atomic_load_n(&direction->call_ns, __ATOMIC_RELAXED)
                      : kq_now_ns();
@@ -280,7 +280,7 @@ static __attribute__((noinline, cold)) void undo_left(struct kq_call *call,
     which++;
   }
   /* While others are in such calls all of them count as overlapping: next time. */
-  if (open == 0 || !settle(call, direction, open)) {
+  if (open == 0 || !settle(call, direction, open, KQ_SLOT_OVERLAP)) {
     return;
   }
   for (uint32_t which = 0; which < thread_state.doubts;) {
@@ -289,8 +289,7 @@ static __attribute__((noinline, cold)) void undo_left(struct kq_call *call,
       continue;
     }
     /* In this order: see forget_doubt. */
-    step_out(direction, __atomic_load_n(&direction->calls, __ATOMIC_RELAXED),
-             kq_session_one());
+    step_out(direction, __atomic_load_n(&direction->calls, __ATOMIC_RELAXED), kq_session_one());
     forget_doubt(which);
     thread_state.undone++;
   }
@@ -308,7 +307,7 @@ static __attribute__((noinline, cold)) bool came_back(struct kq_call *call) {
   struct kq_direction *direction = call->direction;
   call->direction = NULL;
   thread_state.frame = call->outer;
-  settle(call, direction, 0);
+  settle(call, direction, 0, KQ_SLOT_OVERLAP);
   return true;
 }
 
@@ -324,7 +323,7 @@ static __attribute__((noinline, cold)) void bury(struct kq_call *call,
   uint64_t calls = __atomic_load_n(&direction->calls, __ATOMIC_RELAXED);
   uint64_t one = pid * PIDS_ONE + 1;
   if (one == 1 || (calls & ~(STARTED_MASK | GROUP_MASK)) != one ||
-      !is_countable(call, direction) || !settle(call, direction, 1)) {
+      !is_countable(call, direction) || !settle(call, direction, 1, KQ_SLOT_OVERLAP)) {
     return;
   }
   /* Not if anything has begun meanwhile: next time. */
@@ -373,8 +372,7 @@ void kq_begin(struct kq_call *call, int fd, uint64_t word, enum kq_kind kind, ui
     bury(call, direction);
     before = __atomic_load_n(&direction->calls, __ATOMIC_RELAXED);
   }
-  const uint64_t one = kq_session_one();
-  call->one = one;
+  const uint64_t one = call->one = kq_session_one();
   uint64_t after;
   do {
     uint64_t active = before & ACTIVE_MASK;
@@ -394,7 +392,10 @@ void kq_begin(struct kq_call *call, int fd, uint64_t word, enum kq_kind kind, ui
 
 void kq_call_abandon(struct kq_call *call) {
   if (!is_undone(call)) {
-    settle(call, call->direction, 1);
+    /* Cancelled. Where no other call began meanwhile, the bytes are this one's. */
+    bool alone = !call->overlapped &&
+                 __atomic_load_n(&call->direction->calls, __ATOMIC_RELAXED) == call->calls;
+    settle(call, call->direction, 1, alone ? 0 : KQ_SLOT_OVERLAP);
     leave(call, 0);
   }
 }
