@@ -173,7 +173,7 @@ export class Engine implements Books {
     const bytes = words[SlotWord.bytes]!;
     if (kind === Kind.Listen) {
       const port = words[SlotWord.off]!;
-      if (port < 65536) this.instances.listen(port);
+      if (port < 65536) this.instances.listen(port, timeNs);
       else this.badRecords++;
       return;
     }
@@ -313,6 +313,7 @@ export class Engine implements Books {
    */
   tick(capturedNs: number): void {
     this.instances.pair();
+    this.instances.gaps.tick(capturedNs);
     this.anchors.judge(capturedNs);
     for (const connection of this.live) {
       if (isOver(this, connection, capturedNs)) this.settle(connection, -1);

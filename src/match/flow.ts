@@ -16,6 +16,8 @@ export class Instance {
   connection: Connection | null = null;
   /** Segments are kept for a socket that is there or expected. */
   keep: boolean;
+  /** They were, and became too many. */
+  isShed = false;
   /** Urgent data arrived: what is read and what arrives are no longer numbered alike. */
   urgent = false;
   resetOut = false;

@@ -327,7 +327,11 @@ export class Collector implements RecordFeed {
       this.#tape?.plain(Frame.Flush);
     }
     if (this.#empty) {
-      drops.drained = drops.now;
+      // While the capture sees nothing, its gap is not behind it.
+      if (drops.drained !== drops.now && !this.#captureWatch.failed) {
+        drops.drained = drops.now;
+        this.#tape?.packets(0, drops.now, drops.drained);
+      }
       this.#capturedNs = this.#readNs - CAPTURE_LAG_NS;
     }
     const idle = this.#pace.isIdle && !this.#hurry;
