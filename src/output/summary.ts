@@ -18,6 +18,8 @@ export interface Losses {
   capturePackets: number;
   /** Packets that the network interface dropped. */
   interfacePackets: number;
+  /** How often the capture stopped, for its device was gone: it saw nothing until it was back. */
+  captureGaps: number;
   /** Records in the ring that made no sense. */
   badRecords: number;
   /** Packets that could not be decoded. */
@@ -303,6 +305,7 @@ export function buildSummary(input: SummaryInput): Summary {
     socketsRest: { count: input.socketsRest.count + others.length, ...both(rest, endNs) },
     datagram: { ...input.datagram },
     losses: {
+      captureGaps: 0,
       memoryRecords: 0,
       tableSockets: 0,
       descriptorSockets: 0,

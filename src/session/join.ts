@@ -55,7 +55,8 @@ export interface JoinEnd {
   exitCode: number | null;
   signal: string | null;
   pids: number[];
-  losses: Omit<Losses, "badRecords" | "logLines">;
+  /** Recordings of earlier versions tell of no gaps. */
+  losses: Omit<Losses, "badRecords" | "logLines" | "captureGaps"> & { captureGaps?: number };
   badRecords: number;
   /** Processes lived on: see `Collector.detach`. */
   isDetached: boolean;
@@ -236,6 +237,7 @@ export class Join {
   #losses(end: JoinEnd, log: Log | null): Losses {
     const { badRecords, instances } = this.engine;
     return {
+      captureGaps: 0,
       ...end.losses,
       badRecords: end.badRecords + badRecords,
       badPackets: end.losses.badPackets + instances.badPackets,

@@ -272,6 +272,7 @@ export class Session {
       ringRecords: rings.losses(Loss.RingFull),
       capturePackets: stats.droppedKernel,
       interfacePackets: stats.droppedInterface,
+      captureGaps: this.collector.captureWatch.gaps,
       badPackets: source.badPackets,
       memoryRecords: rings.losses(Loss.NoMemory),
       tableSockets: rings.losses(Loss.TableFull),
