@@ -20,6 +20,7 @@ import { QueueSamples } from "./queue-samples.ts";
 import { readCount, readIdentity, readInode, readProgress, relativeNs } from "./entry.ts";
 import { inherit, isContested, isSameSocket } from "./heirs.ts";
 import { type Books, settle } from "./settle.ts";
+import { addOther, noOtherSockets } from "./other-sockets.ts";
 import { SocketTables } from "./socket-table.ts";
 import { WaitingCalls } from "./waiting-calls.ts";
 
@@ -48,6 +49,7 @@ export class Engine implements Books {
   /** Sockets that are not settled, in the order of their birth. */
   readonly live = new Set<Connection>();
   readonly datagram = { sockets: 0, calls: 0, bytes: 0 };
+  readonly otherSockets = noOtherSockets();
   /** Records that contradict their socket, or make no sense. */
   badRecords = 0;
   /** Records that the targets' rings dropped, all together. */
@@ -175,6 +177,10 @@ export class Engine implements Books {
       const port = words[SlotWord.off]!;
       if (port < 65536) this.instances.listen(port, timeNs);
       else this.badRecords++;
+      return;
+    }
+    if (kind === Kind.Other) {
+      if (!addOther(this.otherSockets, bytes, words[SlotWord.off]!)) this.badRecords++;
       return;
     }
     const connection = this.#tables.of(table).find(entry, words[SlotWord.gen]!);

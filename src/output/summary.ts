@@ -87,6 +87,8 @@ export interface SummaryInput {
   /** How many of them are listed; default SOCKETS_LISTED. */
   socketsListed?: number | undefined;
   datagram: { sockets: number; calls: number; bytes: number };
+  /** Those of other kinds, by kind. */
+  otherSockets?: Readonly<Record<string, number>>;
   losses: Pick<Losses, BasicLoss> & Partial<Omit<Losses, BasicLoss>>;
   warnings: string[];
 }
@@ -159,6 +161,8 @@ export interface Summary {
   sockets: SocketSummary[];
   socketsRest: { count: number } & BothSummary;
   datagram: { sockets: number; calls: number; bytes: number };
+  /** Sockets of other kinds that were seen and not measured, by kind; only those that there were. */
+  otherSockets: Record<string, number>;
   losses: Losses;
 }
 
@@ -304,6 +308,7 @@ export function buildSummary(input: SummaryInput): Summary {
     })),
     socketsRest: { count: input.socketsRest.count + others.length, ...both(rest, endNs) },
     datagram: { ...input.datagram },
+    otherSockets: Object.fromEntries(Object.entries(input.otherSockets ?? {}).filter(([, count]) => count > 0)),
     losses: {
       captureGaps: 0,
       memoryRecords: 0,

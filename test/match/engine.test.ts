@@ -132,6 +132,24 @@ describe("the end of a socket", () => {
   });
 });
 
+test("sockets of other kinds are counted by kind, and nothing else is", () => {
+  const bench = new Bench();
+  const [inet, smc, unix, mptcp, sctp] = [2, 43, 1, 262, 132];
+  const tell = (domain: number, protocol: number) =>
+    bench.record(Kind.Other, 0, 1 * MS, { bytes: domain, off: protocol });
+  tell(inet, mptcp);
+  tell(inet, mptcp);
+  tell(inet, sctp);
+  tell(smc, 0);
+  expect(bench.engine.badRecords).toBe(0);
+  tell(inet, 6);
+  tell(inet, 2 ** 32 - 1);
+  tell(unix, mptcp);
+  expect(bench.engine.badRecords).toBe(3);
+  expect(bench.engine.otherSockets)
+    .toEqual({ MPTCP: 2, SCTP: 1, DCCP: 0, "UDP-Lite": 0, SMC: 1, vsock: 0 });
+});
+
 describe("a process that dies inside a call", () => {
   function dying(active: number, held: boolean): Bench {
     const bench = new Bench();
