@@ -189,6 +189,6 @@ test("sockets of other kinds are named, also where nothing else was seen", () =>
   for (const input of [summaryInput({ otherSockets }), { ...busyInput(), otherSockets }]) {
     const lines = table(input, 100).split("\n");
     expect(lines.filter((line) => /^not measured: [\d,]+ /.test(line)))
-      .toEqual(["not measured: 1 MPTCP socket", "not measured: 1,200 SCTP sockets"]);
+      .toEqual(["not measured: 1 MPTCP socket", "not measured: 1200 SCTP sockets"]);
   }
 });
