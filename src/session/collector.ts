@@ -319,7 +319,7 @@ export class Collector implements RecordFeed {
     }
     if (packets > 0) {
       this.lookAtClock();
-      this.#tape?.packets(packets, drops.now, drops.drained);
+      this.#tape?.packets(packets, drops.now, drops.drained, source.digest?.of(packets));
       engine.packets(this.#batch);
     }
     if (packets + records > 0) {
