@@ -199,7 +199,7 @@ export class Engine implements Books {
       if (off < (out ? owner.outTaken : owner.inTaken)) return;
       if (connection.isShared && isContested(connection, off, out)) side.calls.forgetOrder();
       if ((flags & SlotFlag.Ktls) !== 0) this.lose(owner, side, Reason.ktls);
-      else if ((flags & SlotFlag.Urgent) !== 0 && !out) {
+      else if ((flags & SlotFlag.Urgent) !== 0 && !out && !this.instances.showsUrgent(owner)) {
         this.lose(owner, side, Reason.urgent);
       }
       if (

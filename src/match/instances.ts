@@ -217,9 +217,13 @@ export class Instances {
     if (out !== instance.responder) instance.established = true;
     if (bytes > 0) {
       // The urgent byte takes a sequence number, but is not in the stream that is read.
-      if ((flags & TcpFlag.URG) !== 0 && !out) instance.urgent = true;
+      if ((flags & TcpFlag.URG) !== 0 && !out) {
+        instance.urgentFrom = Math.min(instance.urgentFrom, mine.offsetOf(sequence));
+      }
       if (!instance.keep) {
         mine.pass(sequence, bytes);
+      } else if (!out && instance.urgentFrom !== Infinity) {
+        this.#beforeUrgent(instance, sequence, bytes, timeNs, batch.interfaceIndex[i]!);
       } else if (
         !mine.segment(sequence, bytes, timeNs, batch.interfaceIndex[i]!, this.drops)
       ) {
@@ -234,6 +238,24 @@ export class Instances {
       theirs.acknowledge(batch.acknowledgment[i]!, this.drops);
     }
     if (instance.connection !== null) this.onSighting(instance.connection);
+  }
+
+  /** Whether the segment of urgent data that was read is in hand, or will come in its turn. */
+  showsUrgent({ anchor, instance }: Connection): boolean {
+    if (anchor !== null) return false;
+    return this.drops.now === 0 || (instance !== null && instance.urgentFrom !== Infinity);
+  }
+
+  /** Sights of a segment what is before the urgent data. */
+  #beforeUrgent(
+    { in: mine, urgentFrom }: Instance, sequence: number, bytes: number, timeNs: number, device: number,
+  ): void {
+    const before = Math.min(bytes, urgentFrom - mine.offsetOf(sequence));
+    if (before > 0) mine.segment(sequence, before, timeNs, device, this.drops);
+    if (before >= bytes) return;
+    mine.pass(sequence, bytes);
+    // No segment comes behind what the capture has missed.
+    if (mine.acknowledged > mine.edge) mine.bookMissed(Math.min(mine.acknowledged, urgentFrom), this.drops);
   }
 
   #synAck(flow: Flow, batch: PacketBatch, i: number, out: boolean): void {

@@ -243,6 +243,63 @@ describe("what cannot be joined", () => {
     expect(bench.in(client)).toEqual({ matched: 0, [Reason.urgent]: 8 });
   });
 
+  describe("what arrived before urgent data", () => {
+    const URGENT = TcpFlag.ACK | TcpFlag.URG;
+    function connected(): { bench: Bench; client: number } {
+      const bench = new Bench();
+      const client = bench.connected(1 * MS - 500);
+      bench.handshake(1 * MS);
+      return { bench, client };
+    }
+
+    test("is joined, though both are known at once", () => {
+      const { bench, client } = connected();
+      bench.receive(client, 4 * MS, 0, 20);
+      bench.receive(client, 6 * MS, 20, 7, { flags: SlotFlag.Urgent });
+      bench.packet(3 * MS, false, 0, 20);
+      bench.packet(5 * MS, false, 20, 8, 0, URGENT);
+      bench.finish();
+      expect(bench.in(client)).toEqual({ matched: 20, [Reason.urgent]: 7 });
+    });
+
+    test("and is read after it", () => {
+      const { bench, client } = connected();
+      bench.packet(3 * MS, false, 0, 20);
+      bench.packet(4 * MS, false, 20, 8, 0, URGENT);
+      bench.engine.flush();
+      bench.receive(client, 5 * MS, 0, 15, { flags: SlotFlag.Urgent });
+      bench.engine.flush();
+      // Sent again in one segment, and more of the stream.
+      bench.packet(6 * MS, false, 10, 18, 0, URGENT);
+      bench.packet(6 * MS, false, 28, 100);
+      bench.receive(client, 7 * MS, 15, 30, { flags: SlotFlag.Urgent });
+      bench.finish();
+      expect(bench.in(client)).toEqual({ matched: 20, [Reason.urgent]: 25 });
+      expect(bench.of(client).in.stats.bytesUnread).toBe(0);
+    });
+
+    test("is joined up to what the capture missed of it", () => {
+      const { bench, client } = connected();
+      bench.packet(3 * MS, false, 0, 10);
+      bench.packet(4 * MS, true, 0, 0, 20);
+      bench.packet(5 * MS, false, 20, 8, 0, URGENT);
+      bench.receive(client, 6 * MS, 0, 27);
+      bench.engine.flush();
+      expect([...bench.engine.live][0]!.in.lost).toBe(true);
+      bench.finish();
+      expect(bench.in(client)).toEqual({ matched: 10, [Reason.unseen]: 10, [Reason.urgent]: 7 });
+    });
+
+    test("and of it nothing where the urgent data may have been missed", () => {
+      const { bench, client } = connected();
+      bench.engine.instances.drops.now = 1;
+      bench.receive(client, 4 * MS, 0, 20, { flags: SlotFlag.Urgent });
+      bench.packet(3 * MS, false, 0, 20);
+      bench.finish();
+      expect(bench.in(client)).toEqual({ matched: 0, [Reason.urgent]: 20 });
+    });
+  });
+
   test("a packet before its call, or a call before its packet, is the clock's fault", () => {
     const bench = new Bench();
     const client = bench.connected(1 * MS - 500);
