@@ -29,6 +29,7 @@
 
 #include "../c/kqtime_preload.h"
 #include "clock.h"
+#include "headroom.h"
 #include "memory.h"
 #include "real.h"
 #include "recorder.h"
@@ -168,6 +169,7 @@ static int start_session(void) {
   if (!make_map() || !kq_session_identify()) {
     return ENOMEM;
   }
+  kq_collector.slot_count = kq_headroom_slots(kq_collector.slot_count);
   uint32_t entries = table_size();
   uint64_t bytes = kq_ring_bytes(kq_collector.slot_count, entries);
   struct range *range = choose_range(bytes);

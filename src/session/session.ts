@@ -65,6 +65,9 @@ export interface TargetEnd {
   readonly signal: string | null;
 }
 
+/** Sessions have numbers up to this. */
+const SESSIONS = 2 ** 52;
+
 /** Processes that the summary lists, the first ones; a long run may have any number. */
 const PIDS_MOST = 1000;
 
@@ -152,6 +155,7 @@ export class Session {
         socketsListed: options.socketsListed,
         lines,
         intervalNs: options.intervalMs * 1e6,
+        session: 1 + Math.floor(Math.random() * SESSIONS),
       };
       if (options.record !== null) {
         makePrivateFolder(options.record);
