@@ -103,7 +103,8 @@ enum kq_kind {
                           REGISTER that follows, off = where in the name, bytes = its length */
   KQ_KIND_REGISTER = 9,   /* calls of this socket recorded from here on are measured for the handle
                              `off`; group = serial number, bytes = length of the name */
-  KQ_KIND_DEREGISTER = 10 /* … no longer */
+  KQ_KIND_DEREGISTER = 10, /* … no longer */
+  KQ_KIND_OTHER = 11   /* a socket of a kind that is not measured: off = protocol, bytes = domain */
 };
 #define KQ_UNREAD_UNKNOWN 0xffffffffu
 #define KQ_NO_NAME 0xffffffffu /* REGISTER: bytes */

@@ -60,6 +60,7 @@ export const Kind = {
   Name: 8,
   Register: 9,
   Deregister: 10,
+  Other: 11,
 } as const;
 
 /** enum kq_slot_flag */

@@ -258,7 +258,7 @@ export class Rings {
     }
     const entry = slot[SlotWord.entry]!;
     const generation = slot[SlotWord.gen]!;
-    if (kind !== Kind.Listen) {
+    if (kind !== Kind.Listen && kind !== Kind.Other) {
       if (entry >= table.ring.entryCount) {
         this.#badRecords++;
         return;
