@@ -189,5 +189,5 @@ export const LOSS = {
   noClock: 8,
 };
 export const SLOT = { overlap: 1, refused: 4, ktls: 8, urgent: 16 };
-export const ENTRY = { connected: 1, accepted: 2, adopted: 4, ktls: 8, urgent: 16 };
+export const ENTRY = { connected: 1, accepted: 2, adopted: 4, ktls: 8, urgent: 16, waits: 256 };
 export const STATE = { connecting: 2, open: 3 };
