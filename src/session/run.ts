@@ -7,7 +7,7 @@ import { originalEnvironment, whyAltered } from "./environment.ts";
 import { findCommand, whyUnmeasurable } from "./executable.ts";
 import { type NativeParts, nativeParts } from "./paths.ts";
 import { Session, type SessionOptions } from "./session.ts";
-import { type Exit, exitCodeOf, Target } from "./target.ts";
+import { type Exit, exitCodeOf, Target, whyWithheld } from "./target.ts";
 import { findUser, type User } from "./user.ts";
 
 export interface RunOptions extends Omit<SessionOptions, "everything"> {
@@ -40,6 +40,8 @@ export async function run(options: RunOptions): Promise<RunResult> {
   const why = whyUnmeasurable(program, { uid, gid, path });
   refuse(options, "E_UNMEASURABLE", why, "and measures what it starts");
   refuse(options, "E_ENCODING", whyAltered(), "with other bytes in their place");
+  const withheld = whyWithheld();
+  if (withheld !== null) options.onWarning(withheld);
   let native: NativeParts;
   let session: Session;
   try {

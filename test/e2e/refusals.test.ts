@@ -51,6 +51,12 @@ async function warningsOf(scope: Scope, node: Node, command: readonly string[], 
   return { exit, warnings: summary.warnings.join("\n") };
 }
 
+refusal("too little address space for Bun", async (node, scope) => {
+  const prefix = [...node.prefix, "sh", "-c", 'ulimit -v 1500000; exec "$@"', "sh"];
+  const exit = await kqtime(scope, ["run", "--quiet", "--", "true"], { prefix }).exit();
+  expectRefusal(exit, /raise `ulimit -v` from 1500000 to \d+ or more/);
+});
+
 refusal("a static program", async (node, scope) => {
   const program = await compile(scope, "static", ["-static"]);
   expectRefusal(await run(scope, node, ["--", program]), /statically linked/, /--anyway/);
