@@ -38,7 +38,7 @@ for i in range(2000):
     peer.recv(10, socket.MSG_WAITALL)
 `;
 
-security("with a umask of 0 every output is private, and under sudo the caller's", async (node, scope) => {
+for (const umask of ["0", "777"]) security(`with a umask of ${umask} every output is private, and under sudo the caller's`, async (node, scope) => {
   const folder = scope.path("out");
   mkdirSync(folder);
   const path = (name: string) => join(folder, name);
@@ -46,7 +46,7 @@ security("with a umask of 0 every output is private, and under sudo the caller's
     "--log", path("a.log"), "--log-size", "64k", "--json", path("a.json"), "--record", path("deep/record"),
     "--interval", "0.25", "--interval-log", path("a.jsonl"),
   ];
-  const anyone = [...node.prefix, "sh", "-c", 'umask 0; exec "$@"', "sh"];
+  const anyone = [...node.prefix, "sh", "-c", `umask ${umask}; exec "$@"`, "sh"];
   await kqtime(scope, ["run", "--quiet", ...options, "--", "/usr/bin/python3", "-c", TALK], {
     prefix: anyone, env: environment(SUDO),
   }).success();
@@ -55,13 +55,14 @@ security("with a umask of 0 every output is private, and under sudo the caller's
     expect(names).toContain(name);
   }
   for (const each of below(folder)) {
-    const { mode, uid, gid } = statSync(each);
-    expect([each, mode & 0o077, uid, gid]).toEqual([each, 0, 1234, 5678]);
+    const stat = statSync(each);
+    const mode = stat.isDirectory() ? 0o700 : 0o600;
+    expect([each, stat.mode & 0o7777, stat.uid, stat.gid]).toEqual([each, mode, 1234, 5678]);
   }
   const logs = kqtime(scope, ["plot", "-o", path("a.svg"), path("a.log")], { prefix: anyone });
   await logs.success();
   await kqtime(scope, ["export", "--parquet", path("a.parquet"), path("a.log")], { prefix: anyone }).success();
-  for (const name of ["a.svg", "a.parquet"]) expect(statSync(path(name)).mode & 0o077).toBe(0);
+  for (const name of ["a.svg", "a.parquet"]) expect(statSync(path(name)).mode & 0o7777).toBe(0o600);
 });
 
 security("no output is written through a link", async (node, scope) => {
@@ -78,6 +79,15 @@ security("no output is written through a link", async (node, scope) => {
       expect([words, exit.code]).toEqual([words, 125]);
       expect(exit.stderr).toMatch(/symbolic link, which is not followed/);
     }
+  }
+  const elsewhere = scope.path("elsewhere");
+  symlinkSync(precious, elsewhere);
+  const missing = scope.path("missing");
+  symlinkSync(join(precious, "new"), missing);
+  for (const path of [elsewhere, `${elsewhere}/`, missing]) {
+    const refused = await kqtime(scope, ["run", "--quiet", "--record", path, "--", "true"], { prefix: node.prefix }).exit();
+    expect([path, refused.code]).toEqual([path, 125]);
+    expect(refused.stderr).toMatch(/symbolic link, which is not followed/);
   }
   const record = scope.path("record");
   mkdirSync(record);
