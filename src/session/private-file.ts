@@ -7,11 +7,11 @@ import {
 import { dirname, resolve } from "node:path";
 import { ExitCode, KQTimeError } from "../errors.ts";
 import { errnoOf, O_CLOEXEC, O_PATH, type OpenedFile, openPrivate, reasonOf, sudoOwner } from "../output/open-file.ts";
+import { Patience } from "../output/patience.ts";
 
 /** What `--json` writes, in messages. */
 export const JSON_SUMMARY = "the JSON summary";
 const FOLDER_MODE = 0o700;
-const SLOW_READER_MS = 5000;
 const SLOW_READER_STEP_MS = 2;
 
 /** A file that is opened early, so that it fails early, and written once at the end. */
@@ -42,17 +42,16 @@ export class PrivateFile {
   }
 
   /** Replaces the contents and closes. @throws KQTimeError `E_FILE` */
-  write(text: string): void {
+  write(text: string, patience = new Patience()): void {
     const { fd, borrowed } = this.#file;
     const bytes = new TextEncoder().encode(text);
-    const deadline = performance.now() + SLOW_READER_MS;
     try {
       if (!borrowed) this.#empty();
       for (let at = 0; at < bytes.length; ) {
         try {
           at += writeSync(fd, bytes, at);
         } catch (error) {
-          if (errnoOf(error) !== "EAGAIN" || performance.now() >= deadline) throw error;
+          if (errnoOf(error) !== "EAGAIN" || patience.isOver) throw error;
           Bun.sleepSync(SLOW_READER_STEP_MS);
         }
       }
