@@ -2,6 +2,7 @@
 
 import { KQTimeError } from "../errors.ts";
 import type { Summary } from "../output/summary.ts";
+import { Env } from "../ring/layout.ts";
 import { Bystanders } from "./bystanders.ts";
 import { originalEnvironment, whyAltered } from "./environment.ts";
 import { findCommand, whyUnmeasurable } from "./executable.ts";
@@ -42,6 +43,9 @@ export async function run(options: RunOptions): Promise<RunResult> {
   refuse(options, "E_ENCODING", whyAltered(), "with other bytes in their place");
   const withheld = whyWithheld();
   if (withheld !== null) options.onWarning(withheld);
+  if (originalEnvironment()[Env.socket] !== undefined) {
+    options.onWarning("kqtime runs within a session of another kqtime: this one measures the command, that one does not");
+  }
   let native: NativeParts;
   let session: Session;
   try {
@@ -128,11 +132,15 @@ class Run {
       await collector.run(() => {
         const waiting = collector.rings.open > 0 && !stop;
         if (waiting && !told && performance.now() - sinceMs > OUTLIVED_MS) {
-          told = true;
-          this.#options.onWarning(
-            `the command has ended, but ${whoRuns(collector.rings.processes())}: the measurement ` +
-              "goes on (Ctrl-C ends it, SIGTERM the processes)",
-          );
+          const pids = collector.rings.processes();
+          // On a machine with many processes it takes a while to know that none has the memory.
+          told = pids.length > 0;
+          if (told) {
+            this.#options.onWarning(
+              `the command has ended, but ${whoRuns(pids)}: the measurement ` +
+                "goes on (Ctrl-C ends it, SIGTERM the processes)",
+            );
+          }
         }
         return !waiting;
       });
@@ -169,7 +177,6 @@ class Run {
 /** "3 of its processes (1, 2, 3) run on". */
 function whoRuns(pids: readonly number[]): string {
   const listed = pids.length > PIDS_NAMED ? [...pids.slice(0, PIDS_NAMED), "…"] : pids;
-  const which = pids.length === 0 ? "" : ` (${pids.length === 1 ? "pid" : "pids"} ${listed.join(", ")})`;
-  if (pids.length === 1) return `one of its processes${which} runs on`;
-  return `${pids.length === 0 ? "some" : pids.length} of its processes${which} run on`;
+  if (pids.length === 1) return `one of its processes (pid ${listed[0]}) runs on`;
+  return `${pids.length} of its processes (pids ${listed.join(", ")}) run on`;
 }
