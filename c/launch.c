@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <linux/keyctl.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -287,6 +288,17 @@ static void clear_inherited_capabilities(void) {
   }
 }
 
+/*
+ * Whoever has a session keyring may use the keys in it, whoever's they are: a new user begins with a
+ * new one, as with pam_keyinit(8). Where a sandbox allows no such call it allows the command none.
+ */
+static void leave_keyring(void) {
+  long joined = syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL);
+  if (joined < 0 && errno != ENOSYS && errno != EPERM) {
+    fail(errno, "keyctl", "session keyring");
+  }
+}
+
 static void drop_privileges(const struct request *request) {
   clear_inherited_capabilities();
   if (geteuid() == 0 || getegid() != request->gid || geteuid() != request->uid) {
@@ -312,6 +324,7 @@ static void drop_privileges(const struct request *request) {
   if (syscall(SYS_capset, &header, none) != 0) {
     fail(errno, "capset", "-");
   }
+  leave_keyring();
   if (setuid(0) == 0 || seteuid(0) == 0 || (request->gid != 0 && setegid(0) == 0)) {
     fail(EPERM, "drop", "the privileges could be regained");
   }
