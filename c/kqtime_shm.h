@@ -23,7 +23,7 @@
 #include <stdint.h>
 
 #define KQ_MAGIC 0x4d51544bu /* "KTQM" in memory order */
-#define KQ_VERSION 2u
+#define KQ_VERSION 3u
 #define KQ_HEADER_BYTES 4096u
 #define KQ_SLOT_BYTES 64u
 #define KQ_ENTRY_BYTES 256u
@@ -50,6 +50,7 @@ enum kq_loss {
   KQ_LOSS_NO_ADDRESS = 4,   /* sockets whose addresses could not be learnt */
   KQ_LOSS_NO_RING = 5,      /* forked processes that go on in an inherited ring */
   KQ_LOSS_STALE = 6,        /* calls not measured: the collector had given the entry up */
+  KQ_LOSS_LEFT = 7,         /* calls that a thread has jumped over: they may have no record */
   KQ_LOSS_COUNT = 8
 };
 
@@ -76,6 +77,7 @@ struct kq_header {
   /* Consumer. Written by the collector alone, read by producers before a claim. */
   _Alignas(128) uint32_t tail;
   uint32_t heartbeat; /* bumped by the collector on every poll */
+  uint32_t retired;   /* slots that have kq_slot.retired set; raised before the tail passes them */
   /* Counted by producers, never reset. */
   _Alignas(128) uint32_t losses[KQ_LOSS_COUNT];
   /* Which session the ring belongs to, for a collector that goes on after another's death:
@@ -116,7 +118,10 @@ struct kq_slot {
   uint32_t commit; /* claimed index + 1, stored last (release); pairs with the collector's load */
   uint8_t kind;
   uint8_t flags;
-  uint16_t pad;
+  /* Set by the collector alone, which gave up waiting for the record: whoever claimed the slot is
+     gone, or is late and may still write into it. Nobody uses it again: claims of it are passed over
+     on both sides. Producers never store here. */
+  uint16_t retired;
   uint32_t entry;  /* index into the socket table */
   uint32_t gen;    /* generation of that entry */
   uint64_t time_ns; /* OUT: entry of the call; IN: its return; else: when it happened */

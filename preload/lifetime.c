@@ -29,6 +29,7 @@
 
 #include "../c/kqtime_preload.h"
 #include "clock.h"
+#include "headroom.h"
 #include "memory.h"
 #include "real.h"
 #include "recorder.h"
@@ -168,6 +169,7 @@ static int start_session(void) {
   if (!make_map() || !kq_session_identify()) {
     return ENOMEM;
   }
+  kq_collector.slot_count = kq_headroom_slots(kq_collector.slot_count);
   uint32_t entries = table_size();
   uint64_t bytes = kq_ring_bytes(kq_collector.slot_count, entries);
   struct range *range = choose_range(bytes);
@@ -245,7 +247,9 @@ static bool committed(const struct kq_ring *ring) {
   uint32_t head = __atomic_load_n(&ring->header->head, __ATOMIC_ACQUIRE);
   uint32_t index = __atomic_load_n(&ring->header->tail, __ATOMIC_RELAXED);
   for (uint32_t looked = 0; index != head && looked <= ring->mask; looked++, index++) {
-    if (__atomic_load_n(&ring->slots[index & ring->mask].commit, __ATOMIC_RELAXED) != index + 1) {
+    const struct kq_slot *slot = &ring->slots[index & ring->mask];
+    if (__atomic_load_n(&slot->commit, __ATOMIC_RELAXED) != index + 1 &&
+        __atomic_load_n(&slot->retired, __ATOMIC_RELAXED) == 0) {
       return false;
     }
   }
@@ -267,8 +271,8 @@ static uint32_t high_of(const struct kq_header *header, uint32_t entries) {
  * be had it stays until a later session gets the place. Returns how many entries calls may be in.
  *
  * A thread that is late may still claim a slot in the old memory and fill it in the new one. The
- * collector waits for that slot for a moment, and passes over it when all who share the ring are
- * gone, as it does where a process has died there: counted as a bad record.
+ * collector waits for that slot for a moment and gives it up, as it does where a thread or a process
+ * has died there: counted as a bad record.
  */
 static uint32_t let_go(const struct kq_ring *ring, uint32_t entries) {
   for (int tries = 0; tries < COMMIT_TRIES && !committed(ring); tries++) {

@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "headroom.h"
 #include "recorder.h"
 
 #define FIRST_RESERVE_BYTES (256u << 10)
@@ -38,6 +39,9 @@ static uint64_t random_id(void) {
 bool kq_session_reserve(void *start, uint64_t bytes) {
   if (kq_sandboxed) {
     return true;
+  }
+  if (!kq_headroom_allows(bytes)) {
+    return false;
   }
   long result = KQ_SYS(SYS_madvise, start, bytes, MADV_POPULATE_WRITE);
   /* An old kernel or a sandbox: go on, a page then comes at its first use. */
@@ -77,7 +81,7 @@ static long open_memory(uint64_t bytes) {
   long result = allow_size(bytes, &limit, &raised) ? KQ_SYS(SYS_ftruncate, fd, bytes) : -EFBIG;
   if (result == 0) {
     uint64_t first = bytes < FIRST_RESERVE_BYTES ? bytes : FIRST_RESERVE_BYTES;
-    result = KQ_SYS(SYS_fallocate, fd, 0, 0, first);
+    result = kq_headroom_allows(first) ? KQ_SYS(SYS_fallocate, fd, 0, 0, first) : -ENOMEM;
     if (result != -ENOSPC && result != -ENOMEM) {
       result = KQ_SYS(SYS_fcntl, fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
     }

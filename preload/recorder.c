@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "address.h"
+#include "claim.h"
 #include "real.h"
 #include "socket.h"
 
@@ -11,7 +13,6 @@
 #define STARTED_ONE (UINT64_C(1) << 16)
 #define STARTED_MASK (UINT64_C(0xffffff) << 16)
 #define GROUP_SHIFT 40
-#define RESERVE_SLOTS ((256u << 10) / KQ_SLOT_BYTES)
 /* Longer moves (sendmmsg) become several records, so that `bytes` holds each. */
 #define RECORD_BYTES_MAX 0x80000000u
 
@@ -20,94 +21,18 @@
 
 /* Bit of a frame's key: the thread has jumped since, the call may never end. */
 #define JUMPED UINT64_C(0x80)
+/* Kept of a thread; a thread that leaves more calls than this and comes back to none leaves them
+   open. */
+#define DOUBTS 8u
 
 /* Which call this thread is in: async-signal-safe by being only its own. */
 static __thread struct {
   struct kq_frame frame;
-  uint32_t undone; /* calls that were undone after a jump */
+  uint32_t undone;         /* calls that were undone after a jump */
+  uint32_t doubts;         /* calls that the thread has jumped over since they began … */
+  uint64_t doubt[DOUBTS];  /* … and their keys */
+  uint64_t undone_key;     /* of the call that was undone last */
 } thread_state;
-
-static bool extend(struct kq_ring *ring, uint32_t position) {
-  uint32_t ready = __atomic_load_n(&ring->ready, __ATOMIC_RELAXED);
-  while (position >= ready) {
-    uint32_t left = ring->mask + 1 - ready;
-    uint32_t step = left < RESERVE_SLOTS ? left : RESERVE_SLOTS;
-    /* Page by page: slot counts are multiples of 64, and so are both steps. */
-    if (!kq_session_reserve(&ring->slots[ready], (uint64_t)step * KQ_SLOT_BYTES)) {
-      return false;
-    }
-    ready += step;
-    __atomic_store_n(&ring->ready, ready, __ATOMIC_RELAXED);
-  }
-  return true;
-}
-
-/* Claims a slot; NULL if there is none, and `why` says for which reason. */
-static inline __attribute__((always_inline)) struct kq_slot *claim(struct kq_ring *ring,
-                                                                   uint32_t *index,
-                                                                   enum kq_loss *why) {
-  struct kq_header *header = ring->header;
-  uint32_t head = __atomic_load_n(&header->head, __ATOMIC_RELAXED);
-  for (;;) {
-    /* Acquire pairs with the collector's release of the tail: it has read what we overwrite. */
-    uint32_t used = head - __atomic_load_n(&header->tail, __ATOMIC_ACQUIRE);
-    if (KQ_UNLIKELY(used > ring->mask)) {
-      uint32_t newer = __atomic_load_n(&header->head, __ATOMIC_RELAXED);
-      if (newer == head) {
-        *why = KQ_LOSS_RING_FULL;
-        return NULL;
-      }
-      head = newer;
-      continue;
-    }
-    if (KQ_UNLIKELY((head & ring->mask) >= __atomic_load_n(&ring->ready, __ATOMIC_RELAXED)) &&
-        !extend(ring, head & ring->mask)) {
-      *why = KQ_LOSS_NO_MEMORY;
-      return NULL;
-    }
-    /* Relaxed: the slot's contents are published by its commit word. */
-    if (__atomic_compare_exchange_n(&header->head, &head, head + 1, true, __ATOMIC_RELAXED,
-                                    __ATOMIC_RELAXED)) {
-      *index = head;
-      return &ring->slots[head & ring->mask];
-    }
-  }
-}
-
-/* Release pairs with the collector's acquire of the commit word. */
-static inline void commit(struct kq_slot *slot, uint32_t index) {
-  __atomic_store_n(&slot->commit, index + 1, __ATOMIC_RELEASE);
-}
-
-/* Puts the record into its slot. */
-static inline void fill(struct kq_slot *slot, uint32_t index, const struct kq_slot *record) {
-  memcpy(&slot->kind, &record->kind, KQ_SLOT_BYTES - offsetof(struct kq_slot, kind));
-  commit(slot, index);
-}
-
-/* Claims a slot of this process's ring; NULL if there is none, and that is counted. */
-static inline __attribute__((always_inline)) struct kq_slot *claim_own(uint32_t *index,
-                                                                       bool passive) {
-  uint32_t state = __atomic_load_n(&kq_identity->state, __ATOMIC_ACQUIRE);
-  if (KQ_UNLIKELY(state == KQ_RING_INHERITED) && !passive) {
-    kq_session_after_fork();
-  }
-  struct kq_ring *ring = __atomic_load_n(&kq_ring, __ATOMIC_ACQUIRE);
-  enum kq_loss why = KQ_LOSS_RING_FULL;
-  struct kq_slot *slot = claim(ring, index, &why);
-  if (KQ_UNLIKELY(slot == NULL)) {
-    __atomic_fetch_add(&ring->header->losses[why], 1, __ATOMIC_RELAXED);
-  }
-  return slot;
-}
-
-static inline void push(const struct kq_slot *record, bool passive) {
-  uint32_t index;
-  struct kq_slot *slot = claim_own(&index, passive);
-  if (KQ_LIKELY(slot != NULL)) {
-    fill(slot, index, record);
-  }
-}
 
 /* How far the collector has come, and a sign of life. */
 static uint64_t look_at_collector(const struct kq_header *header) {
@@ -168,11 +93,30 @@ void kq_note(enum kq_kind kind, uint8_t flags, uint64_t word, int fd, uint64_t o
   push(&record, passive);
 }
 
-void kq_jumped(void) {
-  if (thread_state.frame.key != 0) {
-    thread_state.frame.key |= JUMPED;
-  }
+/* In this order: the thread may jump out of here as well, and then rather has one twice. */
+static void forget_doubt(uint32_t which) {
+  uint32_t last = thread_state.doubts - 1;
+  thread_state.doubt[which] = thread_state.doubt[last];
+  __atomic_signal_fence(__ATOMIC_SEQ_CST);
+  thread_state.doubts = last;
 }
+
+void kq_jumped(void) {
+  uint64_t key = thread_state.frame.key;
+  if (key == 0 || (key & JUMPED) != 0) {
+    return;
+  }
+  thread_state.frame.key = key | JUMPED;
+  if (thread_state.doubts == DOUBTS) {
+    forget_doubt(0);
+  }
+  thread_state.doubt[thread_state.doubts] = key;
+  __atomic_signal_fence(__ATOMIC_SEQ_CST);
+  thread_state.doubts++;
+  kq_count_loss(KQ_LOSS_LEFT);
+}
+
+void kq_recorder_forked(void) { thread_state.doubts = 0; }
 
 /* One active call less. Returns the word as it was; `expected` is a guess at it. */
 static inline uint64_t step_out(struct kq_direction *direction, uint64_t expected) {
@@ -210,65 +154,10 @@ static __attribute__((noinline, cold)) struct kq_entry *find_entry(int fd, uint6
   return entry;
 }
 
-void kq_begin(struct kq_call *call, int fd, uint64_t word, enum kq_kind kind, uint64_t asked) {
-  struct kq_entry *entry = NULL;
-  call->direction = NULL;
-  if (KQ_LIKELY(kq_fd_has_entry(word) && (word & KQ_FD_UNCONFIRMED) == 0)) {
-    entry = kq_entry_of(word);
-  }
-  if (KQ_UNLIKELY(entry == NULL)) {
-    uint64_t found = word;
-    entry = find_entry(fd, &found);
-    if (entry == NULL) {
-      return;
-    }
-    word = found;
-  }
-  struct kq_direction *direction = kind == KQ_KIND_OUT ? &entry->out : &entry->in;
-  uint64_t key = (word & ~UINT64_C(0xff)) | kind;
-  call->word = word;
-  call->fd = fd;
-  call->kind = (uint8_t)kind;
-  call->key = key;
-  call->outer = thread_state.frame;
-  if (KQ_UNLIKELY(call->outer.key == (key | JUMPED))) {
-    step_out(direction, __atomic_load_n(&direction->calls, __ATOMIC_RELAXED));
-    thread_state.undone++;
-    thread_state.frame = call->outer = (struct kq_frame){0};
-  }
-  call->undone = thread_state.undone;
-  if (kind == KQ_KIND_OUT) {
-    call->start_ns = kq_now_ns();
-    __atomic_store_n(&direction->call_ns, call->start_ns, __ATOMIC_RELAXED);
-  }
-  __atomic_store_n(&direction->call_bytes, asked, __ATOMIC_RELAXED);
-  uint64_t before = __atomic_load_n(&direction->calls, __ATOMIC_RELAXED);
-  uint64_t after;
-  do {
-    uint64_t active = before & ACTIVE_MASK;
-    uint64_t group = before >> GROUP_SHIFT << GROUP_SHIFT;
-    uint64_t started = (before + STARTED_ONE) & STARTED_MASK;
-    if (active == 0) {
-      group += UINT64_C(1) << GROUP_SHIFT;
-    }
-    after = group | started | (active == ACTIVE_MASK ? active : active + 1);
-  } while (!__atomic_compare_exchange_n(&direction->calls, &before, after, true,
-                                        __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
-  call->overlapped = (before & ACTIVE_MASK) != 0;
-  call->calls = after;
-  thread_state.frame = (struct kq_frame){key, 0};
-  /* Last: from here on a cancelled thread has something to undo. */
-  call->direction = direction;
-}
-
 /* Leaves the direction. Returns whether the call was alone on it. */
 static inline bool leave(struct kq_call *call, uint64_t moved) {
   struct kq_direction *direction = call->direction;
   call->direction = NULL;
-  if (KQ_UNLIKELY(thread_state.undone != call->undone)) {
-    /* Undone already: the thread jumped, and yet came back here. */
-    return false;
-  }
   /* Nobody else was here as a rule: the word is as this call left it. */
   uint64_t before = step_out(direction, call->calls);
   if (KQ_UNLIKELY(call->outer.key == call->key)) {
@@ -278,7 +167,10 @@ static inline bool leave(struct kq_call *call, uint64_t moved) {
   return !call->overlapped && ((before ^ call->calls) & STARTED_MASK) == 0;
 }
 
-void kq_call_abandon(struct kq_call *call) { leave(call, 0); }
+/* By its address: the table may be that of a later session. */
+static inline const struct kq_entry *entry_of(const struct kq_direction *direction) {
+  return (const struct kq_entry *)((uintptr_t)direction & ~(uintptr_t)(KQ_ENTRY_BYTES - 1));
+}
 
 /* What a record says but for its bytes, which go straight to the slot: put together on the stack
    and copied, the loads of the copy wait for the smaller stores (6 ns, measured). */
@@ -299,7 +191,6 @@ static inline __attribute__((always_inline)) void record(const struct kq_moved *
   const struct kq_call *call = moved->call;
   slot->kind = call->kind;
   slot->flags = moved->flags;
-  slot->pad = 0;
   slot->entry = kq_fd_entry(call->word);
   slot->gen = kq_fd_generation(call->word);
   slot->time_ns = moved->time_ns;
@@ -321,6 +212,157 @@ static __attribute__((noinline, cold)) void record_much(const struct kq_moved *m
     off += RECORD_BYTES_MAX;
   }
   record(moved, off, (uint32_t)bytes);
+}
+
+/*
+ * What calls that never ended have moved on a connection, the kernel knows: it is counted, and recorded
+ * with these flags. False if calls other than these `open` ones are under way:
+ * then nobody can tell whose the bytes are.
+ */
+static bool settle(struct kq_call *call, struct kq_direction *direction, uint64_t open,
+                   uint8_t flags) {
+  uint64_t before = __atomic_load_n(&direction->calls, __ATOMIC_RELAXED);
+  if ((before & ACTIVE_MASK) > open) {
+    return false;
+  }
+  const struct kq_entry *entry = entry_of(direction);
+  uint16_t marks = __atomic_load_n(&entry->flags, __ATOMIC_RELAXED);
+  uint64_t off = __atomic_load_n(&direction->off, __ATOMIC_RELAXED);
+  uint64_t sent, read;
+  if (entry->type != KQ_TYPE_TCP || kq_sandboxed || kq_fd_outdated(call->word) ||
+      (marks & (KQ_ENTRY_KTLS | KQ_ENTRY_URGENT)) != 0 ||
+      (marks & (KQ_ENTRY_ADOPTED | KQ_ENTRY_COUNTED)) == KQ_ENTRY_ADOPTED ||
+      !kq_tcp_counts(call->fd, &sent, &read)) {
+    return true;
+  }
+  if (__atomic_load_n(&direction->calls, __ATOMIC_RELAXED) != before) {
+    return false;
+  }
+  /* Zero unless adopted; who connects has sent a SYN. */
+  sent -= entry->sent_before + ((marks & KQ_ENTRY_CONNECTED) != 0);
+  read -= entry->read_before;
+  uint64_t moved = (call->kind == KQ_KIND_OUT ? sent : read) - off;
+  if (moved == 0 || moved > INT64_MAX) {
+    return true;
+  }
+  struct kq_call lost = {.word = call->word, .fd = call->fd, .kind = call->kind, .calls = before};
+  struct kq_moved much = {.call = &lost, .flags = flags};
+  much.time_ns = call->kind == KQ_KIND_OUT
+                     ? __atomic_load_n(&direction->call_ns, __ATOMIC_RELAXED)
+                     : kq_now_ns();
+  much.off = __atomic_fetch_add(&direction->off, moved, __ATOMIC_RELAXED);
+  record_much(&much, moved);
+  return true;
+}
+
+/* Calls of the same kind that the thread has jumped over are over: it is about to begin another. */
+static __attribute__((noinline, cold)) void undo_left(struct kq_call *call,
+                                                      struct kq_direction *direction) {
+  uint64_t open = 0;
+  for (uint32_t which = 0; which < thread_state.doubts;) {
+    uint64_t key = thread_state.doubt[which];
+    if (kq_fd_outdated(key) || kq_entry_of(key) == NULL) {
+      forget_doubt(which);
+      continue;
+    }
+    open += key == call->key;
+    which++;
+  }
+  /* While others are in such calls all of them count as overlapping: next time. */
+  if (open == 0 || !settle(call, direction, open, KQ_SLOT_OVERLAP)) {
+    return;
+  }
+  for (uint32_t which = 0; which < thread_state.doubts;) {
+    if (thread_state.doubt[which] != call->key) {
+      which++;
+      continue;
+    }
+    /* In this order: see forget_doubt. */
+    step_out(direction, __atomic_load_n(&direction->calls, __ATOMIC_RELAXED));
+    forget_doubt(which);
+    thread_state.undone++;
+  }
+  thread_state.undone_key = call->key;
+  if (thread_state.frame.key == (call->key | JUMPED)) {
+    thread_state.frame = (struct kq_frame){0};
+  }
+}
+
+/* Whether a call was undone already: the thread jumped, and yet came back here. */
+static __attribute__((noinline, cold)) bool came_back(struct kq_call *call) {
+  if (thread_state.undone_key != call->key) {
+    return false;
+  }
+  struct kq_direction *direction = call->direction;
+  call->direction = NULL;
+  thread_state.frame = call->outer;
+  settle(call, direction, 0, KQ_SLOT_OVERLAP);
+  return true;
+}
+
+static inline bool is_undone(struct kq_call *call) {
+  return KQ_UNLIKELY(thread_state.undone != call->undone) && came_back(call);
+}
+
+void kq_begin(struct kq_call *call, int fd, uint64_t word, enum kq_kind kind, uint64_t asked) {
+  struct kq_entry *entry = NULL;
+  call->direction = NULL;
+  if (KQ_LIKELY(kq_fd_has_entry(word) && (word & KQ_FD_UNCONFIRMED) == 0)) {
+    entry = kq_entry_of(word);
+  }
+  if (KQ_UNLIKELY(entry == NULL)) {
+    uint64_t found = word;
+    entry = find_entry(fd, &found);
+    if (entry == NULL) {
+      return;
+    }
+    word = found;
+  }
+  struct kq_direction *direction = kind == KQ_KIND_OUT ? &entry->out : &entry->in;
+  uint64_t key = (word & ~UINT64_C(0xff)) | kind;
+  call->word = word;
+  call->fd = fd;
+  call->kind = (uint8_t)kind;
+  call->key = key;
+  if (KQ_UNLIKELY(thread_state.doubts != 0)) {
+    undo_left(call, direction);
+  }
+  call->outer = thread_state.frame;
+  call->undone = thread_state.undone;
+  if (kind == KQ_KIND_OUT) {
+    call->start_ns = kq_now_ns();
+    __atomic_store_n(&direction->call_ns, call->start_ns, __ATOMIC_RELAXED);
+  }
+  __atomic_store_n(&direction->call_bytes, asked, __ATOMIC_RELAXED);
+  /* Before it counts: a call that is left in between has nothing to undo then, and is none too many
+     for ever. */
+  thread_state.frame = (struct kq_frame){key, 0};
+  uint64_t before = __atomic_load_n(&direction->calls, __ATOMIC_RELAXED);
+  uint64_t after;
+  do {
+    uint64_t active = before & ACTIVE_MASK;
+    uint64_t group = before >> GROUP_SHIFT << GROUP_SHIFT;
+    uint64_t started = (before + STARTED_ONE) & STARTED_MASK;
+    if (active == 0) {
+      group += UINT64_C(1) << GROUP_SHIFT;
+    }
+    after = group | started | (active == ACTIVE_MASK ? active : active + 1);
+  } while (!__atomic_compare_exchange_n(&direction->calls, &before, after, true,
+                                        __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
+  call->overlapped = (before & ACTIVE_MASK) != 0;
+  call->calls = after;
+  /* Last: from here on a cancelled thread has something to undo. */
+  call->direction = direction;
+}
+
+void kq_call_abandon(struct kq_call *call) {
+  if (!is_undone(call)) {
+    /* Cancelled. Where no other call began meanwhile, the bytes are this one's. */
+    bool alone = !call->overlapped &&
+                 __atomic_load_n(&call->direction->calls, __ATOMIC_RELAXED) == call->calls;
+    settle(call, call->direction, 1, alone ? 0 : KQ_SLOT_OVERLAP);
+    leave(call, 0);
+  }
 }
 
 /* Whether bytes are recorded that a call has moved; if not, it is left. */
@@ -350,10 +392,7 @@ static inline __attribute__((always_inline)) void end(struct kq_call *call, int6
   moved.time_ns = call->kind == KQ_KIND_OUT ? call->start_ns : kq_now_ns();
   moved.off = __atomic_fetch_add(&direction->off, (uint64_t)bytes, __ATOMIC_RELAXED);
   moved.flags = leave(call, (uint64_t)bytes) ? 0 : KQ_SLOT_OVERLAP;
-  /* By its address: the table may be that of a later session. */
-  const struct kq_entry *entry =
-      (const struct kq_entry *)((uintptr_t)direction & ~(uintptr_t)(KQ_ENTRY_BYTES - 1));
-  uint16_t marks = __atomic_load_n(&entry->flags, __ATOMIC_RELAXED);
+  uint16_t marks = __atomic_load_n(&entry_of(direction)->flags, __ATOMIC_RELAXED);
   if (KQ_UNLIKELY((marks & (KQ_ENTRY_KTLS | KQ_ENTRY_URGENT)) != 0)) {
     if (marks & KQ_ENTRY_KTLS) {
       moved.flags |= KQ_SLOT_KTLS;
@@ -370,7 +409,7 @@ static inline __attribute__((always_inline)) void end(struct kq_call *call, int6
 }
 
 void kq_end(struct kq_call *call, int64_t moved) {
-  if (KQ_LIKELY(call->direction != NULL) && is_recorded(call, moved)) {
+  if (KQ_LIKELY(call->direction != NULL) && !is_undone(call) && is_recorded(call, moved)) {
     end(call, moved);
   }
 }

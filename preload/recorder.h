@@ -5,7 +5,9 @@
  * Whether a call was alone on its direction decides whether its offset is proven, so each begin
  * and end moves the `calls` word of the direction (see kqtime_shm.h). A call that never ends is
  * dealt with in two ways: a thread that is cancelled unwinds through KQ_CALL's cleanup, and a
- * thread that jumps out (longjmp is hooked) undoes the call when it begins the same kind again.
+ * thread that jumps out (longjmp is hooked) undoes the call when it begins the same kind again on
+ * that socket. What it had moved then, the kernel is asked: it may have been left on its way out. A
+ * slot that it had claimed the collector gives up (kq_slot.retired).
  *
  * A call inside another of its own direction overlaps with it like one of another thread. It is
  * a signal handler's, whose bytes may have left before or after the outer call's, or that of a
@@ -59,6 +61,8 @@ static inline void kq_call_close(struct kq_call *call) {
 
 /* The thread is about to leave stack frames without unwinding them, maybe those of a call. */
 void kq_jumped(void);
+/* In the child: the calls that its parent left are the parent's. */
+void kq_recorder_forked(void);
 
 /* `word` is what kq_fd_look(fd) gave, `asked` what the call asks for in bytes, 0 if unknown. */
 void kq_begin(struct kq_call *call, int fd, uint64_t word, enum kq_kind kind, uint64_t asked);

@@ -61,6 +61,7 @@ bool kq_session_stranger(void) {
 static void at_fork_child(void) {
   home_pid = (uint32_t)KQ_SYS(SYS_getpid);
   kq_lifetime_forked();
+  kq_recorder_forked();
   if (kq_identity == NULL) {
     return;
   }

@@ -266,7 +266,9 @@ void kq_accept_end(struct kq_accept *a, int fd, const struct sockaddr *peer,
   if (!known && peer != NULL) {
     struct sockaddr_storage copy;
     memset(&copy, 0, sizeof copy);
-    socklen_t told = *length < a->room ? *length : a->room;
+    /* Once: another thread of the caller may change it. */
+    socklen_t told = __atomic_load_n(length, __ATOMIC_RELAXED);
+    told = told < a->room ? told : a->room;
     memcpy(&copy, peer, told < sizeof copy ? told : sizeof copy);
     known = kq_address_read(&remote, &copy, told);
   }

@@ -4,7 +4,7 @@
 /** The numbers of the header: `KQ_SLOT_BYTES` is `slotBytes`. */
 export const Constant = {
   magic: 1297175627,
-  version: 2,
+  version: 3,
   headerBytes: 4096,
   slotBytes: 64,
   entryBytes: 256,
@@ -39,6 +39,7 @@ export const Loss = {
   NoAddress: 4,
   NoRing: 5,
   Stale: 6,
+  Left: 7,
   Count: 8,
 } as const;
 
@@ -135,6 +136,7 @@ export const Header = {
   entryHigh: 136,
   tail: 256,
   heartbeat: 260,
+  retired: 264,
   losses: 384,
   sessionSocket: 416,
   sessionToken: 524,
@@ -160,6 +162,7 @@ export const HeaderWord = {
   entryHigh: 34,
   tail: 64,
   heartbeat: 65,
+  retired: 66,
   losses: 96,
   sessionSocket: 104,
   sessionToken: 131,
@@ -185,6 +188,7 @@ export const HeaderBytes = {
   entryHigh: 4,
   tail: 4,
   heartbeat: 4,
+  retired: 4,
   losses: 32,
   sessionSocket: 108,
   sessionToken: 32,
@@ -196,6 +200,7 @@ export const Slot = {
   commit: 0,
   kind: 4,
   flags: 5,
+  retired: 6,
   entry: 8,
   gen: 12,
   timeNs: 16,
@@ -227,6 +232,7 @@ export const SlotBytes = {
   commit: 4,
   kind: 1,
   flags: 1,
+  retired: 2,
   entry: 4,
   gen: 4,
   timeNs: 8,

@@ -6,6 +6,13 @@ import { type Ring, SLOT_WORDS } from "./ring.ts";
 
 /** A slot that is claimed and stays uncommitted this long is not waited for, ms. */
 export const STALL_MS = 100;
+/**
+ * … and after this long its record is given up, ms: a signal handler has left its thread by a jump, or
+ * the thread has ended. A thread that is only late has lost a record then.
+ */
+const RETIRE_MS = 1000;
+/** A look counts for no more, ms: it may have been the collector, or all, that stood still. */
+const LOOK_MS_MOST = 25;
 /** A record's time this far after the present is not one of a moment ago. */
 const CLOCK_AHEAD_NS = 1e9;
 
@@ -14,22 +21,29 @@ export class RingOrder {
   complete = true;
   readonly #take: (ring: Ring, slot: Uint32Array) => void;
   readonly #counted: () => void;
+  readonly #gaveUp: (ring: Ring) => void;
   readonly #slot = new Uint32Array(new ArrayBuffer(SLOT_WORDS * 4));
   /** Where the tail of a ring stands at a slot that is not committed, and since when. */
-  readonly #gaps = new Map<Ring, { tail: number; sinceMs: number }>();
+  readonly #gaps = new Map<Ring, Gap>();
   readonly #clock = new RealtimeClock();
   readonly #time = new Uint32Array(new ArrayBuffer(8));
-  /** Of each ring, in a drain: records left to be read, and the time of the next one. */
-  readonly #lefts: number[] = [];
+  /** Of each ring, in a drain: the index up to which it is read, and the time of the next record. */
+  readonly #ends: number[] = [];
   readonly #times: number[] = [];
 
   /**
    * @param take is given each record; the slot is overwritten by the next one
    * @param counted is told, before a drain reads the first record, that all it reads were stamped
+   * @param gaveUp is told that a record of a living process will not be waited for any more
    */
-  constructor(take: (ring: Ring, slot: Uint32Array) => void, counted: () => void) {
+  constructor(
+    take: (ring: Ring, slot: Uint32Array) => void,
+    counted: () => void,
+    gaveUp: (ring: Ring) => void,
+  ) {
     this.#take = take;
     this.#counted = counted;
+    this.#gaveUp = gaveUp;
   }
 
   /** A ring is read no more. */
@@ -45,39 +59,40 @@ export class RingOrder {
    */
   drain(rings: readonly Ring[], accept: () => boolean): number {
     const now = this.#clock.now();
-    const lefts = this.#lefts;
+    const ends = this.#ends;
     // In this order: who wrote what one of these heads counts has announced its ring before.
-    for (let i = 0; i < rings.length; i++) lefts[i] = Math.min(rings[i]!.backlog(), rings[i]!.slotCount);
+    for (let i = 0; i < rings.length; i++) ends[i] = endOf(rings[i]!);
     const before = rings.length;
     // Of what the others have written nothing is known yet.
     this.complete = accept();
-    for (let i = before; i < rings.length; i++) {
-      lefts[i] = Math.min(rings[i]!.backlog(), rings[i]!.slotCount);
-    }
+    for (let i = before; i < rings.length; i++) ends[i] = endOf(rings[i]!);
     this.#counted();
     if (rings.length === 1) {
-      const n = this.read(rings[0]!, lefts[0]!);
-      if (n < lefts[0]!) this.#incomplete(rings[0]!);
+      const n = this.#read(rings[0]!, ends[0]!);
+      if (isBefore(rings[0]!, ends[0]!)) this.#incomplete(rings[0]!);
       return n;
     }
     return this.#merge(rings, now);
   }
 
   /** Reads a ring on its own, up to a slot that is not committed; returns the number of records. */
-  read(ring: Ring, most: number): number {
+  read(ring: Ring): number {
+    return this.#read(ring, endOf(ring));
+  }
+
+  #read(ring: Ring, end: number): number {
     const slot = this.#slot;
     let n = 0;
-    while (n < most && ring.next(slot)) {
+    while (isBefore(ring, end) && ring.next(slot)) {
       n++;
       this.#take(ring, slot);
     }
-    if (n > 0) ring.publish();
+    ring.publish();
     return n;
   }
 
-  /** Reads `#lefts` records of each ring, the earliest first, none that is later than `nowNs`. */
+  /** Reads each ring up to its `#ends`, the earliest first, none that is later than `nowNs`. */
   #merge(rings: readonly Ring[], nowNs: number): number {
-    const lefts = this.#lefts;
     const times = this.#times;
     for (let i = 0; i < rings.length; i++) times[i] = this.#timeOfNext(rings, i, nowNs);
     let total = 0;
@@ -108,7 +123,6 @@ export class RingOrder {
         ring.next(this.#slot);
         this.#take(ring, this.#slot);
         total++;
-        lefts[first]!--;
         nextNs = this.#timeOfNext(rings, first, nowNs);
       } while (nextNs <= secondNs && nextNs !== -Infinity && nextNs !== Infinity);
       times[first] = nextNs;
@@ -119,7 +133,7 @@ export class RingOrder {
 
   /** Of ring `i`: Infinity if nothing is left to be read, -Infinity if it is not committed. */
   #timeOfNext(rings: readonly Ring[], i: number, nowNs: number): number {
-    if (this.#lefts[i]! <= 0) return Infinity;
+    if (!isBefore(rings[i]!, this.#ends[i]!)) return Infinity;
     const time = this.#time;
     if (!rings[i]!.peek(time)) return -Infinity;
     const ns = this.#clock.relativeNs(time[0]!, time[1]!);
@@ -128,16 +142,53 @@ export class RingOrder {
   }
 
   /**
-   * A slot was claimed and is not committed: its thread was interrupted for a moment, or its process
-   * is gone. Returns whether it is worth waiting for.
+   * A slot was claimed and is not committed: its thread was interrupted for a moment, or it, or its
+   * process, is gone. Returns whether it is worth waiting for.
    */
   #incomplete(ring: Ring): boolean {
     const { tail } = ring;
     const nowMs = performance.now();
     const gap = this.#gaps.get(ring);
-    if (gap === undefined || gap.tail !== tail) this.#gaps.set(ring, { tail, sinceMs: nowMs });
-    else if (nowMs - gap.sinceMs >= STALL_MS) return false;
+    if (gap === undefined || gap.tail !== tail) {
+      this.#gaps.set(ring, { tail, sinceMs: nowMs, seenMs: nowMs, waitedMs: 0 });
+    } else {
+      gap.waitedMs += Math.min(nowMs - gap.seenMs, LOOK_MS_MOST);
+      gap.seenMs = nowMs;
+      if (nowMs - gap.sinceMs >= STALL_MS) {
+        this.#giveUp(ring, gap.waitedMs);
+        return false;
+      }
+    }
     this.complete = false;
     return true;
   }
+
+  /** Where nobody uses the ring any more it is not for us to say (`Rings`). */
+  #giveUp(ring: Ring, waitedMs: number): void {
+    const claimed = ring.backlog();
+    // While it fills up, more is lost by waiting.
+    const patienceMs = claimed > ring.slotCount / 2 ? STALL_MS : RETIRE_MS;
+    if (waitedMs < patienceMs || ring.users.size === 0 || claimed > ring.slotCount) return;
+    if (ring.retire()) this.#gaveUp(ring);
+  }
+}
+
+interface Gap {
+  tail: number;
+  sinceMs: number;
+  /** When it was looked at last. */
+  seenMs: number;
+  /** How long it was waited for, as far as that can be told. */
+  waitedMs: number;
+}
+
+/** Behind the last slot that is claimed now, no more than the ring holds. */
+function endOf(ring: Ring): number {
+  const claimed = Math.min(ring.backlog(), ring.slotCount);
+  return (ring.tail + claimed) >>> 0;
+}
+
+/** Whether the ring is to be read further: what is retired is passed over, also at the end. */
+function isBefore(ring: Ring, end: number): boolean {
+  return ((end - ring.tail) | 0) > 0;
 }

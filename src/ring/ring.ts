@@ -13,6 +13,7 @@ import {
   HeaderBytes,
   HeaderWord,
   Loss,
+  Slot,
   SlotWord,
   State,
 } from "./layout.ts";
@@ -20,13 +21,20 @@ import {
 export const SLOT_WORDS = Constant.slotBytes / 4;
 export const ENTRY_WORDS = Constant.entryBytes / 4;
 const HEADER_WORDS = Constant.headerBytes / 4;
+const SLOT_HALVES = Constant.slotBytes / 2;
+const HEADER_HALVES = Constant.headerBytes / 2;
 const STATE_MASK = (1 << Constant.stateBits) - 1;
+/** So large a part of a ring may be retired: producers search for the next slot that is not. */
+const RETIRED_SHIFT = 2;
 
 /** No ring is larger. */
 export const RING_BYTES_MOST = Constant.headerBytes + Constant.slotsMax * Constant.slotBytes +
   Constant.entriesMax * Constant.entryBytes;
 
-/** Slots that were claimed but never committed are skipped only when nobody can commit them. */
+/**
+ * A slot that was claimed and is never committed is skipped when nobody is left who could commit it,
+ * and retired where somebody may be: whoever is late then writes into memory that nobody uses.
+ */
 export class Ring {
   readonly id: bigint;
   readonly tableId: bigint;
@@ -48,14 +56,19 @@ export class Ring {
   readonly users = new Set<number>();
   /** Children that it says it has, and that were not looked into yet. */
   readonly forked = new Set<number>();
-  /** Slots skipped because their producer died before it committed them. */
+  /** When it is looked next whether its users still have it; Infinity: not set yet. */
+  lookAtMs = Infinity;
+  /** Slots whose records were given up before they were committed. */
   skipped = 0;
 
   readonly #mapping: Mapping;
   readonly #words: Uint32Array;
+  readonly #halves: Uint16Array;
   readonly #mask: number;
   readonly #entriesAt: number;
   #tail: number;
+  /** Slots that are retired. */
+  #retired: number;
   #closed = false;
   /** What was lost before this collector came. */
   readonly #lostBefore = new Uint32Array(Loss.Count);
@@ -69,6 +82,7 @@ export class Ring {
     if (mapping.bytes < Constant.headerBytes) throw bad(`${mapping.bytes} bytes`);
     const words = new Uint32Array(mapping.buffer, 0, mapping.bytes >>> 2);
     this.#words = words;
+    this.#halves = new Uint16Array(mapping.buffer, 0, mapping.bytes >>> 1);
     const expect = (name: keyof typeof HeaderWord, value: number) => {
       const found = words[HeaderWord[name]]!;
       if (found !== value) throw bad(`${name} is ${found}, not ${value}`);
@@ -99,6 +113,7 @@ export class Ring {
     this.sessionSocket = text(mapping, Header.sessionSocket, HeaderBytes.sessionSocket);
     this.sessionToken = text(mapping, Header.sessionToken, HeaderBytes.sessionToken);
     this.#tail = Atomics.load(words, HeaderWord.tail);
+    this.#retired = words[HeaderWord.retired]!;
     if (pid > 0) this.users.add(pid);
   }
 
@@ -111,6 +126,7 @@ export class Ring {
     if (Atomics.load(words, at) !== (tail + 1) >>> 0) return false;
     for (let w = 0; w < SLOT_WORDS; w++) out[w] = words[at + w]!;
     this.#tail = (tail + 1) >>> 0;
+    if (this.#retired > 0) this.#passRetired();
     return true;
   }
 
@@ -148,6 +164,7 @@ export class Ring {
    * the index was overwritten: nothing in it can be believed.
    */
   backlog(): number {
+    if (this.#retired > 0) this.#passRetired();
     return (Atomics.load(this.#words, HeaderWord.head) - this.#tail) >>> 0;
   }
 
@@ -155,6 +172,33 @@ export class Ring {
   skip(): void {
     this.#tail = (this.#tail + 1) >>> 0;
     this.skipped++;
+  }
+
+  /**
+   * Gives up the record that the slot at the tail is claimed for, and the slot with it. False if too
+   * many are retired already.
+   */
+  retire(): boolean {
+    const words = this.#words;
+    if (this.#retired >= this.slotCount >>> RETIRED_SHIFT) return false;
+    const slot = this.#tail & this.#mask;
+    Atomics.store(this.#halves, HEADER_HALVES + slot * SLOT_HALVES + Slot.retired / 2, 1);
+    // Before the tail is published, as the mark: who claims the slot anew has seen both.
+    Atomics.store(words, HeaderWord.retired, ++this.#retired);
+    this.skip();
+    this.publish();
+    return true;
+  }
+
+  /** Moves the tail over retired slots that were claimed again. */
+  #passRetired(): void {
+    const claimed = (Atomics.load(this.#words, HeaderWord.head) - this.#tail) >>> 0;
+    for (let left = Math.min(claimed, this.slotCount); left > 0; left--) {
+      const slot = this.#tail & this.#mask;
+      const mark = HEADER_HALVES + slot * SLOT_HALVES + Slot.retired / 2;
+      if (Atomics.load(this.#halves, mark) === 0) return;
+      this.#tail = (this.#tail + 1) >>> 0;
+    }
   }
 
   /** A counter of what the target's side lost; see `Loss`. */

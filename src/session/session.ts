@@ -65,6 +65,9 @@ export interface TargetEnd {
   readonly signal: string | null;
 }
 
+/** Sessions have numbers up to this. */
+const SESSIONS = 2 ** 52;
+
 /** Processes that the summary lists, the first ones; a long run may have any number. */
 const PIDS_MOST = 1000;
 
@@ -155,6 +158,7 @@ export class Session {
         socketsListed: options.socketsListed,
         lines,
         intervalNs: options.intervalMs * 1e6,
+        session: 1 + Math.floor(Math.random() * SESSIONS),
       };
       if (options.record !== null) {
         makePrivateFolder(options.record);
@@ -207,6 +211,10 @@ export class Session {
     const { rings } = collector;
     rings.onAttach = (ring) => this.#attached(ring);
     rings.onReject = (message) => warn(message);
+    rings.onAbandoned = (pid) => warn(
+      `process ${pid} began records and never finished them, as when a signal handler jumps out of a ` +
+        "call (siglongjmp, pthread_exit): they are lost",
+    );
     rings.onRequest = (received) => requests.take(received);
     collector.onJoined = (capturedNs, failed) => requests.answer(capturedNs, failed);
     collector.isAwaited = () => requests.pending;
@@ -307,6 +315,13 @@ export class Session {
       this.warn(
         "no process loaded the preload library: nothing could be measured (does the command clear " +
           "its environment, or run as another user through sudo?)",
+      );
+    }
+    const left = rings.losses(Loss.Left);
+    if (left > 0) {
+      this.warn(
+        `${left} call${left === 1 ? " was" : "s were"} left by a jump (siglongjmp out of a signal handler): ` +
+          "what they moved has no provable order",
       );
     }
     if (this.#foreignRings > 0) {

@@ -6,6 +6,7 @@
 #include "program.h"
 
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #define BALLAST_BYTES (64u << 20)
 

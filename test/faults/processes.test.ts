@@ -10,7 +10,8 @@ import { withLoopback } from "../lib/network.ts";
 import { startEcho } from "./echo.ts";
 
 const LIVES = 1000;
-const CURLS = 200;
+const CURLS = 1000;
+const LOOPS = 4;
 /** More than are taken in one round. */
 const LIVES_UNSEEN = 150;
 
@@ -48,7 +49,7 @@ e2e(`${LIVES_UNSEEN} short lives while kqtime stands still`, () => withLoopback(
   expect(measurement.summary().directions.out.calls).toBe(LIVES_UNSEEN);
 }), 60_000, ["python3", "xargs"]);
 
-e2e(`${CURLS} curls in a shell's loop`, () => withLoopback(async (node, scope) => {
+e2e(`${CURLS} curls in ${LOOPS} shells' loops`, () => withLoopback(async (node, scope) => {
   const server = scope.start(
     ["python3", "-u", "-m", "http.server", "--bind", "127.0.0.1", "7400", "--protocol", "HTTP/1.1"],
     { prefix: node.prefix, cwd: "/etc" },
@@ -56,11 +57,13 @@ e2e(`${CURLS} curls in a shell's loop`, () => withLoopback(async (node, scope) =
   await server.says(/Serving/);
   // What curl itself says of each.
   const told = scope.path("told");
-  const loop = `for n in $(seq ${CURLS}); do
-    curl -s -o /dev/null -w '%{size_request} %{size_header} %{size_download}\\n' http://127.0.0.1:7400/passwd
-  done > ${told}`;
-  const measurement = new Measurement(scope, ["sh", "-c", loop], { prefix: node.prefix });
-  await measurement.running.success();
+  const loops = `for loop in $(seq ${LOOPS}); do
+    for n in $(seq ${CURLS / LOOPS}); do
+      curl -s -o /dev/null -w '%{size_request} %{size_header} %{size_download}\\n' http://127.0.0.1:7400/passwd
+    done >> ${told} &
+  done; wait`;
+  const measurement = new Measurement(scope, ["sh", "-c", loops], { prefix: node.prefix });
+  await measurement.running.success(150_000);
   const sizes = readFileSync(told, "utf8").trim().split("\n").map((line) => line.split(" ").map(Number));
   expect(sizes.length).toBe(CURLS);
   if (BARE) return;
@@ -70,7 +73,7 @@ e2e(`${CURLS} curls in a shell's loop`, () => withLoopback(async (node, scope) =
   expect([directions.out.bytesCalled, directions.in.bytesCalled]).toEqual([out, inbound]);
   expect([directions.out.sockets, directions.in.sockets]).toEqual([CURLS, CURLS]);
   expect(flaws(measurement, { out, in: inbound })).toEqual([]);
-}), 60_000, ["python3", "curl"]);
+}), 180_000, ["python3", "curl"]);
 
 for (const others of [false, true]) {
   const title = `a child of which nobody knows when its parent ends${others ? ", and others live on" : ""}`;

@@ -9,6 +9,8 @@
  * --hold   reads nothing before the command has ended, so that a small ring gets full
  * --quiet  counts the records instead of printing them, to keep up with a benchmark
  * --forget frees every entry as soon as it is born
+ * --retire gives up slots, a quarter of them at the end
+ * --mark   sets what the collector alone may write in each slot, and fails if it was overwritten
  * --late   waits so long after the command's end for the processes that it left behind
  */
 #define _GNU_SOURCE
@@ -49,6 +51,10 @@ int main(int count, char **arguments) {
       quiet_records = true;
     } else if (strcmp(arguments[at], "--forget") == 0) {
       forget = true;
+    } else if (strcmp(arguments[at], "--retire") == 0) {
+      retire = true;
+    } else if (strcmp(arguments[at], "--mark") == 0) {
+      mark = true;
     } else if (at + 1 < count && strcmp(arguments[at], "--slots") == 0) {
       slots = arguments[++at];
     } else if (at + 1 < count && strcmp(arguments[at], "--late") == 0) {

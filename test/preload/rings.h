@@ -17,6 +17,7 @@
 #include "../../c/kqtime_shm.h"
 
 #define RINGS_MAX 4096
+#define RETIRE_EACH 5
 #define TOKEN "0123456789abcdef0123456789abcdef"
 
 static struct kq_header *rings[RINGS_MAX];
@@ -25,6 +26,8 @@ static int ring_count;
 static FILE *output;
 static bool quiet_records;
 static bool forget;
+static bool retire;
+static bool mark;
 static uint64_t counted;
 
 static void die(const char *what) {
@@ -61,6 +64,20 @@ static ssize_t take_message(int from, struct kq_message *hello, int *fd) {
   return length;
 }
 
+/* Marks all slots, or counts those that are not marked: what the collector alone may write. */
+static uint32_t look_at_marks(struct kq_header *ring, bool set) {
+  struct kq_slot *slots = (struct kq_slot *)((char *)ring + KQ_HEADER_BYTES);
+  uint32_t overwritten = 0;
+  for (uint32_t at = 0; at < ring->slot_count; at++) {
+    if (set) {
+      slots[at].retired = 1;
+    } else {
+      overwritten += slots[at].retired != 1;
+    }
+  }
+  return overwritten;
+}
+
 static inline void add_ring(int memory) {
   struct stat status;
   fstat(memory, &status);
@@ -76,6 +93,9 @@ static inline void add_ring(int memory) {
           ring_count, ring->ring_id, ring->table_id, ring->pid, ring->slot_count,
           ring->entry_count, ring->netns_ino, (const char *)ring->comm,
           (long long)status.st_size, fcntl(memory, F_GET_SEALS));
+  if (mark) {
+    look_at_marks(ring, true);
+  }
   inodes[ring_count] = status.st_ino;
   rings[ring_count++] = ring;
   close(memory);
@@ -114,15 +134,27 @@ static void free_entry(struct kq_header *ring, const struct kq_slot *slot) {
                    __ATOMIC_RELEASE);
 }
 
+/* As of a record that is given up; this one has been read, so that all must be there. */
+static void retire_slot(struct kq_header *ring, struct kq_slot *slot) {
+  if (ring->retired < ring->slot_count / 4) {
+    __atomic_store_n(&slot->retired, 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&ring->retired, ring->retired + 1, __ATOMIC_RELAXED);
+  }
+}
+
 static bool drain(int index) {
   struct kq_header *ring = rings[index];
-  const struct kq_slot *slots = (const struct kq_slot *)((char *)ring + KQ_HEADER_BYTES);
+  struct kq_slot *slots = (struct kq_slot *)((char *)ring + KQ_HEADER_BYTES);
   uint32_t tail = ring->tail;
   /* What comes meanwhile is for the next time: a busy program must not hold the reader here. */
   uint32_t end = __atomic_load_n(&ring->head, __ATOMIC_ACQUIRE);
   bool any = false;
   while (tail != end) {
-    const struct kq_slot *slot = &slots[tail & (ring->slot_count - 1)];
+    struct kq_slot *slot = &slots[tail & (ring->slot_count - 1)];
+    if (slot->retired != 0 && ring->retired != 0) {
+      __atomic_store_n(&ring->tail, ++tail, __ATOMIC_RELEASE);
+      continue;
+    }
     if (__atomic_load_n(&slot->commit, __ATOMIC_ACQUIRE) != tail + 1) {
       break;
     }
@@ -133,6 +165,9 @@ static bool drain(int index) {
     }
     if (forget && slot->kind == KQ_KIND_BIRTH) {
       free_entry(ring, slot);
+    }
+    if (retire && tail % RETIRE_EACH == 0) {
+      retire_slot(ring, slot);
     }
     __atomic_store_n(&ring->tail, ++tail, __ATOMIC_RELEASE);
     any = true;
@@ -160,6 +195,9 @@ static inline void print_direction(const char *name, const struct kq_direction *
 static inline void print_tables(void) {
   for (int index = 0; index < ring_count; index++) {
     const struct kq_header *ring = rings[index];
+    if (mark && look_at_marks(rings[index], false) != 0) {
+      die("a producer has overwritten what the collector alone may write");
+    }
     const struct kq_entry *entries =
         (const struct kq_entry *)((const char *)ring + KQ_HEADER_BYTES +
                                   (size_t)ring->slot_count * KQ_SLOT_BYTES);

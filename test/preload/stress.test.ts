@@ -46,13 +46,36 @@ describe.skipIf(!canCompile)("under stress", () => {
     ]);
   });
 
-  for (const name of ["cancel", "jump"]) {
+  for (const name of ["cancel", "jump", "jumps"]) {
     test(`${name}: a call that never returns is over`, () => {
       const run = scenario(name);
       expect(run.records.every((record) => record.flags === 0)).toBe(true);
       expect(ofKind(run, "IN")[0]!.bytes).toBe(6);
     });
   }
+
+  for (const name of ["cancel-deferred", "cancel-at-once"]) {
+    test(`${name}: what a cancelled call had sent is recorded`, () => {
+      const run = scenario(name);
+      const [total, last] = run.stdout.split(" ").map(Number) as [number, number];
+      // The buffer may have room for what follows.
+      const behind = Math.max(last, 0);
+      expect(total).toBeGreaterThan(100_000);
+      expect(ofKind(run, "OUT").map(({ off, bytes, flags }) => [off, bytes, flags])).toEqual([
+        [0, 5, 0], [5, total - 5 - behind, 0], [total - behind, behind, 0],
+      ].filter(([, bytes]) => bytes !== 0));
+    });
+  }
+
+  test("slots that the collector has given up are used no more", () => {
+    const whole = scenario("laps");
+    const run = scenario("laps", ["--slots", "64", "--retire"]);
+    // A record in a slot that was given up would be neither read nor counted.
+    expect(run.records.length + run.losses[LOSS.ringFull]!).toBe(whole.records.length);
+    expect(run.records.length).toBeGreaterThan(640);
+    // A thread that is late may still write into one: not that it was given up.
+    scenario("laps", ["--slots", "64", "--mark"]);
+  });
 
   test("a signal handler sends while a call waits", () => {
     const run = scenario("handler");

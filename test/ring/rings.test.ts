@@ -6,7 +6,7 @@ import { closeSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Mapping, MessageListener, RealtimeClock } from "../../src/ffi/libc.ts";
-import { Constant, Header, HeaderWord, Kind, Message, SlotWord } from "../../src/ring/layout.ts";
+import { Constant, Header, HeaderWord, Kind, Loss, Message, Slot, SlotWord } from "../../src/ring/layout.ts";
 import { Ring } from "../../src/ring/ring.ts";
 import { type RecordFeed, Rings } from "../../src/ring/rings.ts";
 import { connectTo, Seal, sealedMemory, sendDescriptors, TargetMemory } from "../fuzz/memory.ts";
@@ -20,6 +20,7 @@ const HEADER_WORDS = Constant.headerBytes / 4;
 class Writer {
   readonly buffer: ArrayBuffer;
   readonly words: Uint32Array;
+  readonly mapping: Mapping;
   readonly ring: Ring;
   #head = 0;
 
@@ -41,11 +42,13 @@ class Writer {
     view.setBigUint64(Header.ringId, id, true);
     view.setBigUint64(Header.tableId, id, true);
     const mapping = { buffer: this.buffer, bytes, inode: 0, close: () => {} };
-    this.ring = new Ring(mapping as unknown as Mapping, process.pid);
+    this.mapping = mapping as unknown as Mapping;
+    this.ring = new Ring(this.mapping, process.pid);
   }
 
   /** Claims a slot; returns what commits it. */
   claim(port: number, timeNs: bigint): () => void {
+    while (this.#isRetired(this.#head)) this.#head++;
     const index = this.#head++;
     Atomics.store(this.words, HeaderWord.head, this.#head);
     return () => {
@@ -53,9 +56,18 @@ class Writer {
       const slot = slotWords({ kind: Kind.Listen, entry: 0, generation: 0, timeNs: 0, off: port });
       slot[SlotWord.timeNs] = Number(timeNs & 0xffffffffn);
       slot[SlotWord.timeNs + 1] = Number(timeNs >> 32n);
+      const halves = new Uint16Array(this.buffer);
+      const { retired } = Slot;
+      const mark = halves[at * 2 + retired / 2]!;
       this.words.set(slot.subarray(1), at + 1);
+      halves[at * 2 + retired / 2] = mark;
       Atomics.store(this.words, at, index + 1);
     };
+  }
+
+  #isRetired(index: number): boolean {
+    const at = Constant.headerBytes + (index & (SLOTS - 1)) * Constant.slotBytes + Slot.retired;
+    return this.words[HeaderWord.retired]! > 0 && new Uint16Array(this.buffer)[at / 2] !== 0;
   }
 
   write(port: number, timeNs: bigint): void {
@@ -181,6 +193,95 @@ test("a thread that never fills its slot is not waited for for ever", async () =
   rings.drain();
   expect(rings.complete).toBe(true);
   expect(read).toEqual([2, 3]);
+});
+
+/** Drains as a collector does that looks each 10 ms, by a clock of the test's own, until it is told. */
+function drainUntil(rings: Rings, isOver: () => boolean): number {
+  const { now } = performance;
+  let sinceMs = 0;
+  performance.now = () => sinceMs;
+  try {
+    for (; !isOver() && sinceMs < 60_000; sinceMs += 10) rings.drain();
+  } finally {
+    performance.now = now;
+  }
+  return sinceMs;
+}
+
+for (const count of [1, 2]) {
+  test(`a record that is never finished is given up, its slot used no more (${count} rings)`, () => {
+    const { rings, writers, read } = open(count);
+    const [writer] = writers;
+    const abandoned: number[] = [];
+    rings.onAbandoned = (pid) => abandoned.push(pid);
+    const start = nowNs() - 5_000_000_000n;
+    writer!.write(1, start);
+    const late = writer!.claim(2, start + 1000n);
+    writer!.write(3, start + 2000n);
+    const waitedMs = drainUntil(rings, () => read.length === 2);
+    expect(read).toEqual([1, 3]);
+    expect(waitedMs).toBeWithin(1000, 2000);
+    expect([abandoned, rings.lostRecords(), rings.badRecords]).toEqual([[process.pid], 1, 1]);
+    // Three laps, and the thread finishes its record all the same: once, in the middle of them.
+    for (let port = 4; port < 4 + 3 * SLOTS; port++) {
+      if (port === 4 + SLOTS * 1.5) late();
+      writer!.write(port, start + BigInt(port) * 1000n);
+      if (port % 5 === 0) rings.drain();
+    }
+    rings.drain();
+    expect(rings.complete).toBe(true);
+    expect(read).toEqual([1, ...Array.from({ length: 1 + 3 * SLOTS }, (_, i) => 3 + i)]);
+    expect([rings.lostRecords(), rings.badRecords, rings.pressure()]).toEqual([1, 1, 0]);
+    // Another collector that goes on with this ring passes over the slot too.
+    const heir = new Ring(writer!.mapping, process.pid);
+    const slot = new Uint32Array(SLOT_WORDS);
+    for (let port = 0; port < SLOTS; port++) {
+      writer!.write(port, start);
+      expect(heir.backlog()).toBeGreaterThan(0);
+      expect([heir.next(slot), slot[SlotWord.off]]).toEqual([true, port]);
+      heir.publish();
+    }
+    expect(heir.backlog()).toBe(0);
+  });
+}
+
+test("while a ring fills up, a record that is not finished is given up sooner", () => {
+  const { rings, writers, read } = open(1);
+  const start = nowNs() - 5_000_000_000n;
+  writers[0]!.claim(1, start);
+  for (let port = 2; port < SLOTS; port++) writers[0]!.write(port, start + BigInt(port));
+  expect(drainUntil(rings, () => read.length > 0)).toBeWithin(100, 200);
+});
+
+test("a collector that has not looked for a while gives nothing up for that", () => {
+  const { rings, writers, read } = open(1);
+  const { now } = performance;
+  const commit = writers[0]!.claim(1, nowNs() - 5_000_000_000n);
+  performance.now = () => 0;
+  try {
+    rings.drain();
+    performance.now = () => 3_600_000;
+    for (let look = 0; look < 3; look++) rings.drain();
+  } finally {
+    performance.now = now;
+  }
+  commit();
+  rings.drain();
+  expect([read, rings.lostRecords()]).toEqual([[1], 0]);
+});
+
+test("calls that were left by a jump may have no record", () => {
+  const { rings, writers } = open(1);
+  writers[0]!.words[HeaderWord.losses + Loss.Left] = 3;
+  expect(rings.lostRecords()).toBe(3);
+});
+
+test("so many slots are given up, and no more", () => {
+  const { rings, writers } = open(1);
+  const start = nowNs() - 5_000_000_000n;
+  for (let n = 0; n < SLOTS; n++) writers[0]!.claim(n, start);
+  drainUntil(rings, () => false);
+  expect(rings.lostRecords()).toBe(SLOTS / 4);
 });
 
 test("a socket table is used as long as a process with one of its rings lives", async () => {

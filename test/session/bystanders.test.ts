@@ -48,6 +48,18 @@ testUnless(why, "a program that is still being loaded is not told", () =>
   }),
 );
 
+testUnless(why, "a program that another thread than the first has started is told", () =>
+  withScope(async (scope) => {
+    const script = "import subprocess, threading\n" +
+      "threading.Thread(target=lambda: subprocess.run(['sleep', '5'])).start()";
+    const pid = start(scope, "python3", "-c", script);
+    const bystanders = new Bystanders();
+    await until("a warning", () => {
+      bystanders.look(pid, performance.now());
+      return bystanders.warning()?.includes("sleep");
+    });
+  }), 20_000);
+
 test("nobody is told of before there is somebody", () => {
   expect(new Bystanders().warning()).toBeNull();
 });
