@@ -1,5 +1,6 @@
 // The session's folder: it holds nothing but the socket through which processes of the target hand
-// over their rings, and is gone with the session.
+// over their rings, and the FIFO in which those leave a word that cannot reach it. It is gone with the
+// session.
 
 import {
   accessSync,
@@ -20,9 +21,11 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, dirname, isAbsolute, join } from "node:path";
+import { CountedFifo } from "../ffi/fifo.ts";
 import { MessageListener, processExists, unixSocketAnswers } from "../ffi/libc.ts";
 import { KQTimeError } from "../errors.ts";
 import { O_CLOEXEC, O_PATH } from "../output/open-file.ts";
+import { Constant } from "../ring/layout.ts";
 
 const PREFIX = "kqtime-";
 const FOLDER = /^kqtime-(\d+)-\w{6}$/;
@@ -31,6 +34,7 @@ const GRACE_MS = 10_000;
 
 export class SessionFolder {
   #closed = false;
+  readonly #fifo: CountedFifo;
 
   private constructor(
     readonly path: string,
@@ -39,7 +43,10 @@ export class SessionFolder {
     readonly listener: MessageListener,
     /** Sent back by every process of the target; it is in their environment, which is private. */
     readonly token: string,
-  ) {}
+    fifo: CountedFifo,
+  ) {
+    this.#fifo = fifo;
+  }
 
   /** @throws KQTimeError `E_SESSION` */
   static make(): SessionFolder {
@@ -60,7 +67,7 @@ export class SessionFolder {
    */
   static again(socket: string, token: string): SessionFolder | null {
     const path = dirname(socket);
-    if (!isExpected(socket) || token.length !== 32) return null;
+    if (!isExpected(socket) || !/^[0-9a-f]{32}$/.test(token)) return null;
     try {
       const there = lstatSync(path, { throwIfNoEntry: false });
       if (there === undefined) mkdirSync(path, { mode: 0o700 });
@@ -78,13 +85,15 @@ export class SessionFolder {
     // socket's name is the secret that lets only them find it.
     const { O_DIRECTORY, O_NOFOLLOW } = constants;
     const fd = openSync(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    let listener: MessageListener | undefined;
     try {
       chmodSync(within(fd, "."), 0o711);
-      rmSync(within(fd, name), { force: true });
-      const listener = new MessageListener(join(path, name));
+      for (const each of [name, fifoName(token)]) rmSync(within(fd, each), { force: true });
+      listener = new MessageListener(join(path, name));
       chmodSync(within(fd, name), 0o666);
-      return new SessionFolder(path, fd, listener, token);
+      return new SessionFolder(path, fd, listener, token, new CountedFifo(within(fd, fifoName(token))));
     } catch (error) {
+      listener?.close();
       closeSync(fd);
       throw error;
     }
@@ -100,15 +109,23 @@ export class SessionFolder {
     return this.listener.path;
   }
 
+  /** Processes that could not reach the socket, as far as they could say so. */
+  get unheard(): number {
+    return this.#fifo.count();
+  }
+
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    try {
-      // While it listens: as soon as it does not, another collector may make both again.
-      unlinkSync(within(this.fd, basename(this.socket)));
-    } catch {
-      // A process of the same user has put something else there, or taken it away.
+    for (const name of [fifoName(this.token), basename(this.socket)]) {
+      try {
+        // While it listens: as soon as it does not, another collector may make all again.
+        unlinkSync(within(this.fd, name));
+      } catch {
+        // A process of the same user has put something else there, or taken it away.
+      }
     }
+    this.#fifo.close();
     this.listener.close();
     try {
       if (isSame(lstatSync(this.path), fstatSync(this.fd))) rmdirSync(this.path);
@@ -126,6 +143,11 @@ function within(fd: number, name: string): string {
 
 function isSame(one: Stats, other: Stats): boolean {
   return one.dev === other.dev && one.ino === other.ino;
+}
+
+/** Not listed in /proc/net/unix, as the socket is: only who has the token finds it. */
+function fifoName(token: string): string {
+  return token.slice(0, Constant.unheardDigits);
 }
 
 /** Whether a path is one that a session of this user has. */

@@ -187,5 +187,12 @@ test("a session is not made again through a link, nor elsewhere", () => {
   expect(SessionFolder.again(join(precious, name), token)).toBeNull();
   expect(SessionFolder.again(join(leftOver(base), "../../etc/passwd"), token)).toBeNull();
   expect(SessionFolder.again(file, token)).toBeNull();
+  // The pipe has its name from the token, which is the process's own word as well.
+  const reached = join("/tmp", `kq${String(process.pid).padStart(12, "0")}`);
+  writeFileSync(reached, "precious");
+  made.push(reached);
+  const climbing = `../../tmp/${basename(reached)}`.padEnd(32, "0");
+  expect(SessionFolder.again(join(leftOver(base), name), climbing)).toBeNull();
+  expect(readFileSync(reached, "utf8")).toBe("precious");
   expect(readFileSync(file, "utf8")).toBe("precious");
 });
