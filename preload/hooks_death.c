@@ -41,7 +41,8 @@ KQ_EXPORT int fclose(FILE *stream) {
   return result;
 }
 
-KQ_EXPORT int _IO_fclose(FILE *stream) __attribute__((alias("fclose")));
+/* Newer headers say of fclose() that its argument is not NULL; an alias has to say the same. */
+KQ_EXPORT __typeof__(fclose) _IO_fclose __attribute__((alias("fclose")));
 
 static int real_close_range(unsigned int first, unsigned int last, int flags) {
   if (KQ_REAL(close_range) != NULL) {

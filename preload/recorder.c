@@ -216,10 +216,11 @@ static __attribute__((noinline, cold)) void record_much(const struct kq_moved *m
 
 /*
  * What calls that never ended have moved on a connection, the kernel knows: it is counted, and recorded
- * as that of calls which overlapped others. False if calls other than these `open` ones are under way:
+ * with these flags. False if calls other than these `open` ones are under way:
  * then nobody can tell whose the bytes are.
  */
-static bool settle(struct kq_call *call, struct kq_direction *direction, uint64_t open) {
+static bool settle(struct kq_call *call, struct kq_direction *direction, uint64_t open,
+                   uint8_t flags) {
   uint64_t before = __atomic_load_n(&direction->calls, __ATOMIC_RELAXED);
   if ((before & ACTIVE_MASK) > open) {
     return false;
@@ -245,7 +246,7 @@ static bool settle(struct kq_call *call, struct kq_direction *direction, uint64_
     return true;
   }
   struct kq_call lost = {.word = call->word, .fd = call->fd, .kind = call->kind, .calls = before};
-  struct kq_moved much = {.call = &lost, .flags = KQ_SLOT_OVERLAP};
+  struct kq_moved much = {.call = &lost, .flags = flags};
   much.time_ns = call->kind == KQ_KIND_OUT
                      ? __atomic_load_n(&direction->call_ns, __ATOMIC_RELAXED)
                      : kq_now_ns();
@@ -268,7 +269,7 @@ static __attribute__((noinline, cold)) void undo_left(struct kq_call *call,
     which++;
   }
   /* While others are in such calls all of them count as overlapping: next time. */
-  if (open == 0 || !settle(call, direction, open)) {
+  if (open == 0 || !settle(call, direction, open, KQ_SLOT_OVERLAP)) {
     return;
   }
   for (uint32_t which = 0; which < thread_state.doubts;) {
@@ -295,7 +296,7 @@ static __attribute__((noinline, cold)) bool came_back(struct kq_call *call) {
   struct kq_direction *direction = call->direction;
   call->direction = NULL;
   thread_state.frame = call->outer;
-  settle(call, direction, 0);
+  settle(call, direction, 0, KQ_SLOT_OVERLAP);
   return true;
 }
 
@@ -356,7 +357,10 @@ void kq_begin(struct kq_call *call, int fd, uint64_t word, enum kq_kind kind, ui
 
 void kq_call_abandon(struct kq_call *call) {
   if (!is_undone(call)) {
-    settle(call, call->direction, 1);
+    /* Cancelled. Where no other call began meanwhile, the bytes are this one's. */
+    bool alone = !call->overlapped &&
+                 __atomic_load_n(&call->direction->calls, __ATOMIC_RELAXED) == call->calls;
+    settle(call, call->direction, 1, alone ? 0 : KQ_SLOT_OVERLAP);
     leave(call, 0);
   }
 }

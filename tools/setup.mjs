@@ -10,7 +10,7 @@
 import { buildNative, installNodeModules } from "./setup/npm.mjs";
 import { missingNeeds } from "./setup/needs.mjs";
 import { installNeeds } from "./setup/system.mjs";
-import { Failure, giveBack, root, say } from "./setup/process.mjs";
+import { Failure, giveBack, requireNode, root, say } from "./setup/process.mjs";
 import { runBench, runDemo, runTests } from "./setup/run.mjs";
 
 function parse(argv) {
@@ -33,11 +33,14 @@ function parse(argv) {
 }
 
 async function setUp(options) {
+  requireNode();
   const platform = process.platform;
   if (platform !== "linux" && platform !== "darwin") {
     throw new Failure(`kqtime measures on Linux; ${platform} is not supported`);
   }
-  if (platform === "linux") await installNeeds(missingNeeds(options.test));
+  if (platform === "linux") {
+    await installNeeds(missingNeeds(options.test, options.run === "bench"));
+  }
   await installNodeModules();
   if (platform === "linux") await buildNative();
   else say("installed. Measuring needs Linux: here kqtime can replay and report, not capture.");

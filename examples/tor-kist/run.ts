@@ -4,7 +4,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { until, type Running, type Scope } from "../../test/lib/process.ts";
-import { endSignal, TorNetwork } from "../../test/lib/tor.ts";
+import { TorNetwork } from "../../test/lib/tor.ts";
 import { gapsOf, kqtimeRun, readSummary } from "../../tools/bench/bench.ts";
 import { quantile } from "../../tools/bench/stats.ts";
 
@@ -100,8 +100,7 @@ export async function runOnce(
   const got = await Promise.all(loads.map((load) => report(load, 2)));
   await Promise.all(loads.map((load) => load.stop()));
   await Promise.all(tor.clients.map((name) => running[name].stop()));
-  const pid = tor.pid("r1");
-  process.kill(pid, endSignal(pid));
+  await tor.end("r1", relay.running);
   await relay.running.success();
   return judge(json, schedulerOf(readFileSync(relay.log, "utf8")), variant, got);
 }

@@ -1,7 +1,12 @@
-// What was lost on the way, as the KQTIME-LOSS lines of an input tell it.
+// What was lost on the way, as the KQTIME-LOSS lines of an input tell it. Several logs may be of one
+// session, each with what that had lost until the log's end: it counts once. Logs of earlier versions do
+// not tell their session; each counts.
 
 import { LOSS_KEYS } from "../output/losses.ts";
 import type { Losses } from "../output/summary.ts";
+
+/** Sessions that are told apart; a damaged log can have any number. */
+const SESSIONS_MOST = 4096;
 
 export class LossCounts {
   /** Whether the input tells it at all. */
@@ -10,7 +15,9 @@ export class LossCounts {
   start = "";
   end = "";
   /** The sums over the input. */
-  readonly sums = Object.fromEntries(LOSS_KEYS.map((key) => [key, 0])) as unknown as Losses;
+  readonly sums = noLosses();
+  /** What is in the sums of each session. */
+  readonly #sessions = new Map<number, Losses>();
 
   /** @param text `KQTIME-LOSS;start=…,end=…,key=N,…;`: what was lost up to there. False: damaged */
   add(text: string): boolean {
@@ -23,10 +30,27 @@ export class LossCounts {
     const counts = LOSS_KEYS.map((key) => Number(found.get(key) ?? 0));
     if (found.size === 0 || !counts.every((count) => Number.isSafeInteger(count) && count >= 0)) return false;
     // Only those that are known: others are without end.
-    LOSS_KEYS.forEach((key, i) => (this.sums[key] += counts[i]!));
+    const known = this.#knownOf(Number(found.get("session") ?? 0));
+    LOSS_KEYS.forEach((key, i) => {
+      const before = key === "logLines" ? 0 : known[key];
+      known[key] = Math.max(before, counts[i]!);
+      this.sums[key] += known[key] - before;
+    });
     this.start = found.get("start") ?? "";
     this.end = found.get("end") ?? "";
     this.isKnown = true;
     return true;
   }
+
+  #knownOf(session: number): Losses {
+    const known = this.#sessions.get(session);
+    if (known !== undefined) return known;
+    const none = noLosses();
+    if (session > 0 && this.#sessions.size < SESSIONS_MOST) this.#sessions.set(session, none);
+    return none;
+  }
+}
+
+function noLosses(): Losses {
+  return Object.fromEntries(LOSS_KEYS.map((key) => [key, 0])) as unknown as Losses;
 }

@@ -99,9 +99,9 @@ export class Capture {
   /** Selectable while live, -1 for a savefile. */
   fd: number;
   /** The kernel's buffer as granted; 0 for a savefile or if it cannot be told. */
-  readonly bufferBytes: number;
-  /** What libpcap or the kernel did otherwise than asked, one line each. */
-  readonly warnings: readonly string[];
+  bufferBytes: number;
+  /** What libpcap or the kernel did otherwise than asked, one line each; other ones after `reopen`. */
+  warnings: readonly string[];
   /** The user's filter, for packets that only its widening let in (see pcap-filter.ts). */
   judge: OfflineFilter | null;
   /** The current packet. Stable: the same memory for each packet. */
@@ -272,6 +272,8 @@ export class Capture {
     symbols.pcap_close(this.#handle);
     this.#handle = opened.handle;
     this.judge = opened.judge;
+    this.bufferBytes = opened.bufferBytes;
+    this.warnings = opened.warnings;
     this.fd = symbols.pcap_get_selectable_fd(opened.handle);
     // It counts from zero again, and so does the device.
     this.#lastStat.fill(0);

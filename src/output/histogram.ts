@@ -219,8 +219,13 @@ export class Histogram {
     const base = used === 0 ? octave : Math.min(this.#base, octave);
     const end = used === 0 ? octave + PARTS : Math.max(this.#base + used, octave + PARTS);
     const cells = new Float64Array(FIRST + end - base);
-    cells.set(old.subarray(0, FIRST));
-    if (used > 0) cells.set(old.subarray(FIRST), FIRST + this.#base - base);
+    // All of it to where its buckets belong, then what stands in front of them back to the front.
+    const shift = used === 0 ? 0 : this.#base - base;
+    cells.set(old, shift);
+    if (shift > 0) {
+      cells.copyWithin(0, shift, shift + FIRST);
+      cells.fill(0, shift, shift + FIRST);
+    }
     this.#base = base;
     return (this.#cells = cells);
   }

@@ -12,6 +12,9 @@ for (let i = 0; i < 1000; i++) {
   GROUPS[i * 3 + 2] = ZERO + (i % 10);
 }
 
+/** Ten digits, as from 2001 to 2286, and the dot. */
+const SECOND_BYTES = 11;
+
 /** The ASCII bytes of a literal, made once. */
 export function ascii(text: string): Uint8Array {
   return new TextEncoder().encode(text);
@@ -22,6 +25,9 @@ export class LineBuffer {
   readonly bytes: Uint8Array;
   length = 0;
   readonly baseSec: number;
+  /** The seconds that were put last, and their text. */
+  #second = NaN;
+  readonly #secondText = new Uint8Array(SECOND_BYTES);
 
   constructor(capacityBytes: number, baseSec: number) {
     // First the ArrayBuffer, then the view: the memory must not move under libz.
@@ -75,9 +81,23 @@ export class LineBuffer {
     if (!(wholeNs - wholeNs === 0)) wholeNs = 0;
     const sec = Math.floor(wholeNs / 1e9);
     const nsec = wholeNs - sec * 1e9;
-    this.putInteger(this.baseSec + sec);
-    this.bytes[this.length++] = DOT;
+    this.#putSecond(this.baseSec + sec);
     this.#putNine(nsec >>> 0);
+  }
+
+  /** Unix seconds and the dot behind them: as a rule those that were put last. */
+  #putSecond(sec: number): void {
+    const text = this.#secondText;
+    if (sec === this.#second) {
+      this.put(text);
+      return;
+    }
+    const from = this.length;
+    this.putInteger(sec);
+    this.bytes[this.length++] = DOT;
+    if (this.length - from !== text.length) return;
+    for (let i = 0; i < text.length; i++) text[i] = this.bytes[from + i]!;
+    this.#second = sec;
   }
 
   /** 0 … 2^32-1 without leading zeros. */

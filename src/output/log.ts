@@ -307,10 +307,10 @@ export class Log {
   }
 
   /** What was lost on the way (see loss-line.ts): the last line. `logLines` is this log's own. */
-  losses(startNs: number, endNs: number, losses: LossCounters): void {
+  losses(startNs: number, endNs: number, session: number, losses: LossCounters): void {
     this.sync();
     const counters = { ...losses, logLines: this.linesMissing };
-    this.#putLine(writeLosses(startNs, endNs, counters, this.#text.baseSec));
+    this.#putLine(writeLosses(startNs, endNs, session, counters, this.#text.baseSec));
   }
 
   /**

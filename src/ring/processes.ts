@@ -3,30 +3,54 @@
 
 import { readdirSync, readFileSync } from "node:fs";
 import { processExists } from "../ffi/libc.ts";
+import { ProcessEnds } from "../ffi/process-ends.ts";
 
 export class Processes {
   /** Start times in clock ticks since boot, which tell a reused pid; 0 where /proc did not say. */
   readonly #startOf = new Map<number, number>();
   /** Of the first of them all. */
   #firstTicks = Infinity;
+  readonly #ends: ProcessEnds;
+  /** Those whose end the kernel does not tell, the one first that was not looked at for longest. */
+  readonly #unwatched = new Set<number>();
+
+  /** @param ends An old kernel, and a low limit of descriptors, leave some to be looked at. */
+  constructor(ends = new ProcessEnds()) {
+    this.#ends = ends;
+  }
 
   add(pid: number): void {
     if (pid <= 0 || this.#startOf.has(pid)) return;
     const { startTicks } = stat(pid);
     this.#startOf.set(pid, startTicks);
     this.#firstTicks = Math.min(this.#firstTicks, startTicks);
+    if (!this.#ends.add(pid)) this.#unwatched.add(pid);
   }
 
-  has(pid: number): boolean {
-    return this.#startOf.has(pid);
+  /**
+   * Those that have ended, which are forgotten. Who must be looked at for that is until `untilMs` (of
+   * `performance.now`), one at the least.
+   */
+  takeEnded(untilMs: number): number[] {
+    const ended: number[] = [];
+    this.#ends.take(ended);
+    for (let left = this.#unwatched.size; left > 0; left--) {
+      const pid = this.#unwatched.values().next().value!;
+      this.#unwatched.delete(pid);
+      if (this.#isAlive(pid)) this.#unwatched.add(pid);
+      else ended.push(pid);
+      if (performance.now() >= untilMs) break;
+    }
+    for (const pid of ended) this.#startOf.delete(pid);
+    return ended;
   }
 
-  /** Whether the process runs: it exists, is the same one, and is no zombie. */
-  isAlive(pid: number): boolean {
+  /** Whether the process runs: it exists, is the same one, and not all of its threads have ended. */
+  #isAlive(pid: number): boolean {
     const start = this.#startOf.get(pid);
     if (start === undefined || !processExists(pid)) return false;
     const now = stat(pid);
-    if (now.state === "Z" || now.state === "X") return false;
+    if ((now.state === "Z" || now.state === "X") && now.threads <= 1) return false;
     return start === 0 || now.startTicks === 0 || now.startTicks === start;
   }
 
@@ -39,14 +63,18 @@ export class Processes {
     return text !== null && mapped(inode).test(text);
   }
 
-  /** Of these memfds' inodes, all that live and have them mapped, known or not. Looks at every process. */
-  findMapping(inodes: ReadonlySet<number>): Map<number, number[]> {
+  /**
+   * Of these memfds' inodes, all that live and have them mapped, known or not. Looks at every process
+   * but those that `isOther`.
+   */
+  findMapping(
+    inodes: ReadonlySet<number>, isOther: (pid: number) => boolean,
+  ): Map<number, number[]> {
     const found = new Map<number, number[]>();
     for (const name of readdirSync("/proc")) {
       const pid = Number(name);
-      if (!Number.isInteger(pid) || pid === process.pid) continue;
-      const { state, startTicks } = stat(pid);
-      if (startTicks < this.#firstTicks || state === "Z" || state === "X") continue;
+      if (!Number.isInteger(pid) || pid === process.pid || isOther(pid)) continue;
+      if (stat(pid).startTicks < this.#firstTicks) continue;
       for (const [, text] of (mapsOf(pid) ?? "").matchAll(mapped("(\\d+)"))) {
         const inode = Number(text);
         if (!inodes.has(inode)) continue;
@@ -61,41 +89,56 @@ export class Processes {
   /** Whether a process is known to have executed a program that does not have the memfd. */
   hasLeft(pid: number, inode: number): boolean {
     const text = mapsOf(pid);
-    // Empty: it is just ending, which `isAlive` sees.
+    // Empty: it is just ending, which will be told.
     return text !== null && text !== "" && !mapped(inode).test(text);
   }
 
-  remove(pid: number): void {
-    this.#startOf.delete(pid);
-  }
-
-  all(): IterableIterator<number> {
-    return this.#startOf.keys();
+  close(): void {
+    this.#ends.close();
   }
 }
 
-/** Null where it may not be read. */
+/** Null where it may not be read; empty of a process that has ended. */
 function mapsOf(pid: number): string | null {
   try {
-    return readFileSync(`/proc/${pid}/maps`, "latin1");
+    const text = readFileSync(`/proc/${pid}/maps`, "latin1");
+    return text !== "" ? text : mapsOfThreads(pid);
   } catch {
     return null;
   }
+}
+
+/** A process lives on without its first thread: the others know its memory. */
+function mapsOfThreads(pid: number): string {
+  for (const thread of readdirSync(`/proc/${pid}/task`)) {
+    if (Number(thread) === pid) continue;
+    try {
+      const text = readFileSync(`/proc/${pid}/task/${thread}/maps`, "latin1");
+      if (text !== "") return text;
+    } catch {
+      // It ended meanwhile.
+    }
+  }
+  return "";
 }
 
 function mapped(inode: number | string): RegExp {
   return new RegExp(`^\\S+ rw-s \\S+ \\S+ ${inode} +/memfd:kqtime`, "gm");
 }
 
-/** State and start time of /proc/PID/stat (proc(5), fields 3 and 22). */
-function stat(pid: number): { state: string; startTicks: number } {
+/** State, number of threads and start time of /proc/PID/stat (proc(5), fields 3, 20 and 22). */
+function stat(pid: number): { state: string; threads: number; startTicks: number } {
   let text: string;
   try {
     text = readFileSync(`/proc/${pid}/stat`, "latin1");
   } catch {
-    return { state: "", startTicks: 0 };
+    return { state: "", threads: 0, startTicks: 0 };
   }
   // The command may hold spaces and parentheses: the fields begin after the last one.
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
-  return { state: fields[0] ?? "", startTicks: Number(fields[19] ?? 0) || 0 };
+  return {
+    state: fields[0] ?? "",
+    threads: Number(fields[17] ?? 0) || 0,
+    startTicks: Number(fields[19] ?? 0) || 0,
+  };
 }

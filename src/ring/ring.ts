@@ -56,6 +56,8 @@ export class Ring {
   readonly users = new Set<number>();
   /** Children that it says it has, and that were not looked into yet. */
   readonly forked = new Set<number>();
+  /** When it is looked next whether its users still have it; Infinity: not set yet. */
+  lookAtMs = Infinity;
   /** Slots whose records were given up before they were committed. */
   skipped = 0;
 

@@ -6,8 +6,8 @@ import type { MessageListener, Received } from "../ffi/libc.ts";
 import { Arrivals } from "./arrivals.ts";
 import { Constant, Kind, Loss, SlotFlag, SlotWord } from "./layout.ts";
 import { RingOrder, STALL_MS } from "./order.ts";
-import { Processes } from "./processes.ts";
 import { ENTRY_WORDS, type Ring, SLOT_WORDS } from "./ring.ts";
+import { Users } from "./users.ts";
 
 /** What the rings' contents go to, in the order in which they were read. */
 export interface RecordFeed {
@@ -22,18 +22,8 @@ export interface RecordFeed {
 
 /** An entry whose call never ended (its process was killed inside) is freed after this long, ms. */
 const FORCE_FREE_MS = 60_000;
-/** How often children that outlived the maker of their ring are looked into, ms. */
-const MAPS_EVERY_MS = 250;
-/** How often the makers are. */
-const MAKERS_EVERY_MS = 1000;
-
-/** Children looked into in a round: each costs the kernel a list of all its memory. */
-const FORKED_A_ROUND = 32;
-/** Children of a ring that wait for that. No program forks so many in a round. */
+/** Children of a ring that wait for being looked into; more may come while the collector stands still. */
 const FORKED_MOST = 4096;
-
-/** All processes are searched for users of rings: so many times as long as that took, they are not. */
-const SEARCH_PAUSES = 10;
 
 interface Table {
   readonly number: number;
@@ -48,8 +38,8 @@ export class Rings {
   readonly #arrivals: Arrivals;
   readonly #accept: () => boolean;
   readonly #order: RingOrder;
-  readonly #processes = new Processes();
   readonly #rings: Ring[] = [];
+  readonly #users = new Users(this.#rings);
   readonly #tables = new Map<number, Table>();
   readonly #byId = new Map<bigint, Table>();
   /** The table of the last record: as a rule there is one. */
@@ -61,9 +51,6 @@ export class Rings {
   readonly #unused = new WeakSet<Ring>();
   readonly #unfreed: { table: number; entry: number; generation: number; sinceMs: number }[] = [];
   #aliveAtMs = -Infinity;
-  #mapsAtMs = -Infinity;
-  #makersAtMs = -Infinity;
-  #searchAtMs = -Infinity;
   #closedLosses = new Float64Array(Loss.Count);
   #closedSkipped = 0;
 
@@ -117,11 +104,7 @@ export class Rings {
 
   /** Pids of the target's processes that live: sharing its memory, as the kernel says. */
   processes(): number[] {
-    const pids = new Set<number>();
-    for (const ring of this.#rings) {
-      for (const pid of ring.users) if (this.#processes.maps(pid, ring.inode)) pids.add(pid);
-    }
-    return [...pids];
+    return this.#users.pids();
   }
 
   /** The socket table that a process uses which asks for something; -1 if none is known. */
@@ -154,10 +137,7 @@ export class Rings {
 
   /** More processes that have an adopted ring's memory. */
   addUsers(ring: Ring, pids: readonly number[]): void {
-    for (const pid of pids) {
-      this.#processes.add(pid);
-      ring.users.add(pid);
-    }
+    this.#users.add(ring, pids);
   }
 
   /** Gives the records that a ring holds now to `reader` instead of the feed. */
@@ -183,7 +163,7 @@ export class Rings {
    */
   drain(): number {
     const records = this.#order.drain(this.#rings, this.#accept);
-    this.#lookIntoForked();
+    this.#users.lookIntoForked();
     return records;
   }
 
@@ -201,30 +181,12 @@ export class Rings {
   reap(nowMs: number, everyMs: number): void {
     if (nowMs - this.#aliveAtMs < everyMs) return;
     this.#aliveAtMs = nowMs;
-    this.#lookIntoForked();
-    for (const pid of this.#processes.all()) {
-      if (this.#processes.isAlive(pid)) continue;
-      this.#processes.remove(pid);
-      for (const ring of this.#rings) ring.users.delete(pid);
-    }
+    this.#users.look(nowMs);
     this.#freeLate(nowMs);
-    const lookIntoChildren = nowMs - this.#mapsAtMs >= MAPS_EVERY_MS;
-    if (lookIntoChildren) this.#mapsAtMs = nowMs;
-    const lookIntoMakers = nowMs - this.#makersAtMs >= MAKERS_EVERY_MS;
-    if (lookIntoMakers) this.#makersAtMs = nowMs;
     const lonely: Ring[] = [];
     for (let i = this.#rings.length - 1; i >= 0; i--) {
       const ring = this.#rings[i]!;
       ring.beat();
-      if (lookIntoChildren && !ring.users.has(ring.pid)) {
-        for (const child of ring.users) {
-          if (!this.#processes.maps(child, ring.inode)) ring.users.delete(child);
-        }
-      }
-      // Its maker may have executed a program that is not measured, and live on as that.
-      if (lookIntoMakers && ring.users.has(ring.pid) && this.#processes.hasLeft(ring.pid, ring.inode)) {
-        ring.users.delete(ring.pid);
-      }
       if (ring.users.size > 0 || ring.forked.size > 0) {
         this.#unused.delete(ring);
         continue;
@@ -233,25 +195,13 @@ export class Rings {
       else if (ring.backlog() === 0) this.#retire(ring, i);
       else this.#unstall(ring, nowMs, i);
     }
-    if (lonely.length > 0 && nowMs >= this.#searchAtMs) this.#searchUsers(lonely, nowMs);
+    // Who has just ended has sent a ring of its own before, which may refer to this one's table: so a
+    // ring without any users goes at the next look only.
+    if (lonely.length > 0 && this.#users.search(lonely, nowMs)) {
+      for (const ring of lonely) if (ring.users.size === 0) this.#unused.add(ring);
+    }
     // An end is waited for: who asks twice need not wait twice.
     if (this.#rings.every((ring) => this.#unused.has(ring))) this.#aliveAtMs = -Infinity;
-  }
-
-  /**
-   * Searches users whom nobody announced: who forks tells of it afterwards and may have been killed
-   * before that, and some ways to fork tell nobody. A ring without any goes at the next look only: who
-   * has just ended has sent a ring of its own before, which may refer to this one's table.
-   */
-  #searchUsers(lonely: readonly Ring[], nowMs: number): void {
-    const startMs = performance.now();
-    const found = this.#processes.findMapping(new Set(lonely.map((ring) => ring.inode)));
-    for (const ring of lonely) {
-      const pids = found.get(ring.inode) ?? [];
-      this.addUsers(ring, pids.filter((pid) => !this.#hasOwnRing(pid, ring.table)));
-      if (ring.users.size === 0) this.#unused.add(ring);
-    }
-    this.#searchAtMs = nowMs + (performance.now() - startMs) * (1 + SEARCH_PAUSES);
   }
 
   /** Reads the entry of a socket again, for what has changed in it. */
@@ -293,6 +243,7 @@ export class Rings {
     for (const table of [...this.#tables.values()]) this.#endTable(table);
     for (const ring of this.#rings) ring.close();
     this.#rings.length = 0;
+    this.#users.close();
   }
 
   #take(ring: Ring, slot: Uint32Array): void {
@@ -306,8 +257,9 @@ export class Rings {
     if (kind === Kind.Fork) {
       // Looked into when the records are read: that takes longer than to write many of these.
       const child = slot[SlotWord.pid]! | 0;
-      if (child > 0 && ring.forked.size < FORKED_MOST) ring.forked.add(child);
-      else this.#badRecords++;
+      if (child <= 0) this.#badRecords++;
+      // Those beyond are found when the ring seems to have no users: they are searched for.
+      else if (ring.forked.size < FORKED_MOST) ring.forked.add(child);
       return;
     }
     const entry = slot[SlotWord.entry]!;
@@ -333,31 +285,12 @@ export class Rings {
     feed.record(ring.table, slot);
   }
 
-  /** A pid is the target's own word: only the kernel's maps prove that the child shares the ring. */
-  #lookIntoForked(): void {
-    let looks = 0;
-    for (const ring of this.#rings) {
-      for (const child of ring.forked) {
-        if (looks >= FORKED_A_ROUND) return;
-        ring.forked.delete(child);
-        if (ring.users.has(child) || this.#hasOwnRing(child, ring.table)) continue;
-        looks++;
-        if (!this.#processes.maps(child, ring.inode)) continue;
-        this.#processes.add(child);
-        ring.users.add(child);
-      }
-    }
-  }
-
   /** @throws KQTimeError `E_RING` */
   #attach(ring: Ring, pid: number): void {
     const table = this.#tableFor(ring);
-    // The same pid again: a forked child made a ring of its own and leaves the inherited one, or
-    // the process executed another program.
-    for (const other of this.#rings) other.users.delete(pid);
+    this.#users.made(ring, pid);
     ring.table = table.number;
     table.rings++;
-    this.#processes.add(pid);
     this.#rings.push(ring);
     this.attached++;
     this.onAttach(ring);
@@ -377,10 +310,6 @@ export class Rings {
     this.#tables.set(table.number, table);
     this.#byId.set(ring.id, table);
     return table;
-  }
-
-  #hasOwnRing(pid: number, table: number): boolean {
-    return this.#rings.some((ring) => ring.pid === pid && ring.table === table);
   }
 
   /** Nobody is left who could commit the slot at the tail; those behind it may be complete. */

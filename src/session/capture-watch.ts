@@ -40,6 +40,7 @@ export class CaptureWatch {
     if (capture.reopen()) {
       this.failed = false;
       this.#onWarning(`capture on ${capture.name} goes on`);
+      for (const warning of capture.warnings) this.#onWarning(warning);
     }
     return false;
   }

@@ -40,6 +40,8 @@ export interface JoinSetup {
   lines?: LineSelection | null;
   /** How long an interval is, ns; 0: there are none. */
   intervalNs?: number;
+  /** Tells this session from all others, in its logs; recordings of earlier versions have none. */
+  session?: number;
 }
 
 /** Where the intervals go. */
@@ -228,7 +230,7 @@ export class Join {
       if (this.engine.out) log.books(0, startNs, endNs, out, encoded);
       if (this.engine.in) log.books(1, startNs, endNs, inbound, encoded);
     }
-    log.losses(startNs, endNs, this.#losses(end, log));
+    log.losses(startNs, endNs, this.#setup.session ?? 0, this.#losses(end, log));
     log.close();
     this.logs = this.logs.filter((open) => open !== log);
   }

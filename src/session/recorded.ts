@@ -60,6 +60,7 @@ const isSetup = shape({
   socketsListed: optional(isCount),
   lines: optional(orNull(isSelection)),
   intervalNs: optional(isCount),
+  session: optional(isCount),
 });
 
 const isEnd = shape({

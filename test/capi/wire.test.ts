@@ -3,7 +3,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { reason, testUnless } from "../lib/requires.ts";
+import { lacks, reason, testUnless } from "../lib/requires.ts";
 import { ENTRY, LOSS, STATE } from "../preload/ringdump.ts";
 import { Bench, BUILD_MS, canCompile, measured, ROOT } from "./bench.ts";
 
@@ -290,8 +290,7 @@ describe.skipIf(!canCompile)("the C API and its collector", () => {
     expect(seen.stdout).toBe("done\n");
   }, 120_000);
 
-  test("the header is C++ too", () => {
-    if (Bun.which("c++") === null) return;
+  testUnless(reason(lacks("c++")), "the header is C++ too", () => {
     const source = join(bench.folder, "header.cc");
     writeFileSync(source, "#include <kqtime.h>\nint main() { kqtime_free(nullptr); }\n");
     const words = [

@@ -10,7 +10,7 @@ import { BARE, BASE_SEC, flaws } from "../lib/kqtime.ts";
 import { checksum, Program, randomFile } from "../lib/programs.ts";
 import { Scope, until, type Running } from "../lib/process.ts";
 import { Witness } from "../lib/tcpdump.ts";
-import { endSignal, TorNetwork, type TorName } from "../lib/tor.ts";
+import { TorNetwork, type TorName } from "../lib/tor.ts";
 import type { Seen } from "../lib/pcap.ts";
 
 const BYTES = 20_000_000;
@@ -94,10 +94,7 @@ async function measureRelay({ torrc, byKqtime }: Case): Promise<void> {
   const pid = tor.pid("r1");
   expect(Bun.file(`/proc/${pid}/status`).text()).resolves.toMatch(/^Uid:\t(?!0\t)/m);
   await running.c1.stop();
-  // kqtime passes SIGTERM on. A daemon without it has left the process that it was started as.
-  const signal = endSignal(pid);
-  if (BARE || signal === "SIGINT") process.kill(pid, signal);
-  else running.r1.kill(signal);
+  await tor.end("r1", running.r1);
   const exit = await running.r1.exit(15_000);
   await until("end of the relay", () => !existsSync(`/proc/${pid}`));
   expect({ code: exit.code, signal: exit.signal }).toEqual({ code: 0, signal: null });

@@ -6,7 +6,7 @@ import { e2e } from "../lib/e2e.ts";
 import { BARE, flaws } from "../lib/kqtime.ts";
 import { checksum, Program, randomFile } from "../lib/programs.ts";
 import { withScope } from "../lib/process.ts";
-import { endSignal, TorNetwork, type TorName } from "../lib/tor.ts";
+import { TorNetwork, type TorName } from "../lib/tor.ts";
 
 const MIB = 1 << 20;
 const SHAPE = { rate: "100mbit", burstBytes: 15_000, limitBytes: 16_000_000 };
@@ -39,9 +39,7 @@ e2e("a download through a circuit of four measured Tors", async () => {
     ], { prefix: tor.nodes.c1.prefix }, 60_000);
     expect(checksum(scope.path("fetched"))).toBe(sum);
     for (const name of ["c1", "r1", "a1", "r2"] as const) {
-      const signal = endSignal(tor.pid(name));
-      if (signal === "SIGINT") process.kill(tor.pid(name), signal);
-      else running[name].kill(signal);
+      await tor.end(name, running[name]);
       const { code } = await running[name].exit(15_000);
       expect({ name, code }).toEqual({ name, code: 0 });
     }

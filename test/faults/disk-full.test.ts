@@ -1,6 +1,7 @@
 // All that a run writes, on a disk that is full in the middle of it: the program goes on, what was
-// lost is counted and said, and what was written until then can be read. A small tmpfs and the quota
-// of a file (RLIMIT_FSIZE) run full in two different ways: ENOSPC, and EFBIG with a signal.
+// lost is counted and said, and what was written until then can be read. A small tmpfs, the quota of a
+// file (RLIMIT_FSIZE) and that of a file system (btrfs, which has its own in every kernel that has
+// btrfs) run full in three different ways: ENOSPC, EFBIG with a signal, and EDQUOT.
 
 import { expect } from "bun:test";
 import { mkdirSync, readdirSync, readFileSync } from "node:fs";
@@ -26,6 +27,7 @@ interface Limit {
   /** Makes the folder that will be full; words before the command that are needed for it. */
   make(scope: Scope, bytes: number): Promise<{ disk: string; words: string[] }>;
   why: RegExp;
+  programs: readonly string[];
 }
 
 async function mountTmpfs(scope: Scope, bytes: number): Promise<string> {
@@ -38,11 +40,27 @@ async function mountTmpfs(scope: Scope, bytes: number): Promise<string> {
   return disk;
 }
 
+async function mountQuota(scope: Scope, bytes: number): Promise<string> {
+  const image = scope.path("image");
+  const disk = scope.path("disk");
+  mkdirSync(disk);
+  await scope.run(["truncate", "-s", "128M", image]);
+  await scope.run(["mkfs.btrfs", "-q", image]);
+  await scope.run(["mount", "-o", "loop", image, disk]);
+  scope.finally(async () => {
+    await Bun.spawn(["umount", "-l", disk]).exited;
+  });
+  await scope.run(["btrfs", "quota", "enable", disk]);
+  await scope.run(["btrfs", "qgroup", "limit", `${bytes}`, disk]);
+  return disk;
+}
+
 const LIMITS: readonly Limit[] = [
   {
     name: "a full disk",
     make: async (scope, bytes) => ({ disk: await mountTmpfs(scope, bytes), words: [] }),
     why: /no space left/i,
+    programs: [],
   },
   {
     name: "the limit of a file's size",
@@ -52,6 +70,13 @@ const LIMITS: readonly Limit[] = [
       return { disk, words: ["prlimit", `--fsize=${bytes}:unlimited`, "--"] };
     },
     why: /may not grow further/,
+    programs: ["prlimit"],
+  },
+  {
+    name: "a disk quota",
+    make: async (scope, bytes) => ({ disk: await mountQuota(scope, bytes), words: [] }),
+    why: /the disk quota is used up/,
+    programs: ["mkfs.btrfs", "btrfs"],
   },
 ];
 
@@ -88,7 +113,7 @@ async function measure(
   return { measurement, exit, calls };
 }
 
-for (const { name, make, why } of LIMITS) {
+for (const { name, make, why, programs } of LIMITS) {
   for (const file of ["kq.log", "kq.log.gz"]) {
     e2e(`${name}: ${file}`, () => withLoopback(async (node, scope) => {
       const { disk, words } = await make(scope, file.endsWith(".gz") ? GZIP_DISK_BYTES : DISK_BYTES);
@@ -110,7 +135,7 @@ for (const { name, make, why } of LIMITS) {
       expect(found.length).toBeGreaterThan(1000);
       expect(found).toEqual(out.calls.slice(0, found.length).map((call) => call.offset));
       expect(summary.losses["logLines"]).toBeGreaterThanOrEqual(out.calls.length - found.length);
-    }), 60_000, ["prlimit"]);
+    }), 60_000, programs);
   }
 
   e2e(`${name}: --record, --interval-log and --json`, () => withLoopback(async (node, scope) => {
@@ -132,7 +157,7 @@ for (const { name, make, why } of LIMITS) {
     expect(replayed.directions.out.bytesCalled).toBeLessThan(total(PACED));
     for (const line of readFileSync(intervals, "utf8").split("\n").slice(0, -1)) JSON.parse(line);
     // A disk is full for all; a limit of each file leaves room for the small ones.
-    if (name === "a full disk") {
+    if (name !== "the limit of a file's size") {
       expect(exit.stderr).toMatch(/JSON summary ".*" is incomplete/);
       const { books } = parseLog(readFileSync(measurement.logPath, "utf8"), BASE_SEC);
       const out = books.filter(({ direction }) => direction === OUT);
@@ -143,5 +168,5 @@ for (const { name, make, why } of LIMITS) {
       expect(summary.warnings.join("\n")).toMatch(/recording is incomplete/);
     }
     expect(readdirSync(disk).sort()).toEqual(["intervals", "record", "summary.json"]);
-  }), 60_000, ["prlimit"]);
+  }), 60_000, programs);
 }

@@ -3,14 +3,16 @@
 // asked for: then what passes is not seen, and said to be so.
 
 import { expect } from "bun:test";
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { OUT, readCallLog } from "../lib/calllog.ts";
 import { e2e } from "../lib/e2e.ts";
 import { fixture } from "../lib/fixtures.ts";
-import { BARE, BASE_SEC, booksFlaws, Measurement, timeFlaws } from "../lib/kqtime.ts";
+import { BARE, BASE_SEC, booksFlaws, Measurement, ROOT, timeFlaws } from "../lib/kqtime.ts";
 import { withLab, type Lab } from "../lib/network.ts";
 import { until, type Scope } from "../lib/process.ts";
 import { compare } from "../lib/truth.ts";
+import { startEcho } from "./echo.ts";
 
 /** Longer than libpcap's error is taken for a passing one. */
 const GONE_MS = 800;
@@ -93,6 +95,44 @@ for (const [how, device] of CASES) {
         expect(last.offset + last.bytes).toBe(out.bytesCalled);
       }
     }), 60_000);
+}
+
+e2e("a device deleted and back, when there is less memory for the capture's buffer", () =>
+  withLab({}, async (lab) => {
+    const { scope, left } = lab;
+    const library = scope.path("ring-limit.so");
+    const source = join(ROOT, "test", "capture", "ring-limit.c");
+    await scope.run(["cc", "-shared", "-fPIC", "-O2", source, "-o", library, "-ldl"]);
+    const once = scope.path("once");
+    const { port } = await startEcho(scope, left);
+    const program = [await fixture("idlers"), "1", port, "20"];
+    const client = new Measurement(scope, program, {
+      prefix: [
+        ...left.prefix, "env", `LD_PRELOAD=${library}`, `KQTEST_RING_BYTES=${20 << 20}`,
+        `KQTEST_RING_ONCE=${once}`,
+      ],
+      options: ["--interface", "kq0"],
+    });
+    await client.running.says(/ready/);
+    const captures = BARE ? "" : capturesOf(client);
+    writeFileSync(once, "");
+    await takeAway(lab, "deleted");
+    // The program is on lo: nothing of what it says tells when the capture is back.
+    if (!BARE) await until("another capture", () => capturesOf(client) !== captures);
+    client.running.kill("SIGTERM");
+    await client.running.success();
+    if (BARE) return;
+    const { warnings } = client.summary();
+    expect(warnings.filter((text) => /goes on|capture buffer/.test(text))).toEqual([
+      "capture on kq0 goes on",
+      expect.stringMatching(/^the kernel gave a capture buffer of \d+ MiB instead of 64 MiB$/),
+    ]);
+  }), 60_000, ["python3"]);
+
+/** Inodes of the packet sockets in its network namespace. */
+function capturesOf({ running }: Measurement): string {
+  const lines = readFileSync(`/proc/${running.pid}/net/packet`, "utf8").trim().split("\n").slice(1);
+  return lines.map((line) => line.trim().split(/\s+/).at(-1)).join(" ");
 }
 
 function lineCount(path: string): number {

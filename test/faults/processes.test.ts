@@ -10,9 +10,12 @@ import { withLoopback } from "../lib/network.ts";
 import { startEcho } from "./echo.ts";
 
 const LIVES = 1000;
-const CURLS = 200;
+const CURLS = 1000;
+const LOOPS = 4;
 /** More than are taken in one round. */
 const LIVES_UNSEEN = 150;
+/** Fewer than that. */
+const QUEUE = 16;
 
 e2e(`${LIVES} short-lived processes`, () => withLoopback(async (node, scope) => {
   const { port } = await startEcho(scope, node);
@@ -48,7 +51,45 @@ e2e(`${LIVES_UNSEEN} short lives while kqtime stands still`, () => withLoopback(
   expect(measurement.summary().directions.out.calls).toBe(LIVES_UNSEEN);
 }), 60_000, ["python3", "xargs"]);
 
-e2e(`${CURLS} curls in a shell's loop`, () => withLoopback(async (node, scope) => {
+e2e("more lives than the socket's queue takes while kqtime stands still are told", () =>
+  withLoopback(async (node, scope) => {
+    const { port } = await startEcho(scope, node);
+    // Of this namespace alone.
+    await scope.run([...node.prefix, "sysctl", "-qw", `net.core.somaxconn=${QUEUE}`]);
+    const go = scope.path("go");
+    const loop = `echo waits; while [ ! -e ${go} ]; do sleep 0.01; done; seq ${LIVES_UNSEEN} |
+      xargs -P 4 -n 1 sh -c '"$1" "$2" "$3"; true' sh ${await fixture("short")} ${port}; echo done`;
+    const measurement = new Measurement(scope, ["sh", "-c", loop], { prefix: node.prefix });
+    await measurement.running.says(/waits/);
+    if (!BARE) measurement.running.kill("SIGSTOP");
+    writeFileSync(go, "");
+    await measurement.running.says(/done/);
+    measurement.running.kill("SIGCONT");
+    await measurement.running.success();
+    if (BARE) return;
+    const { directions, losses, warnings } = measurement.summary();
+    // seq, xargs, a shell and a program for each life, and a sleep or two before.
+    const started = 2 + 2 * LIVES_UNSEEN;
+    const unheard = losses["unheardProcesses"]!;
+    expect(unheard).toBeGreaterThanOrEqual(started - (QUEUE + 1));
+    expect(unheard).toBeLessThan(started + 2);
+    expect(directions.out.calls).toBeLessThanOrEqual(QUEUE + 1);
+    expect(warnings.join("\n")).toContain(`${unheard} processes not measured, kqtime could not be reached`);
+  }), 60_000, ["python3", "xargs", "sysctl"]);
+
+e2e("a program in a mount namespace without the session's folder is told by its name", () =>
+  withLoopback(async (node, scope) => {
+    const measurement = new Measurement(
+      scope, ["unshare", "-m", "sh", "-c", "mount -t tmpfs none /run; sleep 1"], { prefix: node.prefix },
+    );
+    await measurement.running.success();
+    if (BARE) return;
+    const warnings = measurement.summary().warnings.join("\n");
+    expect(warnings).toMatch(/^1 process of the command could not reach kqtime \(sleep\)/m);
+    expect(warnings).not.toContain("without the preload library");
+  }), 60_000, ["unshare"]);
+
+e2e(`${CURLS} curls in ${LOOPS} shells' loops`, () => withLoopback(async (node, scope) => {
   const server = scope.start(
     ["python3", "-u", "-m", "http.server", "--bind", "127.0.0.1", "7400", "--protocol", "HTTP/1.1"],
     { prefix: node.prefix, cwd: "/etc" },
@@ -56,11 +97,13 @@ e2e(`${CURLS} curls in a shell's loop`, () => withLoopback(async (node, scope) =
   await server.says(/Serving/);
   // What curl itself says of each.
   const told = scope.path("told");
-  const loop = `for n in $(seq ${CURLS}); do
-    curl -s -o /dev/null -w '%{size_request} %{size_header} %{size_download}\\n' http://127.0.0.1:7400/passwd
-  done > ${told}`;
-  const measurement = new Measurement(scope, ["sh", "-c", loop], { prefix: node.prefix });
-  await measurement.running.success();
+  const loops = `for loop in $(seq ${LOOPS}); do
+    for n in $(seq ${CURLS / LOOPS}); do
+      curl -s -o /dev/null -w '%{size_request} %{size_header} %{size_download}\\n' http://127.0.0.1:7400/passwd
+    done >> ${told} &
+  done; wait`;
+  const measurement = new Measurement(scope, ["sh", "-c", loops], { prefix: node.prefix });
+  await measurement.running.success(150_000);
   const sizes = readFileSync(told, "utf8").trim().split("\n").map((line) => line.split(" ").map(Number));
   expect(sizes.length).toBe(CURLS);
   if (BARE) return;
@@ -70,7 +113,7 @@ e2e(`${CURLS} curls in a shell's loop`, () => withLoopback(async (node, scope) =
   expect([directions.out.bytesCalled, directions.in.bytesCalled]).toEqual([out, inbound]);
   expect([directions.out.sockets, directions.in.sockets]).toEqual([CURLS, CURLS]);
   expect(flaws(measurement, { out, in: inbound })).toEqual([]);
-}), 60_000, ["python3", "curl"]);
+}), 180_000, ["python3", "curl"]);
 
 for (const others of [false, true]) {
   const title = `a child of which nobody knows when its parent ends${others ? ", and others live on" : ""}`;

@@ -34,7 +34,8 @@ export function torrc(place: Place, identities: Identities): string[] {
     `DirAuthority a1 orport=${OR_PORT} no-v2 v3ident=${v3} ${authority}:${DIR_PORT} ${fingerprints.a1}`,
     `DataDirectory ${folder}`, `Nickname ${name}`, `PidFile ${folder}/pid`,
     `Log notice file ${folder}/notice.log`, "SafeLogging 0", "LogTimeGranularity 1",
-    "ShutdownWaitLength 0", "PathsNeededToBuildCircuits 0.67",
+    "ShutdownWaitLength 0", `ControlSocket ${folder}/control`,
+    "PathsNeededToBuildCircuits 0.67",
     // Where addresses are in the world: half a second of each start, for nothing.
     `GeoIPFile ${place.resolver}`, `GeoIPv6File ${place.resolver}`,
   ];

@@ -57,6 +57,23 @@ test("times are Unix seconds with nine decimals", () => {
   );
 });
 
+test("a time is written alike whatever was written before it", () => {
+  // From nine to eleven digits of seconds, often the same as before.
+  const second = fc.oneof(fc.constantFrom(0, 1, 2), fc.constantFrom(-1e9 + 1, -1e9 + 2, 8.5e9, 8.5e9 + 1));
+  fc.assert(
+    fc.property(fc.array(fc.tuple(second, fc.integer({ min: 0, max: 999_999 })), { maxLength: 40 }), (times) => {
+      const line = new LineBuffer(64, 1_500_000_000);
+      for (const [sec, us] of times) {
+        const ns = sec * 1e9 + us * 1000;
+        line.length = 0;
+        line.putTime(ns);
+        const text = new TextDecoder().decode(line.bytes.subarray(0, line.length));
+        expect(text).toBe(written(1_500_000_000, (alone) => alone.putTime(ns)));
+      }
+    }),
+  );
+});
+
 test("fractions are rounded to whole nanoseconds, also over the second", () => {
   expect(written(100, (line) => line.putTime(1.4))).toBe("100.000000001");
   expect(written(100, (line) => line.putTime(-0.4))).toBe("100.000000000");

@@ -25,6 +25,8 @@ function npmEnvironment(scope: Scope): Record<string, string | undefined> {
     npm_config_cache: scope.path("npm-cache"),
     npm_config_userconfig: scope.path("npmrc"),
     npm_config_offline: "true",
+    // Folders are linked to: some versions of npm 9 would copy them, without their links.
+    npm_config_install_links: "false",
     npm_config_audit: "false",
     npm_config_fund: "false",
     npm_config_update_notifier: "false",
@@ -86,8 +88,9 @@ export async function install(scope: Scope, { tarball }: Packed): Promise<string
     name: "project",
     private: true,
     type: "module",
-    dependencies: { kqtime: `file:${tarball}` },
-    overrides: { bun: `file:${bun}`, ...copies },
+    // In the versions that kqtime asks for, so that it finds its own in them. (`overrides` would say
+    // more, but npm 9.2, that of Debian 12 and Ubuntu 24.04, takes none that are folders.)
+    dependencies: { kqtime: `file:${tarball}`, bun: `file:${bun}`, ...copies },
   };
   writeFileSync(join(folder, "package.json"), JSON.stringify(project));
   await scope.run(["npm", "install", "--silent"], { cwd: folder, env: npmEnvironment(scope) });

@@ -82,6 +82,37 @@ static void cancel(void) {
   take(shared.server, 6);
 }
 
+static void *blocked_writer(void *argument) {
+  static char much[64 << 20];
+  int type = (int)(intptr_t)argument;
+  CHECK(pthread_setcanceltype(type, NULL) == 0);
+  write(shared.client, much, sizeof much);
+  pthread_testcancel();
+  return NULL;
+}
+
+/* A call that had moved bytes when its thread was cancelled: they are told, to the byte. */
+static void cancel_writer(int type) {
+  shared = make_pair();
+  CHECK(send(shared.client, text, 5, 0) == 5);
+  pthread_t writer;
+  CHECK(pthread_create(&writer, NULL, blocked_writer, (void *)(intptr_t)type) == 0);
+  usleep(50000);
+  CHECK(pthread_cancel(writer) == 0);
+  void *result;
+  CHECK(pthread_join(writer, &result) == 0 && result == PTHREAD_CANCELED);
+  long behind = send(shared.client, text, 6, MSG_DONTWAIT);
+  CHECK(shutdown(shared.client, SHUT_WR) == 0);
+  static char buffer[65536];
+  long total = 0;
+  for (ssize_t got; (got = recv(shared.server, buffer, sizeof buffer, 0)) > 0;) {
+    total += got;
+  }
+  TELL("%ld %ld\n", total, behind);
+}
+static void cancel_deferred(void) { cancel_writer(PTHREAD_CANCEL_DEFERRED); }
+static void cancel_at_once(void) { cancel_writer(PTHREAD_CANCEL_ASYNCHRONOUS); }
+
 static sigjmp_buf escape;
 static void jump_out(int number) { siglongjmp(escape, number); }
 
@@ -337,6 +368,7 @@ int main(int count, char **arguments) {
     const char *name;
     void (*run)(void);
   } scenarios[] = {{"threads", threads}, {"overlap", overlap}, {"cancel", cancel},
+                   {"cancel-deferred", cancel_deferred}, {"cancel-at-once", cancel_at_once},
                    {"jump", jump}, {"jumps", jumps}, {"laps", laps},
                    {"handler", handler}, {"sandbox", sandbox}, {"table", table}, {"churns", churns}, {"fsize", fsize},
                    {"fsize-outer", fsize_outer}, {"reentry", reentry},

@@ -54,6 +54,19 @@ describe.skipIf(!canCompile)("under stress", () => {
     });
   }
 
+  for (const name of ["cancel-deferred", "cancel-at-once"]) {
+    test(`${name}: what a cancelled call had sent is recorded`, () => {
+      const run = scenario(name);
+      const [total, last] = run.stdout.split(" ").map(Number) as [number, number];
+      // The buffer may have room for what follows.
+      const behind = Math.max(last, 0);
+      expect(total).toBeGreaterThan(100_000);
+      expect(ofKind(run, "OUT").map(({ off, bytes, flags }) => [off, bytes, flags])).toEqual([
+        [0, 5, 0], [5, total - 5 - behind, 0], [total - behind, behind, 0],
+      ].filter(([, bytes]) => bytes !== 0));
+    });
+  }
+
   test("slots that the collector has given up are used no more", () => {
     const whole = scenario("laps");
     const run = scenario("laps", ["--slots", "64", "--retire"]);

@@ -4,6 +4,7 @@
 import { expect, spyOn, test } from "bun:test";
 import { closeSync, constants, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { LossCounts } from "../../src/analysis/loss-counts.ts";
 import { makeMemory } from "../../src/ffi/descriptors.ts";
 import { Reason } from "../../src/output/reasons.ts";
 import type { Summary } from "../../src/output/summary.ts";
@@ -16,13 +17,14 @@ import { slotWords } from "../match/words.ts";
 import { BASE_SEC, inFolder } from "../output/log-lines.ts";
 
 const TABLE = 7;
+const SESSION = 2 ** 52;
 
 /** A session of one engine that is fed by hand, and a program that asks. */
 class Session {
   readonly bench = new Bench({ everything: null });
   readonly losses = {
     ringRecords: 0, capturePackets: 0, interfacePackets: 0, badPackets: 0, memoryRecords: 0,
-    tableSockets: 0, descriptorSockets: 0, addressSockets: 0, staleCalls: 0, inheritedRings: 0,
+    tableSockets: 0, descriptorSockets: 0, addressSockets: 0, staleCalls: 0, inheritedRings: 0, unheardProcesses: 0,
     fragments: 0,
   };
   readonly answers = new Map<number, { handle: number; text: string }>();
@@ -35,7 +37,7 @@ class Session {
   constructor() {
     const setup = {
       baseSec: BASE_SEC, startNs: 0, direction: "both", label: "none", command: [], version: "0",
-      everything: false, queues: false, isPartial: false,
+      everything: false, queues: false, isPartial: false, session: SESSION,
     } as const;
     const session = new Join({ ...setup, command: [] }, null);
     this.#join = session;
@@ -147,9 +149,26 @@ test("free is answered when what was captured until then is joined, and the log 
     const log = readFileSync(join(folder, "a.log"), "utf8");
     const keys = [...Object.keys(session.losses), "badRecords", "logLines"];
     const pairs = keys.map((key) => `${key}=0`).join();
-    expect(log).toMatch(new RegExp(`^KQTIME-META;.*\\nKQTIME-LOSS;start=\\S+,end=\\S+,${pairs};NULL;\\n$`));
+    expect(log).toMatch(new RegExp(`^KQTIME-META;.*\\nKQTIME-LOSS;start=\\S+,end=\\S+,session=${SESSION},${pairs};NULL;\\n$`));
     const again = session.ask(MessageType.Free, handle);
     expect(session.answers.get(again)!.text).toMatch(/^the handle was freed already/);
+  }));
+
+test("what the session lost counts once in a report of two handles' logs", () =>
+  inFolder((folder) => {
+    const session = new Session();
+    const paths = ["a.log", "b.log"].map((name) => join(folder, name));
+    const losses = new LossCounts();
+    for (const handle of paths.map((path) => session.open(path))) {
+      session.losses.ringRecords += 3;
+      session.nowNs += 5 * MS;
+      session.ask(MessageType.Free, handle);
+      session.joined();
+    }
+    for (const path of paths) {
+      expect(losses.add(readFileSync(path, "utf8").match(/^KQTIME-LOSS.*/m)![0])).toBe(true);
+    }
+    expect(losses.sums.ringRecords).toBe(6);
   }));
 
 test("free waits for bytes that are still to be sent", () => {

@@ -166,6 +166,18 @@ describe("setup.mjs", () => {
     expect(code).toBe(0);
   });
 
+  testUnless(needsNode, "with an old node it says which one it needs, and installs nothing", () => {
+    const it = tree();
+    const script = join(it.kq, "tools", "setup.mjs");
+    const start = `const versions = { ...process.versions, node: "12.22.9" };
+      Object.defineProperty(process, "versions", { value: versions });
+      process.argv = ["node", "${script}"]; import("${script}");`;
+    const { code, stderr } = runProgram(["node", "-e", start], { env: it.env });
+    expect(stderr).toMatch(/^setup: this is node 12.22.9, kqtime's set-up needs 18 or later; .*npx .*\n$/);
+    expect(code).toBe(1);
+    expect(it.npmCalls()).toEqual([]);
+  });
+
   testUnless(needsUsers, "root leaves the folder of a user to that user", () => {
     const it = tree();
     runProgram(["chown", "-R", `${nobody}:${nobody}`, it.kq]);

@@ -31,7 +31,7 @@ long invoke_with(const struct call *call, const long a[6]) {
   long result = call->number >= 0
                     ? ((seven)function)(call->number, a[0], a[1], a[2], a[3], a[4], a[5])
                     : ((six)function)(a[0], a[1], a[2], a[3], a[4], a[5]);
-  return call->gives_int ? (int)result : result;
+  return call->gives == A_LONG ? result : call->gives == AN_INT ? (int)result : 0;
 }
 
 void tell(const struct call *call, const char *variant, long result, const char *more, ...) {

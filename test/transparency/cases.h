@@ -43,17 +43,21 @@
 enum shape { PLAIN, CHECKED, FLAGS, FLAGS_CHECKED, ADDRESS, ADDRESS_CHECKED, VECTOR, VECTOR_AT,
              MESSAGE, MESSAGES, FROM_FILE, PIPED, OTHER };
 
+/* What it returns: what a register holds after a call that returns nothing is nobody's. */
+enum gives { A_LONG, AN_INT, NOTHING };
+
 /* An entry of libc by its name, or a number given to syscall(). */
 struct call {
   const char *symbol; /* "syscall" with a number */
   const char *name;   /* of the number */
   long number;
   enum shape shape;
-  bool gives_int;
+  enum gives gives;
 };
-#define ENTRY(symbol, shape) {#symbol, "", -1, shape, false}
-#define ENTRY_INT(symbol, shape) {#symbol, "", -1, shape, true}
-#define NUMBER(number, shape) {"syscall", #number, number, shape, false}
+#define ENTRY(symbol, shape) {#symbol, "", -1, shape, A_LONG}
+#define ENTRY_INT(symbol, shape) {#symbol, "", -1, shape, AN_INT}
+#define ENTRY_VOID(symbol, shape) {#symbol, "", -1, shape, NOTHING}
+#define NUMBER(number, shape) {"syscall", #number, number, shape, A_LONG}
 
 /* Calls it with errno UNTOUCHED. Missing arguments are 0. */
 long invoke_with(const struct call *call, const long arguments[6]);

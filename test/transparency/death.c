@@ -209,7 +209,7 @@ void family_death(void) {
   static const struct call stream_calls[] = {ENTRY_INT(fclose, OTHER), ENTRY_INT(_IO_fclose, OTHER)};
   static const struct call range_calls[] = {ENTRY_INT(close_range, OTHER),
                                             NUMBER(SYS_close_range, OTHER)};
-  static const struct call from_call = ENTRY(closefrom, OTHER);
+  static const struct call from_call = ENTRY_VOID(closefrom, OTHER);
   static const struct call copy_calls[] = {
       ENTRY_INT(dup, OTHER), ENTRY_INT(dup2, OTHER), ENTRY_INT(__dup2, OTHER),
       ENTRY_INT(dup3, OTHER), NUMBER(SYS_dup, OTHER), NUMBER(SYS_dup3, OTHER),
@@ -220,7 +220,7 @@ void family_death(void) {
   static const struct call control_calls[] = {ENTRY_INT(fcntl, OTHER), ENTRY_INT(__fcntl, OTHER),
                                               ENTRY_INT(fcntl64, OTHER), NUMBER(SYS_fcntl, OTHER)};
   static const struct call fetch_calls[] = {ENTRY_INT(pidfd_getfd, OTHER),
-                                            {"syscall", "SYS_pidfd_getfd", 438, OTHER, false}};
+                                            {"syscall", "SYS_pidfd_getfd", 438, OTHER, A_LONG}};
   for (int index = 0; index < LENGTH(close_calls); index++) {
     closes(&close_calls[index]);
   }

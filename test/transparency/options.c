@@ -193,14 +193,14 @@ static void jumps(const struct call *call) {
 }
 
 static void numbers(void) {
-  static const struct call all[] = {{"syscall", "511", 511, OTHER, false},
-                                    {"syscall", "512", 512, OTHER, false},
-                                    {"syscall", "1000000", 1000000, OTHER, false}};
+  static const struct call all[] = {{"syscall", "511", 511, OTHER, A_LONG},
+                                    {"syscall", "512", 512, OTHER, A_LONG},
+                                    {"syscall", "1000000", 1000000, OTHER, A_LONG}};
   for (int index = 0; index < LENGTH(all); index++) {
     tell(&all[index], "unknown", INVOKE(&all[index], 1, 2, 3, 4, 5, 6), "%s", "");
   }
   errno = UNTOUCHED;
-  static const struct call negative = {"syscall", "-1", -1, OTHER, false};
+  static const struct call negative = {"syscall", "-1", -1, OTHER, A_LONG};
   tell(&negative, "unknown", syscall(-1L), "%s", "");
   /* All six arguments arrive. */
   static const struct call map = NUMBER(SYS_mmap, OTHER);

@@ -37,7 +37,7 @@ function hasLibrary(sonames) {
 }
 
 /** Whether the compiler builds a program that uses what the C library of kqtime uses. */
-function canCompile() {
+function compiles(more = []) {
   const [compiler, ...flags] = (process.env.CC || "cc").split(/\s+/).filter(Boolean);
   const folder = mkdtempSync(join(tmpdir(), "kqtime-setup-"));
   const output = join(folder, "probe");
@@ -49,7 +49,7 @@ function canCompile() {
     "int main(void) { return printf(\"%d\", (int)sizeof(struct tcphdr)) < 0; }",
     "",
   ].join("\n");
-  const words = [...flags, "-std=c11", "-pthread", "-x", "c", "-o", output, "-", "-ldl"];
+  const words = [...flags, ...more, "-std=c11", "-pthread", "-x", "c", "-o", output, "-", "-ldl"];
   const compiled = spawnSync(compiler, words, {
     input: source,
     stdio: ["pipe", "ignore", "ignore"],
@@ -60,9 +60,6 @@ function canCompile() {
     // Nothing was built.
   }
   rmdirSync(folder);
-  if (compiled.status !== 0 && process.env.CC) {
-    throw new Failure(`CC=${process.env.CC} does not build a C11 program: unset it, or correct it`);
-  }
   return compiled.status === 0;
 }
 
@@ -72,6 +69,12 @@ function pythonHas(...modules) {
   return ["/usr/bin/python3", "python3"].some(
     (python) => spawnSync(python, words, { stdio: "ignore" }).status === 0,
   );
+}
+
+function canCompile() {
+  if (compiles()) return true;
+  if (!process.env.CC) return false;
+  throw new Failure(`CC=${process.env.CC} does not build a C11 program: unset it, or correct it`);
 }
 
 /** Debian keeps PostgreSQL's server programs off PATH, one folder a major version. */
@@ -119,6 +122,7 @@ const forTests = [
   programs(["ethtool"], ["ethtool"], ["ethtool"]),
   programs(["ps", "sysctl"], ["procps"], ["procps-ng"]),
   programs(["setpriv"], ["util-linux"], ["util-linux"]),
+  programs(["mount", "umount"], ["mount"], ["util-linux"]),
   programs(["setcap", "capsh"], ["libcap2-bin"], ["libcap"]),
   programs(["strace"], ["strace"], ["strace"]),
   programs(["curl"], ["curl"], ["curl"]),
@@ -137,9 +141,22 @@ const forTests = [
     apt: ["python3-tornado", "python3-twisted"],
     dnf: ["python3-tornado", "python3-twisted"],
   },
+  programs(["c++"], ["g++"], ["gcc-c++"]),
+  {
+    what: "the compiler's sanitizers",
+    present: () => ["address", "undefined", "thread"].every((name) => compiles([`-fsanitize=${name}`])),
+    // With Debian's gcc they come by themselves.
+    apt: ["gcc"],
+    dnf: ["libasan", "libubsan", "libtsan"],
+  },
+  programs(["pkg-config"], ["pkg-config"], ["pkgconf-pkg-config"]),
+  programs(["xz"], ["xz-utils"], ["xz"]),
+  programs(["gzip"], ["gzip"], ["gzip"]),
+  programs(["pdftotext", "pdffonts"], ["poppler-utils"], ["poppler-utils"]),
   programs(["valgrind"], ["valgrind"], ["valgrind"]),
+  // A file system with a quota.
+  programs(["mkfs.btrfs", "btrfs"], ["btrfs-progs"], ["btrfs-progs"]),
   programs(["iperf3"], ["iperf3"], ["iperf3"]),
-  programs(["wrk"], ["wrk"], ["wrk"]),
   programs(["nginx"], ["nginx"], ["nginx"]),
   programs(["tor"], ["tor"], ["tor"]),
   programs(
@@ -155,7 +172,11 @@ const forTests = [
   ),
 ];
 
+/** What the benchmarks use besides. Fedora has no wrk. */
+const forBench = [programs(["wrk"], ["wrk"], [])];
+
 /** The needs that this machine does not meet. */
-export function missingNeeds(withTests) {
-  return [...base, ...(withTests ? forTests : [])].filter((need) => !need.present());
+export function missingNeeds(withTests, withBench) {
+  const all = [...base, ...(withTests ? forTests : []), ...(withBench ? forBench : [])];
+  return all.filter((need) => !need.present());
 }

@@ -116,6 +116,18 @@ export function run(command, args, environment = childEnvironment()) {
   });
 }
 
+/** With a node that is older than package.json asks for, npm leaves packages out. */
+export function requireNode() {
+  const { engines } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+  const oldest = parseInt(engines.node.replace(/^>=/, ""), 10);
+  if (parseInt(process.versions.node, 10) >= oldest) return;
+  const script = process.env.npm_lifecycle_event || "start";
+  throw new Failure(
+    `this is node ${process.versions.node}, kqtime's set-up needs ${oldest} or later; ` +
+      `with one from npm: npx -y -p node@22 -p npm@10 npm run ${script}`,
+  );
+}
+
 function hasTerminal() {
   try {
     closeSync(openSync("/dev/tty", "r+"));
