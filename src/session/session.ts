@@ -19,6 +19,7 @@ import { Join, type JoinEnd, type JoinSetup } from "./join.ts";
 import { expectAllDifferent, JSON_SUMMARY, makePrivateFolder, PrivateFile } from "./private-file.ts";
 import { picksPackets } from "./partial-filter.ts";
 import { Requests } from "./requests.ts";
+import { PacketDigest } from "../capture/digest.ts";
 import { Frame, makeHeadersFile, TapeWriter } from "./tape.ts";
 import { Warnings } from "./warnings.ts";
 
@@ -196,7 +197,8 @@ export class Session {
       if (options.record !== null) {
         const dump = capture.dumpTo(makeHeadersFile(options.record));
         this.collector.source.dump = dump;
-        this.#tape!.beforeFlush = () => dump.flush();
+        this.collector.source.digest = new PacketDigest();
+        this.#tape!.savefile = dump;
       }
       for (const warning of capture.warnings) warn(warning);
     } catch (error) {
@@ -280,6 +282,7 @@ export class Session {
       ringRecords: rings.losses(Loss.RingFull),
       capturePackets: stats.droppedKernel,
       interfacePackets: stats.droppedInterface,
+      captureGaps: this.collector.captureWatch.gaps,
       badPackets: source.badPackets,
       memoryRecords: rings.losses(Loss.NoMemory),
       tableSockets: rings.losses(Loss.TableFull),

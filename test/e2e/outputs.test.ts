@@ -95,6 +95,18 @@ loopback("a damaged record is refused, not replayed", async (node, scope) => {
     expectError(exit, 125, /damaged/, /events\.kqt/);
   }
   writeFileSync(path, whole);
+  const headers = join(folder, "headers.pcap");
+  const packets = readFileSync(headers);
+  // From the first packet's seconds on: stamps, lengths, addresses, numbers.
+  for (const at of [24, 28, 33, 36, ...Array.from({ length: 12 }, (_, n) => Math.floor(packets.length * (n + 0.5) / 12))]) {
+    const bytes = Buffer.from(packets);
+    bytes[at] = bytes[at]! ^ 0xff;
+    writeFileSync(headers, bytes);
+    const exit = await kqtime(scope, ["replay", "--quiet", folder]).exit();
+    expectError(exit, 125, /damaged/, /headers\.pcap/);
+  }
+  writeFileSync(headers, packets);
+  await kqtime(scope, ["replay", "--quiet", folder]).success();
   const onto = await kqtime(scope, ["replay", "--quiet", folder, "--log", path]).exit();
   expectError(onto, 125, /same file/);
   expect(readFileSync(path).equals(whole)).toBe(true);
