@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../preload/sys.h"
+#include "../preload/raw.h"
 #include "debug.h"
 #include "spawn.h"
 
@@ -155,23 +155,23 @@ __attribute__((visibility("default"))) int kqtime_collector_start(const char *in
     arguments[count++] = filter;
   }
   int status[2];
-  long result = KQ_SYS(SYS_pipe2, status, O_CLOEXEC | O_NONBLOCK);
+  long result = KQ_SYS_RAW(SYS_pipe2, status, O_CLOEXEC | O_NONBLOCK);
   char **environment = result == 0 ? make_environment() : NULL;
   if (environment == NULL) {
     put_error(error, error_bytes, "no pipe to a collector: %s",
               strerror(result < 0 ? (int)-result : ENOMEM));
     if (result == 0) {
-      KQ_SYS(SYS_close, status[0]);
-      KQ_SYS(SYS_close, status[1]);
+      KQ_SYS_RAW(SYS_close, status[0]);
+      KQ_SYS_RAW(SYS_close, status[1]);
     }
     return -1;
   }
   kq_debug("starting %s", path);
   int failed = kq_spawn(path, (char *const *)(uintptr_t)arguments, environment, status[1]);
   free(environment);
-  KQ_SYS(SYS_close, status[1]);
+  KQ_SYS_RAW(SYS_close, status[1]);
   if (failed != 0) {
-    KQ_SYS(SYS_close, status[0]);
+    KQ_SYS_RAW(SYS_close, status[0]);
     put_error(error, error_bytes, "the collector %s cannot be started: %s", path,
               failed == EXDEV ? "children of this process are in another pid namespace; call "
                                 "kqtime_new before unshare"
@@ -201,7 +201,7 @@ static bool read_line(int from, long long until_ms, char *line, size_t bytes, bo
   size_t filled = 0;
   *ended = false;
   for (;;) {
-    long got = KQ_SYS(SYS_read, from, line + filled, bytes - 1 - filled);
+    long got = KQ_SYS_RAW(SYS_read, from, line + filled, bytes - 1 - filled);
     if (got > 0) {
       filled += (size_t)got;
       line[filled] = '\0';

@@ -23,7 +23,7 @@
 #include <stdint.h>
 
 #define KQ_MAGIC 0x4d51544bu /* "KTQM" in memory order */
-#define KQ_VERSION 4u
+#define KQ_VERSION 5u
 #define KQ_HEADER_BYTES 4096u
 #define KQ_SLOT_BYTES 64u
 #define KQ_ENTRY_BYTES 256u
@@ -55,7 +55,8 @@ enum kq_loss {
   KQ_LOSS_NO_RING = 5,      /* forked processes that go on in an inherited ring */
   KQ_LOSS_STALE = 6,        /* calls not measured: the collector had given the entry up */
   KQ_LOSS_LEFT = 7,         /* calls that a thread has jumped over: they may have no record */
-  KQ_LOSS_COUNT = 8
+  KQ_LOSS_NO_CLOCK = 8,     /* records dropped: their thread may not read the clock */
+  KQ_LOSS_COUNT = 12
 };
 
 struct kq_header {

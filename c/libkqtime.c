@@ -23,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../preload/sys.h"
+#include "../preload/raw.h"
 #include "collector.h"
 #include "debug.h"
 #include "kqtime_preload.h"
@@ -86,12 +86,12 @@ static void say(const char *format, ...) {
   /* A pipe that nobody reads would raise SIGPIPE, one that is full would block. */
   struct pollfd poller = {STDERR_FILENO, POLLOUT, 0};
   static const struct timespec now;
-  if (KQ_SYS(SYS_ppoll, &poller, 1, &now, NULL, 0) >= 0 &&
+  if (KQ_SYS_RAW(SYS_ppoll, &poller, 1, &now, NULL, 0) >= 0 &&
       (poller.revents & (POLLOUT | POLLERR)) != POLLOUT) {
     return;
   }
   /* One line by one call. */
-  KQ_SYS(SYS_write, STDERR_FILENO, line, length + 1);
+  KQ_SYS_RAW(SYS_write, STDERR_FILENO, line, length + 1);
 }
 
 #ifdef KQTIME_DEBUG
@@ -192,7 +192,7 @@ static enum standing judge(int error, const struct kq_process *process) {
       return APART;
     }
     struct timespec pause = {0, PAUSE_NS};
-    KQ_SYS(SYS_nanosleep, &pause, NULL);
+    KQ_SYS_RAW(SYS_nanosleep, &pause, NULL);
   }
   return GONE;
 }
@@ -225,7 +225,7 @@ static bool start_session(const char *source, const char *filter, long long unti
   struct kq_ready ready;
   int waited = kq_collector_wait(status, until_ms, &ready, error, sizeof error);
   /* One that is not ready yet learns by this that nobody waits any more. */
-  KQ_SYS(SYS_close, status);
+  KQ_SYS_RAW(SYS_close, status);
   if (waited != 0) {
     say("not measured: %s", error);
     return false;
@@ -338,7 +338,7 @@ KQTime *kqtime_new_full(const char *logFilePath, int logBufferStats, int logInTi
   }
   pthread_mutex_unlock(&lock);
   if (log >= 0) {
-    KQ_SYS(SYS_close, log);
+    KQ_SYS_RAW(SYS_close, log);
   }
   pthread_setcancelstate(cancel, NULL);
   errno = saved;

@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../preload/sys.h"
+#include "../preload/raw.h"
 
 #define MODE 0600
 /* Kept while the collector writes: a pipe's slow reader must not stop it. */
@@ -40,16 +40,16 @@ static const char *reason_of(long error) {
 static long with_reading(const char *path, long fd) {
   struct stat first;
   struct stat second;
-  if (KQ_SYS(SYS_fstat, fd, &first) != 0 || !S_ISREG(first.st_mode)) {
+  if (KQ_SYS_RAW(SYS_fstat, fd, &first) != 0 || !S_ISREG(first.st_mode)) {
     return fd;
   }
-  long both = KQ_SYS(SYS_openat, AT_FDCWD, path, O_RDWR | (FLAGS & ~O_CREAT), 0);
+  long both = KQ_SYS_RAW(SYS_openat, AT_FDCWD, path, O_RDWR | (FLAGS & ~O_CREAT), 0);
   if (both < 0) {
     return fd;
   }
-  bool same = KQ_SYS(SYS_fstat, both, &second) == 0 && first.st_dev == second.st_dev &&
+  bool same = KQ_SYS_RAW(SYS_fstat, both, &second) == 0 && first.st_dev == second.st_dev &&
               first.st_ino == second.st_ino;
-  KQ_SYS(SYS_close, same ? fd : both);
+  KQ_SYS_RAW(SYS_close, same ? fd : both);
   return same ? both : fd;
 }
 
@@ -58,13 +58,13 @@ static long above_standard(long fd) {
   if (fd > STDERR_FILENO) {
     return fd;
   }
-  long higher = KQ_SYS(SYS_fcntl, fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-  KQ_SYS(SYS_close, fd);
+  long higher = KQ_SYS_RAW(SYS_fcntl, fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+  KQ_SYS_RAW(SYS_close, fd);
   return higher;
 }
 
 int kq_log_open(const char *path, char *error, size_t error_bytes) {
-  long fd = KQ_SYS(SYS_openat, AT_FDCWD, path, O_WRONLY | FLAGS, MODE);
+  long fd = KQ_SYS_RAW(SYS_openat, AT_FDCWD, path, O_WRONLY | FLAGS, MODE);
   if (fd >= 0) {
     fd = above_standard(with_reading(path, fd));
   }

@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../preload/sys.h"
+#include "../preload/raw.h"
 
 /* PF_EXITING of linux/sched.h: what the process had open may be closed already. */
 #define EXITING 4u
@@ -22,12 +22,12 @@ static uint64_t look_at(pid_t pid, bool *ended) {
   char text[1024];
   *ended = false;
   snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-  long fd = KQ_SYS(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+  long fd = KQ_SYS_RAW(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
   if (fd < 0) {
     return 0;
   }
-  long length = KQ_SYS(SYS_read, fd, text, sizeof text - 1);
-  KQ_SYS(SYS_close, fd);
+  long length = KQ_SYS_RAW(SYS_read, fd, text, sizeof text - 1);
+  KQ_SYS_RAW(SYS_close, fd);
   text[length > 0 ? length : 0] = '\0';
   const char *at = strrchr(text, ')');
   char state;
@@ -56,5 +56,5 @@ bool kq_process_ended(const struct kq_process *process) {
   if (ended || (birth != 0 && process->birth != 0 && birth != process->birth)) {
     return true;
   }
-  return KQ_SYS(SYS_kill, process->pid, 0) == -ESRCH;
+  return KQ_SYS_RAW(SYS_kill, process->pid, 0) == -ESRCH;
 }

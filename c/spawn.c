@@ -35,7 +35,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../preload/sys.h"
+#include "../preload/raw.h"
 
 #define STATUS_FD 3
 #define STACK_BYTES (64u << 10)
@@ -82,16 +82,16 @@ struct directory_entry {
 
 /* Before Linux 5.9. Closing shifts nothing: the list is of numbers, and read again till it ends. */
 CHILD static void close_listed(long last_kept) {
-  long folder = KQ_SYS(SYS_openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY, 0);
+  long folder = KQ_SYS_RAW(SYS_openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY, 0);
   if (folder < 0) {
     for (long fd = last_kept + 1; fd < FD_MAX; fd++) {
-      KQ_SYS(SYS_close, fd);
+      KQ_SYS_RAW(SYS_close, fd);
     }
     return;
   }
   _Alignas(8) uint8_t buffer[1024];
   long filled;
-  while ((filled = KQ_SYS(SYS_getdents64, folder, buffer, sizeof buffer)) > 0) {
+  while ((filled = KQ_SYS_RAW(SYS_getdents64, folder, buffer, sizeof buffer)) > 0) {
     for (long at = 0; at < filled;) {
       const struct directory_entry *entry = (const struct directory_entry *)&buffer[at];
       long fd = 0;
@@ -100,21 +100,21 @@ CHILD static void close_listed(long last_kept) {
         fd = fd * 10 + (*digit - '0');
       }
       if (*digit == '\0' && fd > last_kept && fd != folder) {
-        KQ_SYS(SYS_close, fd);
+        KQ_SYS_RAW(SYS_close, fd);
       }
       at += entry->bytes;
     }
   }
   if (folder > last_kept) {
-    KQ_SYS(SYS_close, folder);
+    KQ_SYS_RAW(SYS_close, folder);
   }
 }
 
 CHILD static long move_fd(long from, long to) {
   if (from == to) {
-    return KQ_SYS(SYS_fcntl, to, F_SETFD, 0);
+    return KQ_SYS_RAW(SYS_fcntl, to, F_SETFD, 0);
   }
-  return KQ_SYS(SYS_dup3, from, to, 0);
+  return KQ_SYS_RAW(SYS_dup3, from, to, 0);
 }
 
 /* 0,1,2: /dev/null; 3: the status pipe; no others. */
@@ -123,10 +123,10 @@ CHILD static long arrange_fds(int status) {
   if (result < 0) {
     return result;
   }
-  if (KQ_SYS(SYS_close_range, STATUS_FD + 1, ~0U, 0) != 0) {
+  if (KQ_SYS_RAW(SYS_close_range, STATUS_FD + 1, ~0U, 0) != 0) {
     close_listed(STATUS_FD);
   }
-  long null = KQ_SYS(SYS_openat, AT_FDCWD, "/dev/null", O_RDWR, 0);
+  long null = KQ_SYS_RAW(SYS_openat, AT_FDCWD, "/dev/null", O_RDWR, 0);
   if (null < 0) {
     return null;
   }
@@ -137,7 +137,7 @@ CHILD static long arrange_fds(int status) {
     }
   }
   if (null > STATUS_FD) {
-    KQ_SYS(SYS_close, null);
+    KQ_SYS_RAW(SYS_close, null);
   }
   return 0;
 }
@@ -146,51 +146,51 @@ CHILD static long arrange_fds(int status) {
 CHILD static void be_ordinary(void) {
   /* A program of real-time or idle priority: neither starved by its collector nor starving it. */
   struct sched_param none = {0};
-  if (KQ_SYS(SYS_sched_getscheduler, 0) != SCHED_OTHER) {
-    KQ_SYS(SYS_sched_setscheduler, 0, SCHED_OTHER, &none);
+  if (KQ_SYS_RAW(SYS_sched_getscheduler, 0) != SCHED_OTHER) {
+    KQ_SYS_RAW(SYS_sched_setscheduler, 0, SCHED_OTHER, &none);
   }
   /* One of lower priority keeps it where the kernel allows nothing else. */
-  KQ_SYS(SYS_setpriority, PRIO_PROCESS, 0, 0);
-  KQ_SYS(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, 0);
+  KQ_SYS_RAW(SYS_setpriority, PRIO_PROCESS, 0, 0);
+  KQ_SYS_RAW(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, 0);
   /* All the processors that its control group has: a program that is bound to one needs that. */
   uint64_t processors[PROCESSORS_MAX / 64];
   for (unsigned index = 0; index < PROCESSORS_MAX / 64; index++) {
     processors[index] = ~UINT64_C(0);
   }
-  KQ_SYS(SYS_sched_setaffinity, 0, sizeof processors, processors);
-  KQ_SYS(SYS_set_mempolicy, MPOL_DEFAULT, NULL, 0);
-  KQ_SYS(SYS_umask, UMASK);
+  KQ_SYS_RAW(SYS_sched_setaffinity, 0, sizeof processors, processors);
+  KQ_SYS_RAW(SYS_set_mempolicy, MPOL_DEFAULT, NULL, 0);
+  KQ_SYS_RAW(SYS_umask, UMASK);
   for (int resource = 0; resource < RLIM_NLIMITS; resource++) {
     struct rlimit limit;
-    if (KQ_SYS(SYS_prlimit64, 0, resource, NULL, &limit) != 0 || resource == RLIMIT_CORE) {
+    if (KQ_SYS_RAW(SYS_prlimit64, 0, resource, NULL, &limit) != 0 || resource == RLIMIT_CORE) {
       continue;
     }
     /* A stack without a limit changes where memory is mapped. */
     limit.rlim_cur = resource == RLIMIT_STACK && limit.rlim_max > STACK_LIMIT_BYTES
                          ? STACK_LIMIT_BYTES
                          : limit.rlim_max;
-    KQ_SYS(SYS_prlimit64, 0, resource, &limit, NULL);
+    KQ_SYS_RAW(SYS_prlimit64, 0, resource, &limit, NULL);
   }
 }
 
 CHILD static int collector_main(void *argument) {
   struct child *child = argument;
-  KQ_SYS(SYS_setsid);
+  KQ_SYS_RAW(SYS_setsid);
   /* struct sigaction as the kernel has it: all zero is SIG_DFL. */
   static const uint64_t fresh[4];
   for (int number = 1; number <= SIGNALS; number++) {
-    KQ_SYS(SYS_rt_sigaction, number, fresh, NULL, SIGNAL_SET_BYTES);
+    KQ_SYS_RAW(SYS_rt_sigaction, number, fresh, NULL, SIGNAL_SET_BYTES);
   }
   be_ordinary();
   long result = arrange_fds(child->status);
   if (result == 0) {
-    KQ_SYS(SYS_chdir, "/");
+    KQ_SYS_RAW(SYS_chdir, "/");
     static const uint64_t empty;
-    KQ_SYS(SYS_rt_sigprocmask, SIG_SETMASK, &empty, NULL, SIGNAL_SET_BYTES);
-    result = KQ_SYS(SYS_execve, child->path, child->arguments, child->environment);
+    KQ_SYS_RAW(SYS_rt_sigprocmask, SIG_SETMASK, &empty, NULL, SIGNAL_SET_BYTES);
+    result = KQ_SYS_RAW(SYS_execve, child->path, child->arguments, child->environment);
   }
   child->error = (int)-result;
-  KQ_SYS(SYS_exit_group, 127);
+  KQ_SYS_RAW(SYS_exit_group, 127);
   return 127;
 }
 
@@ -203,7 +203,7 @@ CHILD static void clone_collector(struct child *child) {
 
 CHILD static int between_main(void *argument) {
   clone_collector(argument);
-  KQ_SYS(SYS_exit_group, 0);
+  KQ_SYS_RAW(SYS_exit_group, 0);
   return 0;
 }
 
@@ -215,7 +215,7 @@ CHILD static void report_error(const struct child *child) {
   }
   const char *parts[] = {"error the collector ", child->path, " cannot be started (errno ", digits};
   for (int index = 0; index < 4; index++) {
-    KQ_SYS(SYS_write, child->status, parts[index], strlen(parts[index]));
+    KQ_SYS_RAW(SYS_write, child->status, parts[index], strlen(parts[index]));
   }
 }
 
@@ -235,7 +235,7 @@ CHILD static void __attribute__((noreturn, noinline)) stay(const void *on_stack)
   uint64_t own = 0; /* the inode of this library */
   char buffer[4096];
   for (int pass = 0; pass < 2; pass++) {
-    long maps = KQ_SYS(SYS_openat, AT_FDCWD, "/proc/self/maps", O_RDONLY, 0);
+    long maps = KQ_SYS_RAW(SYS_openat, AT_FDCWD, "/proc/self/maps", O_RDONLY, 0);
     uint64_t start = 0;
     uint64_t end = 0;
     uint64_t inode = 0;
@@ -244,7 +244,7 @@ CHILD static void __attribute__((noreturn, noinline)) stay(const void *on_stack)
     long filled;
     /* Lines of `START-END rw-p OFFSET DEVICE INODE PATH`, in the order of their addresses, and
        looked up anew by address for each read. */
-    while (maps >= 0 && (filled = KQ_SYS(SYS_read, maps, buffer, sizeof buffer)) > 0) {
+    while (maps >= 0 && (filled = KQ_SYS_RAW(SYS_read, maps, buffer, sizeof buffer)) > 0) {
       for (long at = 0; at < filled; at++) {
         char letter = buffer[at];
         if (letter == '\n') {
@@ -253,7 +253,7 @@ CHILD static void __attribute__((noreturn, noinline)) stay(const void *on_stack)
             own = here ? inode : own;
           } else if (!here && !(start <= stack && stack < end) &&
                      (shared || (inode != 0 && inode != own))) {
-            KQ_SYS(SYS_munmap, start, end - start);
+            KQ_SYS_RAW(SYS_munmap, start, end - start);
           }
           start = end = inode = 0;
           shared = false;
@@ -272,33 +272,33 @@ CHILD static void __attribute__((noreturn, noinline)) stay(const void *on_stack)
       }
     }
     if (maps >= 0) {
-      KQ_SYS(SYS_close, maps);
+      KQ_SYS_RAW(SYS_close, maps);
     }
   }
   /* Else each page that the program writes from now on would have to be copied. */
-  KQ_SYS(SYS_madvise, 0, EVERYTHING_BYTES, MADV_DONTNEED);
+  KQ_SYS_RAW(SYS_madvise, 0, EVERYTHING_BYTES, MADV_DONTNEED);
   long ended;
   do {
-    ended = KQ_SYS(SYS_wait4, -1, NULL, __WALL, NULL);
+    ended = KQ_SYS_RAW(SYS_wait4, -1, NULL, __WALL, NULL);
   } while (ended >= 0 || ended == -EINTR);
   for (;;) {
-    KQ_SYS(SYS_exit_group, 0);
+    KQ_SYS_RAW(SYS_exit_group, 0);
   }
 }
 
 /* Its stack is shared memory, which the copy of the program keeps when all other is let go. */
 CHILD static int nurse_main(void *argument) {
   struct child *child = argument;
-  KQ_SYS(SYS_setsid);
-  KQ_SYS(SYS_chdir, "/");
-  KQ_SYS(SYS_prctl, PR_SET_NAME, "kqtime");
-  KQ_SYS(SYS_prctl, PR_SET_CHILD_SUBREAPER, 1);
+  KQ_SYS_RAW(SYS_setsid);
+  KQ_SYS_RAW(SYS_chdir, "/");
+  KQ_SYS_RAW(SYS_prctl, PR_SET_NAME, "kqtime");
+  KQ_SYS_RAW(SYS_prctl, PR_SET_CHILD_SUBREAPER, 1);
   const void *on_stack = child->stack;
   clone_collector(child);
   if (child->error != 0) {
     report_error(child);
   }
-  if (KQ_SYS(SYS_close_range, 0, ~0U, 0) != 0) {
+  if (KQ_SYS_RAW(SYS_close_range, 0, ~0U, 0) != 0) {
     close_listed(-1);
   }
   stay(on_stack);
@@ -307,8 +307,8 @@ CHILD static int nurse_main(void *argument) {
 /* Would an orphan become a child of this process? */
 static bool inherits_orphans(void) {
   int subreaper = 0;
-  KQ_SYS(SYS_prctl, PR_GET_CHILD_SUBREAPER, &subreaper);
-  return subreaper != 0 || KQ_SYS(SYS_getpid) == 1;
+  KQ_SYS_RAW(SYS_prctl, PR_GET_CHILD_SUBREAPER, &subreaper);
+  return subreaper != 0 || KQ_SYS_RAW(SYS_getpid) == 1;
 }
 
 /* Would a child of this process be in another pid namespace, which ends with its first process? */
@@ -316,12 +316,12 @@ static bool begets_strangers(void) {
   static const char path[] = "/proc/self/ns/pid_for_children";
   struct stat own;
   struct stat children;
-  if (KQ_SYS(SYS_newfstatat, AT_FDCWD, "/proc/self/ns/pid", &own, 0) != 0 ||
-      KQ_SYS(SYS_newfstatat, AT_FDCWD, path, &children, AT_SYMLINK_NOFOLLOW) != 0) {
+  if (KQ_SYS_RAW(SYS_newfstatat, AT_FDCWD, "/proc/self/ns/pid", &own, 0) != 0 ||
+      KQ_SYS_RAW(SYS_newfstatat, AT_FDCWD, path, &children, AT_SYMLINK_NOFOLLOW) != 0) {
     return false;
   }
   /* The link leads nowhere before the first child (pid_namespaces(7)). */
-  long found = KQ_SYS(SYS_newfstatat, AT_FDCWD, path, &children, 0);
+  long found = KQ_SYS_RAW(SYS_newfstatat, AT_FDCWD, path, &children, 0);
   return found == -ENOENT || (found == 0 && children.st_ino != own.st_ino);
 }
 
@@ -330,7 +330,7 @@ static bool begets_strangers(void) {
 static void keep_nurse(pid_t pid) {
   for (int index = 0; index < NURSES_MAX; index++) {
     pid_t kept = __atomic_exchange_n(&nurses[index], 0, __ATOMIC_RELAXED);
-    if (kept != 0 && KQ_SYS(SYS_wait4, kept, NULL, WNOHANG | __WCLONE, NULL) != 0) {
+    if (kept != 0 && KQ_SYS_RAW(SYS_wait4, kept, NULL, WNOHANG | __WCLONE, NULL) != 0) {
       kept = 0;
     }
     if (kept == 0) {
@@ -361,16 +361,16 @@ int kq_spawn(const char *path, char *const *arguments, char *const *environment,
   uint64_t before;
   int cancel;
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
-  KQ_SYS(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, SIGNAL_SET_BYTES);
+  KQ_SYS_RAW(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, SIGNAL_SET_BYTES);
   int pid = stays ? __clone(nurse_main, stacks + 2 * STACK_BYTES, 0, &child)
                   : __clone(between_main, stacks + 2 * STACK_BYTES, CLONE_VM | CLONE_VFORK, &child);
   int error = pid < 0 ? errno : 0;
   if (pid > 0 && !stays) {
-    while (KQ_SYS(SYS_wait4, pid, NULL, __WCLONE, NULL) == -EINTR) {
+    while (KQ_SYS_RAW(SYS_wait4, pid, NULL, __WCLONE, NULL) == -EINTR) {
     }
     error = child.error;
   }
-  KQ_SYS(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, SIGNAL_SET_BYTES);
+  KQ_SYS_RAW(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, SIGNAL_SET_BYTES);
   if (stays) {
     keep_nurse(pid > 0 ? pid : 0);
   }

@@ -97,13 +97,20 @@ enum kq_nature kq_nature_of(int fd) {
   }
   if (result != 0) {
     /* A sandbox that denies this one may allow TCP_INFO, which only TCP answers. */
-    return kq_tcp_state(fd) != 0 ? KQ_NATURE_TCP : KQ_NATURE_OTHER;
+    if (kq_tcp_state(fd) != 0) {
+      return KQ_NATURE_TCP;
+    }
+    struct stat status;
+    bool other = KQ_SYS(SYS_fstat, fd, &status) == 0 && !S_ISSOCK(status.st_mode);
+    return other ? KQ_NATURE_NOT_SOCKET : KQ_NATURE_SECRET;
   }
   int domain = 0;
   int type = 0;
-  if ((protocol != IPPROTO_TCP && protocol != IPPROTO_UDP) ||
-      ask_option(fd, SO_DOMAIN, &domain) != 0 || ask_option(fd, SO_TYPE, &type) != 0) {
+  if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP) {
     return KQ_NATURE_OTHER;
+  }
+  if (ask_option(fd, SO_DOMAIN, &domain) != 0 || ask_option(fd, SO_TYPE, &type) != 0) {
+    return KQ_NATURE_SECRET;
   }
   return kq_nature_from(domain, type, protocol);
 }

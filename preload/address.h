@@ -22,7 +22,8 @@ bool kq_address_peer(struct kq_address *to, int fd);
 enum kq_nature {
   KQ_NATURE_CLOSED,     /* no descriptor */
   KQ_NATURE_NOT_SOCKET,
-  KQ_NATURE_OTHER,      /* a socket that is not measured, or one that nobody may ask about */
+  KQ_NATURE_OTHER,      /* a socket that is not measured */
+  KQ_NATURE_SECRET,     /* that may not be asked, and nothing else tells that it is no socket */
   KQ_NATURE_TCP,
   KQ_NATURE_UDP
 };

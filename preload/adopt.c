@@ -14,12 +14,14 @@
 #include "address.h"
 #include "proc.h"
 #include "recorder.h"
+#include "sandbox.h"
 #include "session.h"
 #include "socket.h"
 #include "socket_internal.h"
 
 /* Where /proc is missing, descriptors are tried one by one, so many at the most. */
 #define BLIND_MAX 65536u
+#define BLIND_LEAST 1024u
 
 uint64_t kq_socket_adopt(int fd) {
   uint64_t word = kq_fd_look(fd);
@@ -48,7 +50,7 @@ uint64_t kq_socket_adopt(int fd) {
 }
 
 uint64_t kq_adopt_confirm(int fd, uint64_t word, const struct kq_entry *entry) {
-  if (kq_inode_of(fd) == entry->inode) {
+  if (kq_inode_of(fd) == entry->inode || KQ_REFUSED(SYS_fstat, fd)) {
     uint64_t sure = word & ~(uint64_t)KQ_FD_UNCONFIRMED;
     kq_fd_rebind(fd, word, sure);
     return sure;
@@ -67,12 +69,14 @@ uint64_t kq_socket_renew(int fd, uint64_t word) {
   return kq_socket_first_use(fd, kq_fd_look(fd));
 }
 
-static void adopt_blindly(void) {
+static void adopt_blindly(uint64_t (*each)(int fd)) {
   struct rlimit files = {BLIND_MAX, BLIND_MAX};
   KQ_SYS(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &files);
   uint64_t end = files.rlim_cur < BLIND_MAX ? files.rlim_cur : BLIND_MAX;
+  /* A program about to close a sandbox has often just given up the right to more. */
+  end = end < BLIND_LEAST ? BLIND_LEAST : end;
   for (int fd = 0; (uint64_t)fd < end; fd++) {
-    kq_socket_adopt(fd);
+    each(fd);
   }
 }
 
@@ -85,6 +89,31 @@ static void adopt_named(long folder, const char *name) {
 
 void kq_socket_adopt_all(void) {
   if (!kq_proc_list("/proc/self/fd", adopt_named)) {
-    adopt_blindly();
+    adopt_blindly(kq_socket_adopt);
+  }
+}
+
+/* As at its first use, which this is. It may be another's by now: asked once more when it is bound, for
+   from then on its end is seen. */
+static uint64_t settle(int fd) {
+  uint64_t word = kq_fd_look(fd);
+  if (kq_fd_kind(word) == KQ_FD_UNKNOWN) {
+    word = kq_socket_first_use(fd, kq_find_listener(fd));
+    const struct kq_entry *entry = kq_fd_kind(word) == KQ_FD_TCP ? kq_entry_of(word) : NULL;
+    return entry != NULL ? kq_adopt_confirm(fd, word, entry) : word;
+  }
+  return word & KQ_FD_UNCONFIRMED ? kq_connect_confirm(fd, word) : word;
+}
+
+static void settle_named(long folder, const char *name) {
+  int fd = (int)strtol(name, NULL, 10);
+  if (fd != folder) {
+    settle(fd);
+  }
+}
+
+void kq_socket_settle_all(void) {
+  if (!kq_proc_list("/proc/self/fd", settle_named)) {
+    adopt_blindly(settle);
   }
 }

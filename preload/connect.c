@@ -13,6 +13,7 @@
 
 #include "recorder.h"
 #include "registration.h"
+#include "sandbox.h"
 #include "session.h"
 #include "socket.h"
 #include "socket_internal.h"
@@ -69,14 +70,24 @@ static void resolve_any(struct kq_entry *entry) {
   }
 }
 
+static void refuse(struct kq_connect *c, uint64_t bound, uint64_t after) {
+  kq_note(KQ_KIND_UNBIND, KQ_SLOT_REFUSED, bound & ~(uint64_t)KQ_FD_IN_PROGRESS, c->fd, 0, 0,
+          true);
+  kq_fd_rebind(c->fd, bound, after);
+}
+
 /* The local address is known as soon as the SYN was sent. */
 static void open_entry(struct kq_connect *c, bool finished) {
   struct kq_entry *entry = kq_entry_of(c->entry);
   if (entry != NULL) {
     struct kq_address peer;
-    kq_entry_local(entry, c->fd);
+    if (!kq_entry_local(entry, c->fd)) {
+      kq_count_loss(KQ_LOSS_NO_ADDRESS);
+      refuse(c, c->entry | KQ_FD_IN_PROGRESS, KQ_FD_UNSUPPORTED);
+      return;
+    }
     /* A library behind this one may have connected to another place, a proxy. */
-    if (finished && !kq_sandboxed && kq_address_peer(&peer, c->fd)) {
+    if (finished && kq_address_peer(&peer, c->fd)) {
       kq_entry_remote(entry, &peer);
     } else {
       resolve_any(entry);
@@ -98,7 +109,10 @@ static uint64_t replace(int fd, uint64_t word, const struct kq_entry *old,
   if (entry == 0) {
     return word;
   }
-  kq_entry_local(&kq_table_entries[kq_fd_entry(entry)], fd);
+  if (!kq_entry_local(&kq_table_entries[kq_fd_entry(entry)], fd)) {
+    kq_entry_drop(entry);
+    return word;
+  }
   kq_entry_remote(&kq_table_entries[kq_fd_entry(entry)], peer);
   uint64_t fresh = entry | (word & KQ_FD_IN_PROGRESS);
   uint64_t bound = kq_fd_rebind(fd, word, fresh);
@@ -120,7 +134,15 @@ uint64_t kq_connect_confirm(int fd, uint64_t word) {
   if (entry != NULL && (entry->flags & KQ_ENTRY_ADOPTED) != 0 && !kq_session_foreign()) {
     return kq_adopt_confirm(fd, word, entry);
   }
-  if (entry == NULL || kq_sandboxed || kq_session_foreign() || !kq_address_peer(&peer, fd)) {
+  if (entry == NULL || kq_session_foreign()) {
+    return word;
+  }
+  if (!kq_address_peer(&peer, fd)) {
+    if (KQ_REFUSED(SYS_getpeername, fd)) {
+      /* Nor later: it is where it was sent. */
+      kq_fd_rebind(fd, word, word & ~(uint64_t)KQ_FD_UNCONFIRMED);
+      kq_registration_connected(fd);
+    }
     return word;
   }
   if (entry->rport == peer.port && memcmp(entry->raddr, peer.bytes, sizeof peer.bytes) == 0) {
@@ -129,12 +151,6 @@ uint64_t kq_connect_confirm(int fd, uint64_t word) {
     return word;
   }
   return replace(fd, word, entry, &peer);
-}
-
-static void refuse(struct kq_connect *c, uint64_t bound, uint64_t after) {
-  kq_note(KQ_KIND_UNBIND, KQ_SLOT_REFUSED, bound & ~(uint64_t)KQ_FD_IN_PROGRESS, c->fd, 0, 0,
-          true);
-  kq_fd_rebind(c->fd, bound, after);
 }
 
 void kq_connect_begin(struct kq_connect *c, int fd, const void *address, socklen_t length) {

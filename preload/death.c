@@ -5,6 +5,7 @@
  * that moment cannot bind the number again just before it is freed.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 
@@ -47,7 +48,7 @@ uint64_t kq_death_begin(int fd) {
   if (kq_fd_has_entry(word)) {
     uint32_t unread = 0;
     if (kind == KQ_FD_TCP) {
-      unread = kq_sandboxed ? KQ_UNREAD_UNKNOWN : kq_unread_bytes(fd);
+      unread = kq_unread_bytes(fd);
     }
     kq_note(KQ_KIND_UNBIND, 0, word & ~(uint64_t)KQ_FD_IN_PROGRESS, fd, 0, unread, true);
   }
@@ -94,7 +95,7 @@ bool kq_close_range_works(unsigned first, unsigned last, int flags) {
   return KQ_SYS(SYS_close_range, ~0U, ~0U, 0) == 0;
 }
 
-bool kq_fd_open(int fd) { return KQ_SYS(SYS_fcntl, fd, F_GETFD) >= 0; }
+bool kq_fd_open(int fd) { return KQ_SYS(SYS_fcntl, fd, F_GETFD) != -EBADF; }
 
 void kq_fd_arrived(int fd) {
   if (fd >= 0 && kq_fd_limit != 0 && !kq_session_foreign()) {

@@ -29,7 +29,7 @@ static int real_close_range(unsigned int first, unsigned int last, int flags) {
   if (KQ_REAL(close_range) != NULL) {
     return kq_real.close_range(first, last, flags);
   }
-  long result = KQ_SYS(SYS_close_range, first, last, flags);
+  long result = KQ_SYS_RAW(SYS_close_range, first, last, flags);
   if (result < 0) {
     errno = (int)-result;
     return -1;
@@ -54,10 +54,10 @@ KQ_EXPORT void closefrom(int first) {
   }
   if (KQ_REAL(closefrom) != NULL) {
     kq_real.closefrom(first);
-  } else if (KQ_SYS(SYS_close_range, from, ~0U, 0) != 0) {
+  } else if (KQ_SYS_RAW(SYS_close_range, from, ~0U, 0) != 0) {
     long limit = sysconf(_SC_OPEN_MAX);
     for (long fd = (long)from; fd < limit; fd++) {
-      KQ_SYS(SYS_close, fd);
+      KQ_SYS_RAW(SYS_close, fd);
     }
   }
   if (kq_fd_limit != 0) {
@@ -121,7 +121,7 @@ KQ_EXPORT int pidfd_getfd(int pidfd, int target, unsigned int flags) {
   if (KQ_REAL(pidfd_getfd) != NULL) {
     fd = kq_real.pidfd_getfd(pidfd, target, flags);
   } else {
-    long result = KQ_SYS(SYS_pidfd_getfd, pidfd, target, flags);
+    long result = KQ_SYS_RAW(SYS_pidfd_getfd, pidfd, target, flags);
     fd = result < 0 ? -1 : (int)result;
     if (result < 0) {
       errno = (int)-result;

@@ -9,7 +9,7 @@
 
 #include "option.h"
 #include "real.h"
-#include "session.h"
+#include "sandbox.h"
 
 KQ_EXPORT int setsockopt(int fd, int level, int option, const void *value, socklen_t length) {
   int result = KQ_REAL(setsockopt)(fd, level, option, value, length);
@@ -40,11 +40,12 @@ KQ_EXPORT int prctl(int option, ...) {
   unsigned long c = va_arg(arguments, unsigned long);
   unsigned long d = va_arg(arguments, unsigned long);
   va_end(arguments);
-  if (KQ_LIKELY(option != PR_SET_SECCOMP || !kq_option_is_sandbox(a, b))) {
+  if (KQ_LIKELY(option != PR_SET_SECCOMP && option != PR_SET_TSC)) {
     return KQ_REAL(prctl)(option, a, b, c, d);
   }
-  bool begun = kq_session_sandbox_begin();
+  struct kq_sandbox change;
+  kq_sandbox_prctl(&change, option, a, b);
   int result = KQ_REAL(prctl)(option, a, b, c, d);
-  kq_session_sandbox_end(begun, result == 0);
+  kq_sandbox_end(&change, result == 0);
   return result;
 }

@@ -14,6 +14,7 @@
 #include "real.h"
 #include "received.h"
 #include "recorder.h"
+#include "sandbox.h"
 #include "socket.h"
 
 #define REAL() kq_real.syscall(number, a, b, c, d, e, f)
@@ -27,6 +28,7 @@ long kq_syscall_dispatch(ARGUMENTS);
 long kq_syscall_early(ARGUMENTS);
 extern const uint8_t kq_syscall_table[NUMBERS];
 
+/* 2: also while nothing is measured. */
 const uint8_t kq_syscall_table[NUMBERS] = {
     [SYS_read] = 1,        [SYS_write] = 1,      [SYS_readv] = 1,    [SYS_writev] = 1,
     [SYS_preadv2] = 1,     [SYS_pwritev2] = 1,   [SYS_sendto] = 1,   [SYS_recvfrom] = 1,
@@ -34,8 +36,8 @@ const uint8_t kq_syscall_table[NUMBERS] = {
     [SYS_sendfile] = 1,    [SYS_splice] = 1,     [SYS_close] = 1,    [SYS_close_range] = 1,
     [SYS_dup] = 1,         [SYS_dup3] = 1,       [SYS_fcntl] = 1,    [SYS_socket] = 1,
     [SYS_socketpair] = 1,  [SYS_accept] = 1,     [SYS_accept4] = 1,  [SYS_connect] = 1,
-    [SYS_listen] = 1,      [SYS_setsockopt] = 1, [SYS_getsockopt] = 1, [SYS_seccomp] = 1,
-    [SYS_prctl] = 1,       [SYS_pidfd_getfd] = 1,
+    [SYS_listen] = 1,      [SYS_setsockopt] = 1, [SYS_getsockopt] = 1, [SYS_seccomp] = 2,
+    [SYS_prctl] = 2,       [SYS_pidfd_getfd] = 1,
 #ifdef SYS_dup2
     [SYS_dup2] = 1,
 #endif
@@ -215,21 +217,20 @@ static long option_call(ARGUMENTS) {
 }
 
 static long sandbox_call(ARGUMENTS) {
+  if (kq_real.syscall == NULL) {
+    kq_real_resolve();
+  }
+  struct kq_sandbox change;
   bool listens = false;
-  bool sandbox;
   if (number == SYS_prctl) {
-    sandbox = a == PR_SET_SECCOMP && kq_option_is_sandbox((unsigned long)b, (unsigned long)c);
+    kq_sandbox_prctl(&change, (int)a, (unsigned long)b, (unsigned long)c);
   } else {
     listens = a == SECCOMP_SET_MODE_FILTER && (b & SECCOMP_FILTER_FLAG_NEW_LISTENER) != 0;
-    sandbox = a == SECCOMP_SET_MODE_STRICT || (a == SECCOMP_SET_MODE_FILTER && c != 0);
+    kq_sandbox_seccomp(&change, (unsigned long)a, (unsigned long)b, (unsigned long)c);
   }
-  if (!sandbox) {
-    return REAL();
-  }
-  bool begun = kq_session_sandbox_begin();
   long result = REAL();
   /* Above 0: a listener, or the thread that SECCOMP_FILTER_FLAG_TSYNC failed for. */
-  kq_session_sandbox_end(begun, result == 0 || (result > 0 && listens));
+  kq_sandbox_end(&change, result == 0 || (result > 0 && listens));
   return result;
 }
 

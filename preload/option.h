@@ -2,7 +2,6 @@
 #ifndef KQ_OPTION_H
 #define KQ_OPTION_H
 
-#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -36,11 +35,6 @@ static inline void kq_option_low_water_set(int fd) {
 
 static inline bool kq_option_is_zerocopy(int level, int option) {
   return level == IPPROTO_TCP && option == KQ_TCP_ZEROCOPY_RECEIVE;
-}
-
-/* Does this call install a filter, if it succeeds? */
-static inline bool kq_option_is_sandbox(unsigned long mode, unsigned long filter) {
-  return mode == SECCOMP_MODE_STRICT || (mode == SECCOMP_MODE_FILTER && filter != 0);
 }
 
 /* Bytes that a successful call took: those it mapped, and those it copied. Of

@@ -73,11 +73,9 @@ bool kq_put(struct kq_slot *record, uint64_t patience_ns) {
       __atomic_fetch_add(&ring->header->losses[why], 1, __ATOMIC_RELAXED);
       return false;
     }
-    if (!kq_sandboxed) {
-      /* In a sandbox the clock alone is safe to ask: there this spins. */
-      struct timespec pause = {0, PUT_PAUSE_NS};
-      KQ_SYS(SYS_nanosleep, &pause, NULL);
-    }
+    /* Where a sandbox forbids it this spins. */
+    struct timespec pause = {0, PUT_PAUSE_NS};
+    KQ_SYS(SYS_nanosleep, &pause, NULL);
   }
 }
 
@@ -190,6 +188,10 @@ struct kq_moved {
 static inline __attribute__((always_inline)) void record(const struct kq_moved *moved,
                                                          uint64_t off, uint32_t bytes) {
   uint32_t index;
+  if (KQ_UNLIKELY(moved->time_ns == 0)) {
+    kq_count_loss(KQ_LOSS_NO_CLOCK);
+    return;
+  }
   struct kq_slot *slot = claim_own(&index, false);
   if (KQ_UNLIKELY(slot == NULL)) {
     return;
@@ -260,7 +262,7 @@ static bool settle(struct kq_call *call, struct kq_direction *direction, uint64_
   struct kq_moved much = {.call = &lost, .flags = flags};
   much.time_ns = call->kind == KQ_KIND_OUT
                      ? __atomic_load_n(&direction->call_ns, __ATOMIC_RELAXED)
-                     : kq_now_ns();
+                     : kq_call_ns();
   much.off = __atomic_fetch_add(&direction->off, moved, __ATOMIC_RELAXED);
   record_much(&much, moved);
   return true;
@@ -359,7 +361,7 @@ void kq_begin(struct kq_call *call, int fd, uint64_t word, enum kq_kind kind, ui
   call->outer = thread_state.frame;
   call->undone = thread_state.undone;
   if (kind == KQ_KIND_OUT) {
-    call->start_ns = kq_now_ns();
+    call->start_ns = kq_call_ns();
     __atomic_store_n(&direction->call_ns, call->start_ns, __ATOMIC_RELAXED);
   }
   __atomic_store_n(&direction->call_bytes, asked, __ATOMIC_RELAXED);
@@ -424,7 +426,7 @@ static inline __attribute__((always_inline)) bool is_recorded(struct kq_call *ca
 static inline __attribute__((always_inline)) void end(struct kq_call *call, int64_t bytes) {
   struct kq_direction *direction = call->direction;
   struct kq_moved moved = {.call = call};
-  moved.time_ns = call->kind == KQ_KIND_OUT ? call->start_ns : kq_now_ns();
+  moved.time_ns = call->kind == KQ_KIND_OUT ? call->start_ns : kq_call_ns();
   moved.off = __atomic_fetch_add(&direction->off, (uint64_t)bytes, __ATOMIC_RELAXED);
   moved.flags = leave(call, (uint64_t)bytes) ? 0 : KQ_SLOT_OVERLAP;
   uint16_t marks = __atomic_load_n(&entry_of(direction)->flags, __ATOMIC_RELAXED);

@@ -11,13 +11,13 @@
 #include "lifetime.h"
 #include "memory.h"
 #include "recorder.h"
+#include "sandbox.h"
 #include "table.h"
 
 struct kq_ring *kq_ring;
 struct kq_header *kq_table_header;
 struct kq_entry *kq_table_entries;
 struct kq_identity *kq_identity;
-uint32_t kq_sandboxed;
 
 /* The process whose memory this is, as far as fork handlers tell. */
 static uint32_t home_pid;
@@ -35,8 +35,14 @@ void kq_count_loss(enum kq_loss reason) {
   }
 }
 
+/* Where a sandbox forbids to ask, a forked child goes by its parent's: in records it is only shown. */
+static uint32_t ask_pid(void) {
+  long pid = KQ_SYS(SYS_getpid);
+  return pid > 0 ? (uint32_t)pid : home_pid;
+}
+
 uint32_t kq_session_pid_asked(void) {
-  uint32_t pid = (uint32_t)KQ_SYS(SYS_getpid);
+  uint32_t pid = ask_pid();
   __atomic_store_n(&kq_identity->pid, pid, __ATOMIC_RELAXED);
   return pid;
 }
@@ -47,33 +53,36 @@ uint64_t kq_session_one_asked(void) {
   if (pid != known_pid && (uint32_t)KQ_SYS(SYS_getppid) == known_pid) {
     known_pid = pid;
   }
-  uint64_t one = pid == known_pid ? ((uint64_t)pid << KQ_CALLS_PIDS_SHIFT) + 1 : 1;
+  /* Nor by its parent's number, which may be the only one that it knows. */
+  bool sure = pid == known_pid && !KQ_REFUSED(SYS_getpid);
+  uint64_t one = sure ? ((uint64_t)pid << KQ_CALLS_PIDS_SHIFT) + 1 : 1;
   __atomic_store_n(&kq_identity->one, one, __ATOMIC_RELAXED);
   return one;
 }
 
 bool kq_session_foreign(void) {
   uint32_t owner = kq_session_pid();
-  uint32_t pid = (uint32_t)KQ_SYS(SYS_getpid);
-  if (KQ_LIKELY(pid == owner)) {
+  long pid = KQ_SYS(SYS_getpid);
+  /* Below 0: not to be asked, see kq_sandbox_refuses. */
+  if (KQ_LIKELY(pid == (long)owner) || pid < 0) {
     return false;
   }
   /* 0: the parent is in another pid namespace. */
-  uint32_t parent = (uint32_t)KQ_SYS(SYS_getppid);
-  if (parent == owner || parent == 0) {
+  long parent = KQ_SYS(SYS_getppid);
+  if (parent == (long)owner || parent <= 0) {
     return true;
   }
   /* A vfork child was the first to ask after a fork without handlers: set right. */
-  __atomic_store_n(&kq_identity->pid, pid, __ATOMIC_RELAXED);
+  __atomic_store_n(&kq_identity->pid, (uint32_t)pid, __ATOMIC_RELAXED);
   return false;
 }
 
 bool kq_session_stranger(void) {
-  return kq_identity != NULL ? kq_session_foreign() : (uint32_t)KQ_SYS(SYS_getpid) != home_pid;
+  return kq_identity != NULL ? kq_session_foreign() : ask_pid() != home_pid;
 }
 
 static void at_fork_child(void) {
-  home_pid = (uint32_t)KQ_SYS(SYS_getpid);
+  home_pid = ask_pid();
   kq_lifetime_forked();
   kq_recorder_forked();
   if (kq_identity == NULL) {
@@ -94,7 +103,7 @@ extern int __register_atfork(void (*prepare)(void), void (*parent)(void), void (
 extern void *__dso_handle __attribute__((visibility("hidden")));
 
 bool kq_session_watch_forks(void) {
-  home_pid = (uint32_t)KQ_SYS(SYS_getpid);
+  home_pid = ask_pid();
   return __register_atfork(NULL, NULL, at_fork_child, &__dso_handle) == 0;
 }
 
@@ -137,26 +146,12 @@ void kq_session_after_fork(void) {
   __atomic_store_n(&kq_identity->state, KQ_RING_READY, __ATOMIC_RELEASE);
 }
 
-bool kq_session_sandbox_begin(void) {
-  if (!kq_sandboxed && kq_session_stranger()) {
-    return false;
+void kq_session_reserve_all(void) {
+  if (__atomic_load_n(&kq_identity->state, __ATOMIC_ACQUIRE) == KQ_RING_INHERITED) {
+    kq_session_after_fork();
   }
-  if (!kq_sandboxed && kq_fd_limit != 0) {
-    if (__atomic_load_n(&kq_identity->state, __ATOMIC_ACQUIRE) == KQ_RING_INHERITED) {
-      kq_session_after_fork();
-    }
-    if (kq_session_reserve(kq_ring->header, kq_ring_bytes(kq_ring->mask + 1, 0))) {
-      __atomic_store_n(&kq_ring->ready, kq_ring->mask + 1, __ATOMIC_RELAXED);
-    }
-    kq_table_reserve_all();
+  if (kq_session_reserve(kq_ring->header, kq_ring_bytes(kq_ring->mask + 1, 0))) {
+    __atomic_store_n(&kq_ring->ready, kq_ring->mask + 1, __ATOMIC_RELAXED);
   }
-  /* Before the filter is there: with SECCOMP_FILTER_FLAG_TSYNC it closes around all threads. */
-  __atomic_fetch_add(&kq_sandboxed, 1, __ATOMIC_ACQ_REL);
-  return true;
-}
-
-void kq_session_sandbox_end(bool begun, bool installed) {
-  if (begun && !installed) {
-    __atomic_fetch_sub(&kq_sandboxed, 1, __ATOMIC_ACQ_REL);
-  }
+  kq_table_reserve_all();
 }

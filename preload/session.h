@@ -42,9 +42,6 @@ extern struct kq_ring *kq_ring;             /* where this process records */
 extern struct kq_header *kq_table_header;   /* the ring that holds the socket table */
 extern struct kq_entry *kq_table_entries;
 extern struct kq_identity *kq_identity;
-/* Not 0: a seccomp filter was installed, or is about to be: make no call it may not expect. */
-extern uint32_t kq_sandboxed;
-
 void kq_count_loss(enum kq_loss reason);
 
 /* The pid for a record. */
@@ -73,10 +70,8 @@ bool kq_session_stranger(void);
 /* Gives a forked child a ring of its own, if it can. */
 void kq_session_after_fork(void);
 
-/* A filter is about to be installed: gets all memory that will ever be needed. What begin
-   returned goes to end, with whether the filter is there: many only ask whether it could be. */
-bool kq_session_sandbox_begin(void);
-void kq_session_sandbox_end(bool begun, bool installed);
+/* Gets all memory that will ever be needed: a sandbox is about to forbid that. */
+void kq_session_reserve_all(void);
 
 /* Makes memory of a shared mapping present; false if there is none left. */
 bool kq_session_reserve(void *start, uint64_t bytes);

@@ -12,29 +12,41 @@
 #include "session.h"
 #include "socket_internal.h"
 
-/* The kernel reads eight bytes there before it notices that the request makes no sense. */
+#define PAGE_BYTES 4096u
+
+/* The kernel reads eight bytes there before it notices that the request makes no sense. Behind a
+   filter that forbids this call a caller's bad address crashes here, instead of giving EFAULT. */
 static bool readable(const void *at) {
   return KQ_SYS(SYS_rt_sigprocmask, ~0UL, at, NULL, 8) != -EFAULT;
 }
 
+bool kq_socket_readable(const void *from, size_t length) {
+  const uint8_t *at = from;
+  for (; length > PAGE_BYTES; at += PAGE_BYTES, length -= PAGE_BYTES) {
+    if (!readable(at)) {
+      return false;
+    }
+  }
+  return readable(at) && readable(at + (length > 8 ? length - 8 : 0));
+}
+
 bool kq_socket_copy(void *to, const void *from, size_t length) {
-  /* At most two pages. Behind a filter that may kill for it nothing is asked: a caller that
-     passes a bad address then crashes here instead of reading EFAULT. */
-  const uint8_t *last = (const uint8_t *)from + (length > 8 ? length - 8 : 0);
-  if (!kq_sandboxed && (!readable(from) || !readable(last))) {
+  if (!kq_socket_readable(from, length)) {
     return false;
   }
   memcpy(to, from, length);
   return true;
 }
 
-void kq_entry_local(struct kq_entry *entry, int fd) {
+bool kq_entry_local(struct kq_entry *entry, int fd) {
   struct kq_address local;
-  if (kq_address_local(&local, fd)) {
-    memcpy(entry->laddr, local.bytes, sizeof entry->laddr);
-    entry->lport = local.port;
-    entry->family = local.family;
+  if (!kq_address_local(&local, fd)) {
+    return false;
   }
+  memcpy(entry->laddr, local.bytes, sizeof entry->laddr);
+  entry->lport = local.port;
+  entry->family = local.family;
+  return true;
 }
 
 void kq_entry_remote(struct kq_entry *entry, const struct kq_address *peer) {
@@ -59,11 +71,16 @@ uint64_t kq_entry_begin(enum kq_type type, uint16_t flags, int fd, uint64_t birt
   return word;
 }
 
+/* A socket that is not measured, for it cannot be found on the wire. */
+static uint64_t without_address(int fd, uint64_t word) {
+  kq_count_loss(KQ_LOSS_NO_ADDRESS);
+  return kq_fd_rebind(fd, word, KQ_FD_UNSUPPORTED);
+}
+
 uint64_t kq_adopt_tcp(int fd, uint64_t word, uint64_t marks) {
   struct kq_address peer;
   if (!kq_address_peer(&peer, fd)) {
-    kq_count_loss(KQ_LOSS_NO_ADDRESS);
-    return kq_fd_rebind(fd, word, KQ_FD_UNSUPPORTED);
+    return without_address(fd, word);
   }
   /* Another descriptor of it may be known: inetd gives one socket as 0, 1 and 2. */
   uint64_t known = kq_entry_find(kq_inode_of(fd));
@@ -76,7 +93,10 @@ uint64_t kq_adopt_tcp(int fd, uint64_t word, uint64_t marks) {
     return kq_fd_rebind(fd, word, KQ_FD_UNSUPPORTED);
   }
   struct kq_entry *entry = &kq_table_entries[kq_fd_entry(fresh)];
-  kq_entry_local(entry, fd);
+  if (!kq_entry_local(entry, fd)) {
+    kq_entry_drop(fresh);
+    return without_address(fd, word);
+  }
   kq_entry_remote(entry, &peer);
   entry->queued_out = kq_unsent_bytes(fd);
   entry->queued_in = kq_unread_bytes(fd);
@@ -104,7 +124,7 @@ static uint64_t begin_udp(int fd, uint64_t word) {
   struct kq_entry *entry = &kq_table_entries[kq_fd_entry(fresh)];
   struct kq_address peer;
   kq_entry_local(entry, fd);
-  if (!kq_sandboxed && kq_address_peer(&peer, fd)) {
+  if (kq_address_peer(&peer, fd)) {
     kq_entry_remote(entry, &peer);
   }
   uint64_t bound = kq_fd_rebind(fd, word, fresh);
@@ -118,7 +138,14 @@ static uint64_t begin_udp(int fd, uint64_t word) {
 }
 
 static uint64_t classify_tcp(int fd, uint64_t word) {
+  struct kq_address peer;
   switch (kq_tcp_state(fd)) {
+    case 0:
+      /* Not to be asked: an idle one is that still, or has a peer. */
+      if (kq_fd_kind(word) == KQ_FD_TCP_IDLE && !kq_address_peer(&peer, fd)) {
+        return KQ_FD_UNSUPPORTED;
+      }
+      return kq_adopt_tcp(fd, word, 0);
     case TCP_CLOSE:
       return kq_fd_rebind(fd, word, KQ_FD_TCP_IDLE);
     case TCP_LISTEN:
@@ -154,9 +181,6 @@ uint64_t kq_socket_first_use(int fd, uint64_t word) {
   if (kq_fd_kind(word) == KQ_FD_UDP_IDLE) {
     return begin_udp(fd, word);
   }
-  if (kq_sandboxed) {
-    return KQ_FD_UNSUPPORTED;
-  }
   if (kq_fd_kind(word) == KQ_FD_TCP_IDLE) {
     /* Connected by a way without a hook, or about to fail. */
     return classify_tcp(fd, word);
@@ -170,6 +194,9 @@ uint64_t kq_socket_first_use(int fd, uint64_t word) {
       return kq_fd_rebind(fd, word, KQ_FD_NOT_SOCKET);
     case KQ_NATURE_OTHER:
       return classify_other(fd, word);
+    case KQ_NATURE_SECRET:
+      /* Maybe no socket at all. */
+      return without_address(fd, word);
     default:
       return KQ_FD_UNSUPPORTED;
   }
@@ -207,7 +234,7 @@ void kq_listen_hook(int fd, int backlog) {
   if (kq_fd_ignored(word) || kq_session_foreign()) {
     return;
   }
-  if (kq_fd_kind(word) == KQ_FD_UNKNOWN && !kq_sandboxed) {
+  if (kq_fd_kind(word) == KQ_FD_UNKNOWN) {
     if (kq_nature_of(fd) != KQ_NATURE_TCP) {
       return;
     }
@@ -217,10 +244,9 @@ void kq_listen_hook(int fd, int backlog) {
   kq_announce_listener(fd, word, backlog);
 }
 
-/* What the descriptor is that is about to accept. */
-static uint64_t find_listener(int fd) {
+uint64_t kq_find_listener(int fd) {
   uint64_t word = kq_fd_look(fd);
-  if (kq_fd_ignored(word) || kq_fd_kind(word) == KQ_FD_TCP_LISTEN || kq_sandboxed) {
+  if (kq_fd_ignored(word) || kq_fd_kind(word) == KQ_FD_TCP_LISTEN) {
     return word;
   }
   /* Inherited, or listening since a call without a hook. */
@@ -243,7 +269,7 @@ static uint64_t find_listener(int fd) {
 
 void kq_accept_begin(struct kq_accept *a, int fd, const void *address, const socklen_t *length) {
   a->measuring = kq_fd_limit != 0 && !kq_session_foreign();
-  a->listener = a->measuring ? find_listener(fd) : KQ_FD_UNSUPPORTED;
+  a->listener = a->measuring ? kq_find_listener(fd) : KQ_FD_UNSUPPORTED;
   bool measured = kq_fd_kind(a->listener) == KQ_FD_TCP_LISTEN;
   a->own = measured && address == NULL;
   a->room = a->own ? sizeof(struct sockaddr_storage) : 0;
@@ -280,7 +306,7 @@ void kq_accept_end(struct kq_accept *a, int fd, const struct sockaddr *peer,
   struct kq_address remote;
   /* A buffer of the caller may have been too short. A peer that has reset already has no name,
      a sandbox may deny it: then it must do. */
-  bool known = !a->own && !kq_sandboxed && kq_address_peer(&remote, fd);
+  bool known = !a->own && kq_address_peer(&remote, fd);
   if (!known && peer != NULL) {
     struct sockaddr_storage copy;
     memset(&copy, 0, sizeof copy);
@@ -290,17 +316,19 @@ void kq_accept_end(struct kq_accept *a, int fd, const struct sockaddr *peer,
     memcpy(&copy, peer, told < sizeof copy ? told : sizeof copy);
     known = kq_address_read(&remote, &copy, told);
   }
-  uint64_t word =
-      known ? kq_entry_begin(KQ_TYPE_TCP, KQ_ENTRY_ACCEPTED, fd, birth_ns) : 0;
-  if (word == 0) {
-    if (!known) {
-      kq_count_loss(KQ_LOSS_NO_ADDRESS);
-    }
+  uint64_t word = known ? kq_entry_begin(KQ_TYPE_TCP, KQ_ENTRY_ACCEPTED, fd, birth_ns) : 0;
+  struct kq_entry *entry = &kq_table_entries[kq_fd_entry(word)];
+  if (word != 0 && !kq_entry_local(entry, fd)) {
+    kq_entry_drop(word);
+    known = false;
+  }
+  if (!known) {
+    kq_count_loss(KQ_LOSS_NO_ADDRESS);
+  }
+  if (!known || word == 0) {
     kq_fd_bind(fd, KQ_FD_UNSUPPORTED);
     return;
   }
-  struct kq_entry *entry = &kq_table_entries[kq_fd_entry(word)];
-  kq_entry_local(entry, fd);
   kq_entry_remote(entry, &remote);
   kq_entry_publish(word, KQ_STATE_OPEN);
   kq_fd_bind(fd, word);

@@ -76,7 +76,7 @@ void kq_death_range_end(unsigned first, unsigned last);
 
 /* Will this call of close_range close anything? */
 bool kq_close_range_works(unsigned first, unsigned last, int flags);
-/* Is this number open? */
+/* Is this number open? Yes where that may not be asked. */
 bool kq_fd_open(int fd);
 /* A descriptor came from another process. */
 void kq_fd_arrived(int fd);
@@ -84,7 +84,12 @@ void kq_fd_arrived(int fd);
 /* The message that recvmsg returned may carry descriptors. */
 void kq_rights_received(const struct msghdr *message);
 
-/* Copies memory of the program, which may be unmapped; false if it is. */
+/* Before a sandbox: what may soon not be asked of the descriptors that are open is asked now. */
+void kq_socket_settle_all(void);
+
+/* Whether memory of the program is there. */
+bool kq_socket_readable(const void *from, size_t length);
+/* Copies it; false if it is not. */
 bool kq_socket_copy(void *to, const void *from, size_t length);
 
 #endif

@@ -32,15 +32,18 @@ syscall:
         cmpq    $NUMBERS, %rdi
         jae     1f
         leaq    kq_syscall_table(%rip), %rax
-        cmpb    $0, (%rax, %rdi)
+        movzbl  (%rax, %rdi), %eax
+        testl   %eax, %eax
         jne     2f
 1:      movq    kq_syscall_real(%rip), %rax
         testq   %rax, %rax
         je      3f
         jmp     *%rax
-2:      cmpl    $0, kq_fd_limit(%rip)
+2:      cmpl    $2, %eax
+        je      5f
+        cmpl    $0, kq_fd_limit(%rip)
         je      1b
-        leaq    kq_syscall_dispatch(%rip), %rax
+5:      leaq    kq_syscall_dispatch(%rip), %rax
         jmp     4f
 3:      leaq    kq_syscall_early(%rip), %rax
         /* Aligned again by the copy of the sixth argument. */
@@ -65,10 +68,12 @@ syscall:
         ldr     x16, [x16, :lo12:kq_syscall_real]
         cbz     x16, 3f
         br      x16
-2:      adrp    x9, kq_fd_limit
+2:      cmp     w9, #2
+        b.eq    5f
+        adrp    x9, kq_fd_limit
         ldr     w9, [x9, :lo12:kq_fd_limit]
         cbz     w9, 1b
-        b       kq_syscall_dispatch
+5:      b       kq_syscall_dispatch
 3:      b       kq_syscall_early
         .cfi_endproc
 #endif

@@ -66,7 +66,7 @@ if [ "${KQTIME_DEBUG:-0}" != 0 ]; then debug="-DKQTIME_DEBUG -g"; fi
 
 api=$out/libkqtime.so
 if stale "$api" "$root"/c/*.h "$root/c/libkqtime.c" "$root/c/collector.c" "$root/c/log_file.c" \
-  "$root/c/process.c" "$root/c/spawn.c" "$root/c/exports.map" "$root/preload/sys.h" "$self"; then
+  "$root/c/process.c" "$root/c/spawn.c" "$root/c/exports.map" "$root/preload/raw.h" "$self"; then
   # shellcheck disable=SC2086
   build "$api" $cc $cflags $debug -shared -fPIC -fvisibility=hidden -pthread \
     -Wl,-soname,libkqtime.so -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,-z,nodelete \

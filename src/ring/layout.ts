@@ -4,7 +4,7 @@
 /** The numbers of the header: `KQ_SLOT_BYTES` is `slotBytes`. */
 export const Constant = {
   magic: 1297175627,
-  version: 4,
+  version: 5,
   headerBytes: 4096,
   slotBytes: 64,
   entryBytes: 256,
@@ -45,7 +45,8 @@ export const Loss = {
   NoRing: 5,
   Stale: 6,
   Left: 7,
-  Count: 8,
+  NoClock: 8,
+  Count: 12,
 } as const;
 
 /** enum kq_kind */
@@ -144,8 +145,8 @@ export const Header = {
   heartbeat: 260,
   retired: 264,
   losses: 384,
-  sessionSocket: 416,
-  sessionToken: 524,
+  sessionSocket: 432,
+  sessionToken: 540,
 } as const;
 
 /** struct kq_header: index of the u32 at which a field starts; a u64's upper half follows. */
@@ -170,8 +171,8 @@ export const HeaderWord = {
   heartbeat: 65,
   retired: 66,
   losses: 96,
-  sessionSocket: 104,
-  sessionToken: 131,
+  sessionSocket: 108,
+  sessionToken: 135,
 } as const;
 
 /** struct kq_header: size of each field, and of the whole, in bytes. */
@@ -195,7 +196,7 @@ export const HeaderBytes = {
   tail: 4,
   heartbeat: 4,
   retired: 4,
-  losses: 32,
+  losses: 48,
   sessionSocket: 108,
   sessionToken: 32,
   total: 640,

@@ -227,7 +227,7 @@ export class Rings {
   /** Records that never reached the collector, or may not have. */
   lostRecords(): number {
     let sum = this.#closedSkipped;
-    for (const reason of [Loss.RingFull, Loss.NoMemory, Loss.Left]) sum += this.losses(reason);
+    for (const reason of [Loss.RingFull, Loss.NoMemory, Loss.Left, Loss.NoClock]) sum += this.losses(reason);
     for (const ring of this.#rings) sum += ring.skipped;
     return sum;
   }

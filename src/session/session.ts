@@ -332,6 +332,13 @@ export class Session {
           "what they moved has no provable order",
       );
     }
+    const timeless = rings.losses(Loss.NoClock);
+    if (timeless > 0) {
+      this.warn(
+        `${timeless} call${timeless === 1 ? " has" : "s have"} no time: made by threads that may not read the ` +
+          "clock (seccomp's strict mode, PR_TSC_SIGSEGV)",
+      );
+    }
     if (this.#foreignRings > 0) {
       this.warn(
         `${this.#foreignRings} process${this.#foreignRings === 1 ? "" : "es"} ran in another network ` +

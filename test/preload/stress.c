@@ -251,13 +251,17 @@ static void probed(int fd) {
   CHECK(send(fd, text, 4, 0) == 4);
 }
 
-/* In a sandbox the only source of the peer's address is the caller's buffer. */
+/* In such a sandbox the only source of the peer's address is the caller's buffer. */
 static void short_accept(void) {
   shared = make_pair();
   CHECK(send(shared.client, text, 3, 0) == 3);
   int client = socket(AF_INET, SOCK_STREAM, 0);
-  struct sock_filter code[] = {BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
-  struct sock_fprog program = {1, code};
+  struct sock_filter code[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getpeername, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+  struct sock_fprog program = {sizeof code / sizeof *code, code};
   CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
   CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
   CHECK(connect(client, (struct sockaddr *)&shared.address, sizeof shared.address) == 0);
