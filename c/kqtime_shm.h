@@ -34,6 +34,10 @@
 #define KQ_ENV_TOKEN "KQTIME_TOKEN"    /* 32 hex digits, sent back in kq_message */
 #define KQ_ENV_SLOTS "KQTIME_SLOTS"    /* slots of each ring, a power of two */
 
+/* In the socket's folder there is a FIFO, too, named by so many digits of the token. A process that
+   starts and cannot reach the socket writes one byte to it, whatever it is. */
+#define KQ_UNHEARD_DIGITS 24u
+
 #define KQ_SLOTS_DEFAULT 65536u
 #define KQ_SLOTS_MIN 64u
 #define KQ_SLOTS_MAX (1u << 24)

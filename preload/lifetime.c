@@ -37,9 +37,11 @@
 #include "session.h"
 #include "socket.h"
 #include "table.h"
+#include "unheard.h"
 
 #define FD_LIMIT_MAX (1u << 20)
-/* A full backlog of the collector is waited for at the start only, this long at most. */
+/* A full backlog of the collector is waited for at the start only, this long at most, ms, and not at
+   all while the word of one who did so in vain is unread: then the collector stands still. */
 #define CONNECT_TRIES 50
 /* Joining or leaving in another thread is waited for so long. */
 #define LOCK_TRIES 1000
@@ -164,8 +166,9 @@ static struct range *choose_range(uint64_t bytes) {
   return fresh;
 }
 
-/* 0 or an errno. */
-static int start_session(void) {
+/* 0 or an errno; *heard: the collector knows of it either way. */
+static int start_session(bool *heard) {
+  *heard = false;
   if (!make_map() || !kq_session_identify()) {
     return ENOMEM;
   }
@@ -174,7 +177,7 @@ static int start_session(void) {
   uint64_t bytes = kq_ring_bytes(kq_collector.slot_count, entries);
   struct range *range = choose_range(bytes);
   void *at = range->bytes != 0 ? range->ring.header : NULL;
-  long result = kq_ring_make(&range->ring, at, entries, 0, CONNECT_TRIES);
+  long result = kq_ring_make(&range->ring, at, entries, 0, CONNECT_TRIES, heard);
   if (result != 0) {
     return (int)-result;
   }
@@ -222,7 +225,9 @@ static int join(const char *path, const char *token, uint32_t slots) {
   kq_collector.slot_count = slots;
   kq_real_find_wrappers();
   kq_clock_find();
-  int error = start_session();
+  /* Who asked is told. */
+  bool heard;
+  int error = start_session(&heard);
   if (error == 0) {
     /* With the hooks on: a socket that is closed while it is looked at is not bound for good. */
     kq_socket_adopt_all();
@@ -388,7 +393,10 @@ __attribute__((constructor)) static void kq_constructor(void) {
   if (kq_session_watch_forks() && kq_fd_limit == 0 && read_environment()) {
     kq_real_find_wrappers();
     kq_clock_find();
-    start_session();
+    bool heard;
+    if (start_session(&heard) != 0 && !heard) {
+      kq_unheard_tell();
+    }
   }
   errno = saved;
 }

@@ -20,6 +20,7 @@
 
 #include "headroom.h"
 #include "recorder.h"
+#include "unheard.h"
 
 #define FIRST_RESERVE_BYTES (256u << 10)
 #define CONNECT_PAUSE_NS 1000000L
@@ -103,12 +104,12 @@ long kq_collector_open(int tries) {
   if (fd < 0) {
     return fd;
   }
-  for (;;) {
+  for (bool waits = false;; waits = true) {
     long result = KQ_SYS(SYS_connect, fd, &kq_collector.address, sizeof kq_collector.address);
     if (result == 0) {
       return fd;
     }
-    if (result != -EAGAIN || --tries <= 0) {
+    if (result != -EAGAIN || --tries <= 0 || (!waits && kq_unheard_others())) {
       KQ_SYS(SYS_close, fd);
       return result;
     }
@@ -178,19 +179,20 @@ uint64_t kq_ring_bytes(uint32_t slots, uint32_t entries) {
 
 /* Maps the memory, and fills *ring when the collector has it. */
 static long map_ring(struct kq_ring *ring, void *at, uint32_t entries, uint64_t table_id, int to,
-                     int memory) {
+                     int memory, bool *heard) {
   uint32_t slots = kq_collector.slot_count;
   uint64_t bytes = kq_ring_bytes(slots, entries);
   long address = KQ_SYS(SYS_mmap, at, bytes, PROT_READ | PROT_WRITE,
                         MAP_SHARED | (at != NULL ? MAP_FIXED : 0), memory, 0);
   if (address < 0 && address >= -4095) {
-    hand_over(to, -1, 0);
+    *heard = hand_over(to, -1, 0) == 0;
     return address;
   }
   struct kq_header *header = (struct kq_header *)address;
   KQ_SYS(SYS_madvise, address, bytes, MADV_DONTDUMP);
   fill_header(header, entries, table_id);
   long result = hand_over(to, memory, header->ring_id);
+  *heard = result == 0;
   if (result != 0) {
     /* What was there before may still be used: then the memory stays, for nobody. */
     if (at == NULL) {
@@ -209,7 +211,9 @@ static long map_ring(struct kq_ring *ring, void *at, uint32_t entries, uint64_t 
   return 0;
 }
 
-long kq_ring_make(struct kq_ring *ring, void *at, uint32_t entries, uint64_t table_id, int tries) {
+long kq_ring_make(struct kq_ring *ring, void *at, uint32_t entries, uint64_t table_id, int tries,
+                  bool *heard) {
+  *heard = false;
   long to = kq_collector_open(tries);
   if (to < 0) {
     return to;
@@ -217,10 +221,10 @@ long kq_ring_make(struct kq_ring *ring, void *at, uint32_t entries, uint64_t tab
   long memory = open_memory(kq_ring_bytes(kq_collector.slot_count, entries));
   long result = memory;
   if (memory >= 0) {
-    result = map_ring(ring, at, entries, table_id, (int)to, (int)memory);
+    result = map_ring(ring, at, entries, table_id, (int)to, (int)memory, heard);
     KQ_SYS(SYS_close, memory);
   } else {
-    hand_over((int)to, -1, 0);
+    *heard = hand_over((int)to, -1, 0) == 0;
   }
   KQ_SYS(SYS_close, to);
   return result;

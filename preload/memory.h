@@ -18,7 +18,7 @@ struct kq_collector {
 extern struct kq_collector kq_collector;
 
 /* A descriptor connected to the collector, or -errno. While its backlog is full, `tries` times a
-   millisecond. */
+   millisecond; once if others have waited in vain. */
 long kq_collector_open(int tries);
 
 /* Sends the message, with a descriptor unless it is -1. 0 or -errno. */
@@ -30,7 +30,9 @@ void *kq_memory_private(uint64_t bytes);
 uint64_t kq_ring_bytes(uint32_t slots, uint32_t entries);
 
 /* Makes a ring, hands it over and fills *ring; no descriptor stays open. `at`: where it was
-   before with the same size, or NULL. table_id 0: the ring holds a table itself. 0 or -errno. */
-long kq_ring_make(struct kq_ring *ring, void *at, uint32_t entries, uint64_t table_id, int tries);
+   before with the same size, or NULL. table_id 0: the ring holds a table itself. 0 or -errno;
+   *heard: the collector knows of it either way. */
+long kq_ring_make(struct kq_ring *ring, void *at, uint32_t entries, uint64_t table_id, int tries,
+                  bool *heard);
 
 #endif

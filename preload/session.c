@@ -110,7 +110,8 @@ void kq_session_after_fork(void) {
     own->header = NULL;
   }
   kq_session_pid();
-  if (!kq_sandboxed && kq_ring_make(own, NULL, 0, kq_table_header->ring_id, 1) == 0) {
+  bool heard;
+  if (!kq_sandboxed && kq_ring_make(own, NULL, 0, kq_table_header->ring_id, 1, &heard) == 0) {
     __atomic_store_n(&kq_ring, own, __ATOMIC_RELEASE);
   } else {
     kq_count_loss(KQ_LOSS_NO_RING);

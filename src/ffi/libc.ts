@@ -26,6 +26,8 @@ export const BACKLOG = 4096;
 const SILENT_MOST = 64;
 const F_GET_SEALS = 1034;
 const F_SEAL_SHRINK = 2;
+const TMPFS_MAGIC = 0x01021994;
+const STATFS_BYTES = 120;
 const O_RDWR_CLOEXEC = constants.O_RDWR | 0o2000000;
 const ESRCH = 3;
 const EAGAIN = 11;
@@ -54,6 +56,8 @@ const symbols = {
   setsockopt: { args: ["i32", "i32", "i32", "buffer", "u32"], returns: "i32" },
   /** int fd, int command, long argument → int */
   fcntl: { args: ["i32", "i32", "i32"], returns: "i32" },
+  /** int fd, struct statfs *out → int */
+  fstatfs: { args: ["i32", "buffer"], returns: "i32" },
   /** int fd, int operation → int */
   flock: { args: ["i32", "i32"], returns: "i32" },
   /** void *addr, size_t length, int prot, int flags, int fd, off_t offset → void * */
@@ -174,9 +178,9 @@ export class Mapping {
 
   /**
    * Maps a descriptor, whole, and closes it: one of `mostBytes` at the most, for what is mapped is
-   * another program's choice. The memory must be sealed against shrinking: reading
-   * beyond a truncated end would be a SIGBUS. Whoever maps it so reads it alone, until `close` or its
-   * own end, in whatever namespaces others are.
+   * another program's choice. Reading it must not end in a SIGBUS: it is sealed against shrinking, and
+   * of ordinary pages, which the kernel makes where there are none (a hole in huge ones needs one of
+   * its pool). Whoever maps it so reads it alone, until `close` or its own end, in whatever namespaces.
    * @throws KQTimeError `E_RING`; its `op` is "flock" if somebody else reads it
    */
   static adopt(fd: number, mostBytes: number): Mapping {
@@ -184,6 +188,11 @@ export class Mapping {
       const seals = libc().fcntl(fd, F_GET_SEALS, 0);
       if (seals < 0 || (seals & F_SEAL_SHRINK) === 0) {
         throw new KQTimeError("E_RING", "fcntl", "shared memory is not sealed against shrinking");
+      }
+      // Only now: what knows of seals is memory, where statfs(2) asks nobody.
+      const about = new Uint32Array(new ArrayBuffer(STATFS_BYTES));
+      if (libc().fstatfs(fd, about) !== 0 || about[0] !== TMPFS_MAGIC) {
+        throw new KQTimeError("E_RING", "fstatfs", "shared memory is not of ordinary pages");
       }
       const { size, ino } = fstatSync(fd);
       if (size <= 0 || size > mostBytes) {

@@ -19,6 +19,11 @@ const LOSS_TEXT: Record<keyof Losses, readonly [one: string, many: string, how: 
   addressSockets: ["socket", "sockets", "without known addresses"],
   staleCalls: ["call", "calls", "on sockets that were taken for ended"],
   inheritedRings: ["process", "processes", "in an inherited ring"],
+  unheardProcesses: [
+    "process",
+    "processes",
+    "not measured, kqtime could not be reached: was it stopped, or is net.core.somaxconn too small?",
+  ],
 };
 
 export const LOSS_KEYS = Object.keys(LOSS_TEXT) as readonly (keyof Losses)[];
@@ -33,6 +38,7 @@ const UNMEASURED: readonly (keyof Losses)[] = [
   "addressSockets",
   "staleCalls",
   "inheritedRings",
+  "unheardProcesses",
 ];
 
 /** Those above zero. */

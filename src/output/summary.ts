@@ -36,6 +36,8 @@ export interface Losses {
   staleCalls: number;
   /** Forked processes that went on in an inherited ring. */
   inheritedRings: number;
+  /** Processes not measured: they could not reach the collector when they started. */
+  unheardProcesses: number;
   /** IP fragments of TCP segments: they cannot be joined. */
   fragments: number;
 }
@@ -309,6 +311,7 @@ export function buildSummary(input: SummaryInput): Summary {
       addressSockets: 0,
       staleCalls: 0,
       inheritedRings: 0,
+      unheardProcesses: 0,
       fragments: 0,
       ...input.losses,
     },

@@ -9,6 +9,7 @@ export const Constant = {
   slotBytes: 64,
   entryBytes: 256,
   tagBytes: 16,
+  unheardDigits: 24,
   slotsDefault: 65536,
   slotsMin: 64,
   slotsMax: 16777216,

@@ -13,6 +13,13 @@ export const STALL_MS = 100;
 const RETIRE_MS = 1000;
 /** A look counts for no more, ms: it may have been the collector, or all, that stood still. */
 const LOOK_MS_MOST = 25;
+/**
+ * All slots together are waited for this long, ms: whoever fills one after the other, slowly, would
+ * keep packets, log and everybody else waiting without end. Then, in the time in which all goes on,
+ * patience comes back at this rate.
+ */
+const PATIENCE_MS = 200;
+const PATIENCE_BACK = 1 / 4;
 /** A record's time this far after the present is not one of a moment ago. */
 const CLOCK_AHEAD_NS = 1e9;
 
@@ -25,6 +32,10 @@ export class RingOrder {
   readonly #slot = new Uint32Array(new ArrayBuffer(SLOT_WORDS * 4));
   /** Where the tail of a ring stands at a slot that is not committed, and since when. */
   readonly #gaps = new Map<Ring, Gap>();
+  #patienceMs = PATIENCE_MS;
+  /** When the last drain began, and whether it ended at a slot that is worth waiting for. */
+  #drainedMs = -Infinity;
+  #waits = false;
   readonly #clock = new RealtimeClock();
   readonly #time = new Uint32Array(new ArrayBuffer(8));
   /** Of each ring, in a drain: the index up to which it is read, and the time of the next record. */
@@ -60,6 +71,7 @@ export class RingOrder {
   drain(rings: readonly Ring[], accept: () => boolean): number {
     const now = this.#clock.now();
     const ends = this.#ends;
+    this.#measurePatience();
     // In this order: who wrote what one of these heads counts has announced its ring before.
     for (let i = 0; i < rings.length; i++) ends[i] = endOf(rings[i]!);
     const before = rings.length;
@@ -141,6 +153,17 @@ export class RingOrder {
     return ns > nowNs && ns <= nowNs + CLOCK_AHEAD_NS ? Infinity : Math.max(ns, 0);
   }
 
+  /** Time is spent by a drain that ended at a slot, and given back by one that did not. */
+  #measurePatience(): void {
+    const nowMs = performance.now();
+    const passedMs = nowMs - this.#drainedMs;
+    this.#drainedMs = nowMs;
+    this.#patienceMs += this.#waits ? -passedMs : passedMs * PATIENCE_BACK;
+    // A drain may take longer than what was left, but one that stood still owes no more than that.
+    this.#patienceMs = Math.min(Math.max(this.#patienceMs, -PATIENCE_MS), PATIENCE_MS);
+    this.#waits = false;
+  }
+
   /**
    * A slot was claimed and is not committed: its thread was interrupted for a moment, or it, or its
    * process, is gone. Returns whether it is worth waiting for.
@@ -159,6 +182,8 @@ export class RingOrder {
         return false;
       }
     }
+    if (this.#patienceMs <= 0) return false;
+    this.#waits = true;
     this.complete = false;
     return true;
   }

@@ -22,7 +22,7 @@ export interface RecordFeed {
 
 /** An entry whose call never ended (its process was killed inside) is freed after this long, ms. */
 const FORCE_FREE_MS = 60_000;
-/** Children of a ring that wait for being looked into. No program forks so many in a round. */
+/** Children of a ring that wait for being looked into; more may come while the collector stands still. */
 const FORKED_MOST = 4096;
 
 interface Table {
@@ -257,8 +257,9 @@ export class Rings {
     if (kind === Kind.Fork) {
       // Looked into when the records are read: that takes longer than to write many of these.
       const child = slot[SlotWord.pid]! | 0;
-      if (child > 0 && ring.forked.size < FORKED_MOST) ring.forked.add(child);
-      else this.#badRecords++;
+      if (child <= 0) this.#badRecords++;
+      // Those beyond are found when the ring seems to have no users: they are searched for.
+      else if (ring.forked.size < FORKED_MOST) ring.forked.add(child);
       return;
     }
     const entry = slot[SlotWord.entry]!;

@@ -1,6 +1,7 @@
-// Processes that the target started and that the preload library did not get into: a cleared
-// environment, a static or setuid program, another libc. They leave no trace in any ring, so that
-// without this look a measurement could be blind and seem complete.
+// Processes that the target started and that the preload library did not get into (a cleared
+// environment, a static or setuid program, another libc), or from which it could not reach the
+// collector. They leave no trace in any ring, so that without this look a measurement could be blind
+// and seem complete.
 
 import { readdirSync, readFileSync } from "node:fs";
 
@@ -14,11 +15,38 @@ const NAMES_SHOWN = 5;
 /** Names that are told apart: a program may give itself any number of them. */
 const NAMES_MOST = 64;
 
+/** The library mapped as shared (preload/unheard.c); for no access: the session counts it already. */
+const MARK = /^\S+ ([r-])--s .*\/libkqtime-preload/m;
+
 interface Seen {
   readonly sinceMs: number;
   /** When it was looked at and seemed not to be measured; -1: never. */
   suspectMs: number;
   isJudged: boolean;
+}
+
+/** Processes that are told of in one sentence. */
+class Group {
+  count = 0;
+  readonly #names = new Set<string>();
+
+  add(name: string): void {
+    this.count++;
+    if (this.#names.size < NAMES_MOST) this.#names.add(name);
+  }
+
+  get processes(): string {
+    return `${this.count} process${this.count === 1 ? "" : "es"}`;
+  }
+
+  get are(): string {
+    return this.count === 1 ? "is" : "are";
+  }
+
+  get listed(): string {
+    const names = [...this.#names];
+    return names.slice(0, NAMES_SHOWN).join(", ") + (names.length > NAMES_SHOWN ? ", …" : "");
+  }
 }
 
 interface Thread {
@@ -28,8 +56,8 @@ interface Thread {
 
 export class Bystanders {
   readonly #seen = new Map<number, Seen>();
-  readonly #names = new Set<string>();
-  #count = 0;
+  readonly #without = new Group();
+  readonly #unheard = new Group();
   /** Processes of the present walk, and threads that it has yet to come to, each process's first one first. */
   readonly #present = new Set<number>();
   readonly #ahead: Thread[] = [];
@@ -84,46 +112,60 @@ export class Bystanders {
     else if (!seen.isJudged && nowMs - seen.sinceMs >= GRACE_MS) this.#judge(pid, seen, nowMs);
   }
 
-  /** One sentence about what was found, or null. */
-  warning(): string | null {
-    const count = this.#count;
-    if (count === 0) return null;
-    const names = [...this.#names];
-    const listed = names.slice(0, NAMES_SHOWN).join(", ") + (names.length > NAMES_SHOWN ? ", …" : "");
-    return (
-      `${count} process${count === 1 ? "" : "es"} of the command ran without the preload library ` +
-      `(${listed}) and ${count === 1 ? "is" : "are"} not measured: a cleared environment, ` +
-      "a static or setuid program, or sudo"
-    );
+  /** A sentence about each kind that was found. */
+  warnings(): string[] {
+    const sentences: string[] = [];
+    const without = this.#without;
+    if (without.count > 0) {
+      sentences.push(
+        `${without.processes} of the command ran without the preload library (${without.listed}) and ` +
+          `${without.are} not measured: a cleared environment, a static or setuid program, or sudo`,
+      );
+    }
+    const unheard = this.#unheard;
+    if (unheard.count > 0) {
+      sentences.push(
+        `${unheard.processes} of the command could not reach kqtime (${unheard.listed}) and ` +
+          `${unheard.are} not measured: a chroot, mount namespace or sandbox that hides its socket ` +
+          "(run kqtime inside it), or no free descriptor",
+      );
+    }
+    return sentences;
   }
 
   #judge(pid: number, seen: Seen, nowMs: number): void {
     try {
       const state = stateOf(readFileSync(`/proc/${pid}/maps`, "latin1"));
       if (state === "measured") seen.isJudged = true;
-      if (state === "measured" || (state === "starting" && nowMs - seen.sinceMs < LATE_MS)) return;
+      else if (state === "unheard") this.#tell(this.#unheard, pid, seen);
+      const isStarting = state === "loading" || state === "loaded";
+      if (seen.isJudged || (isStarting && nowMs - seen.sinceMs < LATE_MS)) return;
       if (seen.suspectMs < 0) seen.suspectMs = nowMs;
       // On a busy machine an exec may take long: it is seen so twice.
       if (nowMs - seen.suspectMs < GRACE_MS) return;
-      seen.isJudged = true;
-      const name = readFileSync(`/proc/${pid}/comm`, "latin1").trim().replace(/[^\x21-\x7e]/g, "?");
-      this.#count++;
-      if (this.#names.size < NAMES_MOST) this.#names.add(name);
+      this.#tell(state === "loaded" ? this.#unheard : this.#without, pid, seen);
     } catch {
       // It ended, or is another user's.
       seen.isJudged = true;
     }
   }
+
+  #tell(group: Group, pid: number, seen: Seen): void {
+    seen.isJudged = true;
+    group.add(readFileSync(`/proc/${pid}/comm`, "latin1").trim().replace(/[^\x21-\x7e]/g, "?"));
+  }
 }
 
 /** What the memory map of a process says about it. */
-function stateOf(maps: string): "measured" | "starting" | "unmeasured" {
+function stateOf(maps: string): "measured" | "loading" | "loaded" | "unheard" | "unmeasured" {
   // Its own ring, or the one that it shares with its parent. A process that has ended, but was not
   // waited for, has no memory.
   if (maps === "" || maps.includes("/memfd:kqtime")) return "measured";
-  if (maps.includes("/libkqtime-preload")) return "starting";
+  const mark = MARK.exec(maps)?.[1];
+  if (mark !== undefined) return mark === "r" ? "unheard" : "measured";
+  if (maps.includes("/libkqtime-preload")) return "loaded";
   // glibc's loader maps what is preloaded before libc; musl's is its libc.
-  return /\/ld-linux/.test(maps) && !/\/libc[.-]/.test(maps) ? "starting" : "unmeasured";
+  return /\/ld-linux/.test(maps) && !/\/libc[.-]/.test(maps) ? "loading" : "unmeasured";
 }
 
 /** The process or thread that was made last, as far as this pid namespace sees them; "" if it is not told. */

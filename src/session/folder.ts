@@ -1,5 +1,6 @@
 // The session's folder: it holds nothing but the socket through which processes of the target hand
-// over their rings, and is gone with the session.
+// over their rings, and the FIFO in which those leave a word that cannot reach it. It is gone with the
+// session.
 
 import {
   accessSync,
@@ -14,21 +15,27 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
+import { CountedFifo } from "../ffi/fifo.ts";
 import { MessageListener, processExists, unixSocketAnswers } from "../ffi/libc.ts";
 import { KQTimeError } from "../errors.ts";
+import { Constant } from "../ring/layout.ts";
 
 const PREFIX = "kqtime-";
 const FOLDER = /^kqtime-(\d+)-\w{6}$/;
 
 export class SessionFolder {
   #closed = false;
+  readonly #fifo: CountedFifo;
 
   private constructor(
     readonly path: string,
     readonly listener: MessageListener,
     /** Sent back by every process of the target; it is in their environment, which is private. */
     readonly token: string,
-  ) {}
+    fifo: CountedFifo,
+  ) {
+    this.#fifo = fifo;
+  }
 
   /** @throws KQTimeError `E_SESSION` */
   static make(): SessionFolder {
@@ -57,6 +64,7 @@ export class SessionFolder {
       // Somebody has come in between.
       if (unixSocketAnswers(socket)) return null;
       rmSync(socket, { force: true });
+      rmSync(fifoPath(path, token), { force: true });
       return SessionFolder.#listen(path, basename(socket), token);
     } catch {
       return null;
@@ -70,7 +78,12 @@ export class SessionFolder {
     const socket = join(path, name);
     const listener = new MessageListener(socket);
     chmodSync(socket, 0o666);
-    return new SessionFolder(path, listener, token);
+    try {
+      return new SessionFolder(path, listener, token, new CountedFifo(fifoPath(path, token)));
+    } catch (error) {
+      listener.close();
+      throw error;
+    }
   }
 
   /** Whether a collector of this user listens there; what is no path of ours is not touched. */
@@ -83,15 +96,23 @@ export class SessionFolder {
     return this.listener.path;
   }
 
+  /** Processes that could not reach the socket, as far as they could say so. */
+  get unheard(): number {
+    return this.#fifo.count();
+  }
+
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    try {
-      // While it listens: as soon as it does not, another collector may make both again.
-      rmSync(this.socket, { force: true });
-    } catch {
-      // A process of the same user has put something else there.
+    for (const path of [this.#fifo.path, this.socket]) {
+      try {
+        // While it listens: as soon as it does not, another collector may make all again.
+        rmSync(path, { force: true });
+      } catch {
+        // A process of the same user has put something else there.
+      }
     }
+    this.#fifo.close();
     this.listener.close();
     try {
       rmdirSync(this.path);
@@ -99,6 +120,11 @@ export class SessionFolder {
       // Another collector has made it again, or the folder is gone.
     }
   }
+}
+
+/** Not named in /proc/net/unix, as the socket is: only who has the token finds it. */
+function fifoPath(folder: string, token: string): string {
+  return join(folder, token.slice(0, Constant.unheardDigits));
 }
 
 /** Whether a path is one that a session of this user has. */

@@ -250,6 +250,7 @@ class Player {
         addressSockets: 0,
         staleCalls: 0,
         inheritedRings: 0,
+        unheardProcesses: 0,
         fragments: this.#source.fragments,
       },
       badRecords: 0,

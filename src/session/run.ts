@@ -136,8 +136,7 @@ class Run {
       });
       // Where processes live on, there is no end to wait for.
       await (stop ? collector.detach() : collector.drain(this.#options.drainMs));
-      const bystanders = this.#bystanders.warning();
-      if (bystanders !== null) this.#session.warn(bystanders);
+      for (const sentence of this.#bystanders.warnings()) this.#session.warn(sentence);
       const summary = this.#session.finish(target.exit!);
       return { exitCode: exitCodeOf(target.exit!), summary };
     } finally {

@@ -212,7 +212,11 @@ export class Session {
         "call (siglongjmp, pthread_exit): they are lost",
     );
     rings.onRequest = (received) => requests.take(received);
-    collector.onJoined = (capturedNs, failed) => requests.answer(capturedNs, failed);
+    collector.onJoined = (capturedNs, failed) => {
+      // As long as a word waits, programs that start do not wait for a place in a full queue.
+      void this.#folder.unheard;
+      requests.answer(capturedNs, failed);
+    };
     collector.isAwaited = () => requests.pending;
   }
 
@@ -283,6 +287,7 @@ export class Session {
       addressSockets: rings.losses(Loss.NoAddress),
       staleCalls: rings.losses(Loss.Stale),
       inheritedRings: rings.losses(Loss.NoRing),
+      unheardProcesses: this.#folder.unheard,
       fragments: source.fragments,
     };
     return {
@@ -307,7 +312,7 @@ export class Session {
           `of ${slots} slots and ${rings.withoutMemory === 1 ? "was" : "were"} not measured: lower --ring, ` +
           "or raise the limits (ulimit -f, the memory cgroup)",
       );
-    } else if (rings.attached === 0) {
+    } else if (rings.attached === 0 && this.#folder.unheard === 0) {
       this.warn(
         "no process loaded the preload library: nothing could be measured (does the command clear " +
           "its environment, or run as another user through sudo?)",

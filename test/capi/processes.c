@@ -27,7 +27,7 @@ static void waits(void) {
   CHECK(shared != MAP_FAILED);
   int file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
   CHECK(mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, file, 0) != MAP_FAILED && close(file) == 0);
-  /* The test itself stops the process that stays, which the kernel would tell its parent. */
+  /* A child that is stopped for a moment (the test does so) is none that has ended. */
   struct sigaction action = {.sa_handler = count_child, .sa_flags = SA_RESTART | SA_NOCLDSTOP};
   CHECK(sigaction(SIGCHLD, &action, NULL) == 0);
   CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);

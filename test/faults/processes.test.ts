@@ -14,6 +14,8 @@ const CURLS = 1000;
 const LOOPS = 4;
 /** More than are taken in one round. */
 const LIVES_UNSEEN = 150;
+/** Fewer than that. */
+const QUEUE = 16;
 
 e2e(`${LIVES} short-lived processes`, () => withLoopback(async (node, scope) => {
   const { port } = await startEcho(scope, node);
@@ -48,6 +50,44 @@ e2e(`${LIVES_UNSEEN} short lives while kqtime stands still`, () => withLoopback(
   expect(flaws(measurement, { out: bytes, in: bytes })).toEqual([]);
   expect(measurement.summary().directions.out.calls).toBe(LIVES_UNSEEN);
 }), 60_000, ["python3", "xargs"]);
+
+e2e("more lives than the socket's queue takes while kqtime stands still are told", () =>
+  withLoopback(async (node, scope) => {
+    const { port } = await startEcho(scope, node);
+    // Of this namespace alone.
+    await scope.run([...node.prefix, "sysctl", "-qw", `net.core.somaxconn=${QUEUE}`]);
+    const go = scope.path("go");
+    const loop = `echo waits; while [ ! -e ${go} ]; do sleep 0.01; done; seq ${LIVES_UNSEEN} |
+      xargs -P 4 -n 1 sh -c '"$1" "$2" "$3"; true' sh ${await fixture("short")} ${port}; echo done`;
+    const measurement = new Measurement(scope, ["sh", "-c", loop], { prefix: node.prefix });
+    await measurement.running.says(/waits/);
+    if (!BARE) measurement.running.kill("SIGSTOP");
+    writeFileSync(go, "");
+    await measurement.running.says(/done/);
+    measurement.running.kill("SIGCONT");
+    await measurement.running.success();
+    if (BARE) return;
+    const { directions, losses, warnings } = measurement.summary();
+    // seq, xargs, a shell and a program for each life, and a sleep or two before.
+    const started = 2 + 2 * LIVES_UNSEEN;
+    const unheard = losses["unheardProcesses"]!;
+    expect(unheard).toBeGreaterThanOrEqual(started - (QUEUE + 1));
+    expect(unheard).toBeLessThan(started + 2);
+    expect(directions.out.calls).toBeLessThanOrEqual(QUEUE + 1);
+    expect(warnings.join("\n")).toContain(`${unheard} processes not measured, kqtime could not be reached`);
+  }), 60_000, ["python3", "xargs", "sysctl"]);
+
+e2e("a program in a mount namespace without the session's folder is told by its name", () =>
+  withLoopback(async (node, scope) => {
+    const measurement = new Measurement(
+      scope, ["unshare", "-m", "sh", "-c", "mount -t tmpfs none /run; sleep 1"], { prefix: node.prefix },
+    );
+    await measurement.running.success();
+    if (BARE) return;
+    const warnings = measurement.summary().warnings.join("\n");
+    expect(warnings).toMatch(/^1 process of the command could not reach kqtime \(sleep\)/m);
+    expect(warnings).not.toContain("without the preload library");
+  }), 60_000, ["unshare"]);
 
 e2e(`${CURLS} curls in ${LOOPS} shells' loops`, () => withLoopback(async (node, scope) => {
   const server = scope.start(

@@ -20,9 +20,13 @@ const MFD_ALLOW_SEALING = 3;
 const F_ADD_SEALS = 1033;
 export const Seal = { Seal: 1, Shrink: 2, Grow: 4, Write: 8 } as const;
 
+/** Of memory in huge pages, 2 MiB each. */
+export const MFD_HUGETLB = 4;
+
 /** A memfd of this size, which takes no room until it is written to. The caller closes it. */
-export function sealedMemory(bytes: number, seals: number): number {
-  const fd = libc.memfd_create(new TextEncoder().encode("kqtime-fuzz\0"), MFD_ALLOW_SEALING);
+export function sealedMemory(bytes: number, seals: number, flags = 0): number {
+  const name = new TextEncoder().encode("kqtime-fuzz\0");
+  const fd = libc.memfd_create(name, MFD_ALLOW_SEALING | flags);
   if (fd < 0) throw new Error("no memfd");
   ftruncateSync(fd, bytes);
   if (seals !== 0 && libc.fcntl(fd, F_ADD_SEALS, seals) !== 0) throw new Error("no seals");
@@ -67,6 +71,13 @@ export function connectTo(path: string): number {
   if (libc.connect(fd, address, address.length) === 0) return fd;
   closeSync(fd);
   return -1;
+}
+
+/** Connections to a Unix socket that nobody accepts: as many as its queue takes. */
+export function fillQueue(path: string): number[] {
+  const connections: number[] = [];
+  for (let fd = connectTo(path); fd >= 0; fd = connectTo(path)) connections.push(fd);
+  return connections;
 }
 
 /** Sends bytes with any number of descriptors, which stay the caller's. */

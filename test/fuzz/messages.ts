@@ -89,7 +89,7 @@ export class MessageFuzzer implements Fuzzer {
       endNs: 1e9, exitCode: null, signal: null, pids: [], badRecords: 0, isDetached: false, warnings: [],
       losses: {
         ringRecords: 0, capturePackets: 0, interfacePackets: 0, badPackets: 0, memoryRecords: 0, tableSockets: 0,
-        descriptorSockets: 0, addressSockets: 0, staleCalls: 0, inheritedRings: 0, fragments: 0,
+        descriptorSockets: 0, addressSockets: 0, staleCalls: 0, inheritedRings: 0, unheardProcesses: 0, fragments: 0,
       },
     });
     const requests = new Requests({

@@ -28,7 +28,7 @@ const END = {
   endNs: 1e9, exitCode: 0, signal: null, pids: [1], isDetached: false, badRecords: 0, warnings: [],
   losses: {
     ringRecords: 0, capturePackets: 0, interfacePackets: 0, badPackets: 0, memoryRecords: 0, tableSockets: 0,
-    descriptorSockets: 0, addressSockets: 0, staleCalls: 0, inheritedRings: 0, fragments: 0,
+    descriptorSockets: 0, addressSockets: 0, staleCalls: 0, inheritedRings: 0, unheardProcesses: 0, fragments: 0,
   },
 };
 

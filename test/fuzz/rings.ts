@@ -234,7 +234,7 @@ export class HostileSession {
       ringRecords: rings.losses(Loss.RingFull), capturePackets: 0, interfacePackets: 0, badPackets: 0,
       memoryRecords: rings.losses(Loss.NoMemory), tableSockets: rings.losses(Loss.TableFull),
       descriptorSockets: rings.losses(Loss.FdRange), addressSockets: rings.losses(Loss.NoAddress),
-      staleCalls: rings.losses(Loss.Stale), inheritedRings: rings.losses(Loss.NoRing), fragments: 0,
+      staleCalls: rings.losses(Loss.Stale), inheritedRings: rings.losses(Loss.NoRing), unheardProcesses: 0, fragments: 0,
     };
     const summary = this.join.finish({
       endNs: 1e12, exitCode: null, signal: null, pids: [], losses, badRecords: rings.badRecords,

@@ -9,8 +9,9 @@ import { join } from "node:path";
 import { Mapping } from "../../src/ffi/libc.ts";
 import { Constant, HeaderWord, Kind } from "../../src/ring/layout.ts";
 import { RING_BYTES_MOST } from "../../src/ring/ring.ts";
-import { duplicate, Seal, sealedMemory } from "../fuzz/memory.ts";
+import { duplicate, MFD_HUGETLB, Seal, sealedMemory } from "../fuzz/memory.ts";
 import { HostileSession, makeMemories, RING_BYTES } from "../fuzz/rings.ts";
+import { isLinux, reason, testUnless } from "../lib/requires.ts";
 import { slotWords } from "../match/words.ts";
 
 const SEALED = Seal.Shrink | Seal.Grow;
@@ -64,6 +65,22 @@ test("what is mapped cannot be cut, nor can its seal be taken away: whoever read
     console.log(words[9000]);`;
   const { signalCode } = Bun.spawnSync([process.execPath, "-e", program], { stderr: "ignore" });
   expect(signalCode).toBe("SIGBUS");
+});
+
+/** Such memory can be made and sealed without a page of it; null where the kernel knows none. */
+function hugeMemory(): number | null {
+  try {
+    return sealedMemory(2 << 20, SEALED, MFD_HUGETLB);
+  } catch {
+    return null;
+  }
+}
+
+const huge = isLinux ? hugeMemory() : null;
+
+// The hole that its owner makes in it is filled from a pool that may be empty, or the reader dies.
+testUnless(reason(huge === null && "needs huge pages"), "memory of huge pages is refused", () => {
+  expect(whyNot(huge!)).toBe("shared memory is not of ordinary pages");
 });
 
 test("memory larger than any ring is refused, and takes no room of the collector's", () => {

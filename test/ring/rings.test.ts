@@ -6,7 +6,9 @@ import { closeSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Mapping, MessageListener, RealtimeClock } from "../../src/ffi/libc.ts";
-import { Constant, Header, HeaderWord, Kind, Loss, Message, Slot, SlotWord } from "../../src/ring/layout.ts";
+import {
+  Constant, DirectionWord, EntryWord, Header, HeaderWord, Kind, Loss, Message, Slot, SlotWord, State,
+} from "../../src/ring/layout.ts";
 import { Ring } from "../../src/ring/ring.ts";
 import { type RecordFeed, Rings } from "../../src/ring/rings.ts";
 import { connectTo, Seal, sealedMemory, sendDescriptors, TargetMemory } from "../fuzz/memory.ts";
@@ -47,13 +49,14 @@ class Writer {
   }
 
   /** Claims a slot; returns what commits it. */
-  claim(port: number, timeNs: bigint): () => void {
+  claim(port: number, timeNs: bigint, pid = -1): () => void {
     while (this.#isRetired(this.#head)) this.#head++;
     const index = this.#head++;
     Atomics.store(this.words, HeaderWord.head, this.#head);
     return () => {
       const at = HEADER_WORDS + (index & (SLOTS - 1)) * SLOT_WORDS;
-      const slot = slotWords({ kind: Kind.Listen, entry: 0, generation: 0, timeNs: 0, off: port });
+      const kind = pid < 0 ? Kind.Listen : Kind.Fork;
+      const slot = slotWords({ kind, entry: 0, generation: 0, timeNs: 0, off: port, pid });
       slot[SlotWord.timeNs] = Number(timeNs & 0xffffffffn);
       slot[SlotWord.timeNs + 1] = Number(timeNs >> 32n);
       const halves = new Uint16Array(this.buffer);
@@ -72,6 +75,10 @@ class Writer {
 
   write(port: number, timeNs: bigint): void {
     this.claim(port, timeNs)();
+  }
+
+  fork(pid: number, timeNs: bigint): void {
+    this.claim(0, timeNs, pid)();
   }
 }
 
@@ -193,6 +200,113 @@ test("a thread that never fills its slot is not waited for for ever", async () =
   rings.drain();
   expect(rings.complete).toBe(true);
   expect(read).toEqual([2, 3]);
+});
+
+/** Runs with a clock that stands still but for what the body adds, ms. */
+function withClock(body: (clock: { ms: number }) => void): void {
+  const clock = { ms: performance.now() };
+  const { now } = performance;
+  performance.now = () => clock.ms;
+  try {
+    body(clock);
+  } finally {
+    performance.now = now;
+  }
+}
+
+test("what a thread commits late is read, unless it took a second", () => {
+  const { rings, writers, read } = open(2);
+  const start = nowNs() - 1_000_000_000n;
+  withClock((clock) => {
+    const commit = writers[0]!.claim(1, start);
+    writers[0]!.write(2, start + 1000n);
+    writers[1]!.write(3, start + 2000n);
+    for (let round = 0; round < 900; round++) {
+      rings.drain();
+      clock.ms += 1;
+    }
+    // Others are not kept waiting; what is behind the slot is.
+    expect([rings.complete, read]).toEqual([true, [3]]);
+    commit();
+    rings.drain();
+    expect([rings.complete, read]).toEqual([true, [3, 1, 2]]);
+    expect([rings.badRecords, rings.lostRecords()]).toEqual([0, 0]);
+  });
+});
+
+test("slots that are filled slowly, one after the other, keep nobody waiting for long", () => {
+  const { rings, writers, read } = open(2);
+  const start = nowNs() - 10_000_000_000n;
+  const [slow, honest] = writers;
+  withClock((clock) => {
+    const commits = Array.from({ length: 40 }, (_, n) => slow!.claim(2 * n, start + BigInt(n)));
+    let heldMs = 0;
+    let longestMs = 0;
+    let atOnceMs = 0;
+    for (let ms = 0; ms < 5000; ms++, clock.ms++) {
+      // Never so late that a slot is given up for itself.
+      if (ms % 70 === 69) {
+        commits.shift()!();
+        commits.push(slow!.claim(1000 + 2 * ms, start + BigInt(ms)));
+      }
+      if (ms % 10 === 0) honest!.write(2 * ms + 1, start + BigInt(ms));
+      rings.drain();
+      atOnceMs = rings.complete ? 0 : atOnceMs + 1;
+      longestMs = Math.max(longestMs, atOnceMs);
+      if (!rings.complete) heldMs++;
+    }
+    expect(longestMs).toBeLessThanOrEqual(200);
+    expect(heldMs).toBeLessThan(200 + 0.3 * 5000);
+    // Of the honest one everything, and of the other what it filled.
+    expect(read.filter((port) => port % 2 === 1).length).toBe(500);
+    expect(read.filter((port) => port % 2 === 0).length).toBe(71);
+    // Patience comes back: a slot that is being filled is waited for again.
+    for (const commit of commits) commit();
+    for (let ms = 0; ms < 1000; ms++, clock.ms++) rings.drain();
+    slow!.claim(1, start);
+    rings.drain();
+    expect(rings.complete).toBe(false);
+  });
+});
+
+test("an entry in which a call is under way is given back once that has ended, or after a minute", () => {
+  for (const ends of [true, false]) {
+    const { rings, writers } = open(1);
+    const { words, ring } = writers[0]!;
+    const state = HEADER_WORDS + SLOTS * SLOT_WORDS;
+    const calls = state + EntryWord.out + DirectionWord.calls;
+    const isFree = () => (words[state]! & ((1 << Constant.stateBits) - 1)) === State.Free;
+    words[state] = (5 << Constant.stateBits) | State.Open;
+    words[calls] = 1;
+    withClock((clock) => {
+      rings.free(ring.table, 0, 5);
+      clock.ms += 59_000;
+      rings.reap(clock.ms, 0);
+      expect(isFree()).toBe(false);
+      // Its process was killed in the call, or not.
+      if (ends) words[calls] = 0;
+      else clock.ms += 2000;
+      rings.reap(clock.ms, 0);
+      expect(isFree()).toBe(true);
+      expect(words[state]! >>> Constant.stateBits).toBe(5);
+    });
+  }
+});
+
+test("a process that forks often while the collector stands still is not taken for a hostile one", () => {
+  const { rings, writers } = open(1);
+  const start = nowNs() - 1_000_000_000n;
+  // Of a ring larger than this one: what was forked meanwhile is read at once.
+  let children = 0;
+  while (children < 3 * 4096) {
+    for (let n = 0; n < SLOTS; n++) writers[0]!.fork((1 << 22) + ++children, start);
+    rings.drain();
+  }
+  expect([rings.badRecords, rings.lostRecords()]).toEqual([0, 0]);
+  // No child has no pid.
+  writers[0]!.fork(0, start);
+  rings.drain();
+  expect(rings.badRecords).toBe(1);
 });
 
 /** Drains as a collector does that looks each 10 ms, by a clock of the test's own, until it is told. */

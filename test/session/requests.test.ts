@@ -24,7 +24,7 @@ class Session {
   readonly bench = new Bench({ everything: null });
   readonly losses = {
     ringRecords: 0, capturePackets: 0, interfacePackets: 0, badPackets: 0, memoryRecords: 0,
-    tableSockets: 0, descriptorSockets: 0, addressSockets: 0, staleCalls: 0, inheritedRings: 0,
+    tableSockets: 0, descriptorSockets: 0, addressSockets: 0, staleCalls: 0, inheritedRings: 0, unheardProcesses: 0,
     fragments: 0,
   };
   readonly answers = new Map<number, { handle: number; text: string }>();
