@@ -137,7 +137,7 @@ function choose(): { where: Where; why: string } {
   return { where: "loopback", why: `no network namespaces can be made here (${why})${advice}` };
 }
 
-/** Both sides; `enter` leads to the receiver's namespace. */
+/** Both sides; `enter` leads to the receiver's namespace. (dash runs no EXIT trap for a signal.) */
 const MEASURE = `
 $enter "$KQ" run --log "$FOLDER/receiver.log.gz" --json "$FOLDER/receiver.json" -- "$BUN" "$TRAFFIC" receive "$PORT_FILE" "$RECEIVER" "$PORT" 2> "$FOLDER/.receiver" &
 receiver=$!
@@ -159,6 +159,7 @@ unshare --net -- sh -c 'echo ready; exec sleep 3600' > "$FOLDER/.ready" &
 holder=$!
 receiver=
 trap 'kill $holder $receiver 2>/dev/null || :; rm -f "$FOLDER/.ready" "$PORT_FILE"' EXIT
+trap 'exit 125' HUP INT PIPE TERM
 until [ -s "$FOLDER/.ready" ]; do :; done
 enter="nsenter --net=/proc/$holder/ns/net --"
 ip link add kqt0 type veth peer name kqt1 netns "$holder"
@@ -172,4 +173,5 @@ const LOOPBACK = `
 enter=
 receiver=
 trap 'kill $receiver 2>/dev/null || :; rm -f "$PORT_FILE"' EXIT
+trap 'exit 125' HUP INT PIPE TERM
 ${MEASURE}`;
