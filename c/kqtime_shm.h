@@ -23,7 +23,7 @@
 #include <stdint.h>
 
 #define KQ_MAGIC 0x4d51544bu /* "KTQM" in memory order */
-#define KQ_VERSION 3u
+#define KQ_VERSION 4u
 #define KQ_HEADER_BYTES 4096u
 #define KQ_SLOT_BYTES 64u
 #define KQ_ENTRY_BYTES 256u
@@ -103,7 +103,8 @@ enum kq_kind {
                           REGISTER that follows, off = where in the name, bytes = its length */
   KQ_KIND_REGISTER = 9,   /* calls of this socket recorded from here on are measured for the handle
                              `off`; group = serial number, bytes = length of the name */
-  KQ_KIND_DEREGISTER = 10 /* … no longer */
+  KQ_KIND_DEREGISTER = 10, /* … no longer */
+  KQ_KIND_OTHER = 11   /* a socket of a kind that is not measured: off = protocol, bytes = domain */
 };
 #define KQ_UNREAD_UNKNOWN 0xffffffffu
 #define KQ_NO_NAME 0xffffffffu /* REGISTER: bytes */
@@ -165,16 +166,26 @@ enum kq_entry_flag {
                              returns (MSG_WAITALL, SO_RCVLOWAT, recvmmsg) */
 };
 
+/* Parts of kq_direction.calls. */
+#define KQ_CALLS_ACTIVE_MASK 0xfffu
+#define KQ_CALLS_STARTED_SHIFT 12u
+#define KQ_CALLS_GROUP_SHIFT 30u
+#define KQ_CALLS_PIDS_SHIFT 48u
+
 /* One direction of one socket. Its own cache line: one thread may send while another receives. */
 struct kq_direction {
-  /* active calls: bits 0-15; calls ever started: bits 16-39; group: bits 40-63, bumped when
-     active goes from 0 to 1. A call was alone iff active was 0 when it began and `started`
-     did not move until it ended. */
+  /* active calls: bits 0-11; calls ever started: bits 12-29; group: bits 30-47, bumped when active
+     goes from 0 to 1; the sum of the active calls' pids: bits 48-63 (0 for a process that may be in
+     another pid namespace than who made the table). A call was alone iff active was 0 when it began
+     and `started` did not move until it ended. */
   uint64_t calls;
   uint64_t off;        /* bytes moved since birth; claimed by fetch-and-add after the call */
   uint64_t call_ns;    /* entry time of the call in progress (the last one to begin) */
   uint64_t call_bytes; /* what it asked for, 0 if unknown */
-  uint8_t pad[64 - 32];
+  /* Written by the collector: the pid of a process that has ended, maybe in a call. If a call is the
+     only one under way and of that pid, it is not: producers then take it out. 0: none. */
+  uint32_t gone;
+  uint8_t pad[64 - 36];
 };
 
 struct kq_entry {

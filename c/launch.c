@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <linux/keyctl.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -195,39 +196,67 @@ static void set_signals(const char *names, void (*disposition)(int), const char 
   }
 }
 
-/* The numbers that were passed may be any, also those that the others are passed at, or 3. */
+static bool is_among(const int *numbers, int count, int number) {
+  for (int index = 0; index < count; index++) {
+    if (numbers[index] == number) {
+      return true;
+    }
+  }
+  return false;
+}
+
+/* The same description at the lowest number that is free and that nobody wants. */
+static int move_aside(int fd, const int *wanted, int count) {
+  int to = FIRST_PASSED_FD;
+  while (is_among(wanted, count, to) || fcntl(to, F_GETFD) >= 0) {
+    to++;
+  }
+  int moved = fcntl(fd, F_DUPFD_CLOEXEC, to);
+  if (moved < 0) {
+    fail(errno == EINVAL ? EMFILE : errno, "--fds", "-");
+  }
+  close(fd);
+  return moved;
+}
+
+/*
+ * The numbers that were passed may be any, also those that the others are passed at, or 3. One is
+ * moved only if another is to have its number: so it takes no more of them than the limit allows.
+ */
 static void place_descriptors(const char *list) {
   int wanted[PASSED_MAX];
   int passed[PASSED_MAX];
   int count = 0;
-  int above = FIRST_PASSED_FD + PASSED_MAX;
   while (list != NULL && *list != '\0' && count < PASSED_MAX) {
     char *end;
     long number = strtol(list, &end, 10);
     if (end == list || number <= STDERR_FILENO || number > 1 << 20) {
       fail(EINVAL, "--fds", list);
     }
+    passed[count] = FIRST_PASSED_FD + count;
     wanted[count++] = (int)number;
-    above = number >= above ? (int)number + 1 : above;
     list = end + (*end == ',');
   }
   if (list != NULL && *list != '\0') {
     fail(E2BIG, "--fds", list);
   }
-  if (count == 0) {
-    return;
-  }
-  int report = fcntl(report_fd, F_DUPFD_CLOEXEC, above);
-  close(report_fd);
-  report_fd = report;
-  for (int index = 0; index < count; index++) {
-    passed[index] = fcntl(FIRST_PASSED_FD + index, F_DUPFD_CLOEXEC, above);
-    close(FIRST_PASSED_FD + index);
+  if (is_among(wanted, count, report_fd)) {
+    bool is_open = fcntl(report_fd, F_GETFD) >= 0;
+    report_fd = is_open ? move_aside(report_fd, wanted, count) : -1;
   }
   for (int index = 0; index < count; index++) {
-    if (passed[index] < 0 || dup2(passed[index], wanted[index]) < 0) {
+    if (passed[index] != wanted[index] && is_among(wanted, count, passed[index])) {
+      passed[index] = move_aside(passed[index], wanted, count);
+    }
+  }
+  for (int index = 0; index < count; index++) {
+    if (passed[index] == wanted[index]) {
+      continue;
+    }
+    if (dup2(passed[index], wanted[index]) < 0) {
       fail(errno, "--fds", "-");
     }
+    close(passed[index]);
   }
 }
 
@@ -259,6 +288,17 @@ static void clear_inherited_capabilities(void) {
   }
 }
 
+/*
+ * Whoever has a session keyring may use the keys in it, whoever's they are: a new user begins with a
+ * new one, as with pam_keyinit(8). Where a sandbox allows no such call it allows the command none.
+ */
+static void leave_keyring(void) {
+  long joined = syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL);
+  if (joined < 0 && errno != ENOSYS && errno != EPERM) {
+    fail(errno, "keyctl", "session keyring");
+  }
+}
+
 static void drop_privileges(const struct request *request) {
   clear_inherited_capabilities();
   if (geteuid() == 0 || getegid() != request->gid || geteuid() != request->uid) {
@@ -284,6 +324,7 @@ static void drop_privileges(const struct request *request) {
   if (syscall(SYS_capset, &header, none) != 0) {
     fail(errno, "capset", "-");
   }
+  leave_keyring();
   if (setuid(0) == 0 || seteuid(0) == 0 || (request->gid != 0 && setegid(0) == 0)) {
     fail(EPERM, "drop", "the privileges could be regained");
   }

@@ -13,6 +13,9 @@
 #include "../c/kqtime_shm.h"
 #include "sys.h"
 
+/* Of linux/in.h, which is not to be had beside netinet/in.h, whose older versions do without. */
+#define KQ_PROTOCOL_MPTCP 262
+
 bool kq_address_read(struct kq_address *to, const struct sockaddr_storage *from,
                      socklen_t length) {
   if (from->ss_family == AF_INET && length >= sizeof(struct sockaddr_in)) {
@@ -67,6 +70,20 @@ enum kq_nature kq_nature_from(int domain, int type, int protocol) {
     return KQ_NATURE_UDP;
   }
   return KQ_NATURE_OTHER;
+}
+
+bool kq_is_other(int domain, int protocol) {
+  if (domain == AF_SMC || domain == AF_VSOCK) {
+    return true;
+  }
+  return (domain == AF_INET || domain == AF_INET6) &&
+         (protocol == KQ_PROTOCOL_MPTCP || protocol == IPPROTO_SCTP || protocol == IPPROTO_DCCP ||
+          protocol == IPPROTO_UDPLITE);
+}
+
+bool kq_is_other_socket(int fd, int *domain, int *protocol) {
+  return ask_option(fd, SO_PROTOCOL, protocol) == 0 && ask_option(fd, SO_DOMAIN, domain) == 0 &&
+         kq_is_other(*domain, *protocol);
 }
 
 enum kq_nature kq_nature_of(int fd) {

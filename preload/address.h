@@ -28,6 +28,10 @@ enum kq_nature {
 };
 enum kq_nature kq_nature_of(int fd);
 enum kq_nature kq_nature_from(int domain, int type, int protocol);
+/* Are they of a socket that reaches other hosts, or virtual machines, with a stream of its own? */
+bool kq_is_other(int domain, int protocol);
+/* The same of a socket that the kernel is asked about. */
+bool kq_is_other_socket(int fd, int *domain, int *protocol);
 
 /* tcpi_state of TCP_INFO, 0 if denied. */
 uint8_t kq_tcp_state(int fd);

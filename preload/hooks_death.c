@@ -1,11 +1,10 @@
 /*
- * close(2), close_range(2), closefrom(3), fclose(3), dup(2), dup2(2), dup3(2), fcntl(2): where
- * descriptors are copied and end. fcloseall(3) needs none: glibc's flushes and closes nothing.
+ * close(2), close_range(2), closefrom(3), dup(2), dup2(2), dup3(2), fcntl(2): where descriptors
+ * are copied and end.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdarg.h>
-#include <stdio.h>
 
 #include "real.h"
 #include "socket.h"
@@ -25,24 +24,6 @@ KQ_EXPORT int close(int fd) {
 }
 
 KQ_EXPORT int __close(int fd) __attribute__((alias("close")));
-
-KQ_EXPORT int fclose(FILE *stream) {
-  if (kq_fd_limit == 0) {
-    return KQ_REAL(fclose)(stream);
-  }
-  int saved = errno;
-  int fd = fileno(stream);
-  errno = saved;
-  uint64_t word = fd >= 0 ? kq_death_begin(fd) : KQ_FD_UNKNOWN;
-  int result = kq_real.fclose(stream);
-  if (kq_fd_kind(word) != KQ_FD_UNKNOWN) {
-    kq_death_end(fd, word, true);
-  }
-  return result;
-}
-
-/* Newer headers say of fclose() that its argument is not NULL; an alias has to say the same. */
-KQ_EXPORT __typeof__(fclose) _IO_fclose __attribute__((alias("fclose")));
 
 static int real_close_range(unsigned int first, unsigned int last, int flags) {
   if (KQ_REAL(close_range) != NULL) {

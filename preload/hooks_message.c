@@ -24,10 +24,13 @@ void kq_end_sent_messages(struct kq_call *call, long count, const struct mmsghdr
   }
 }
 
-void kq_end_received_messages(struct kq_call *call, long count, const struct mmsghdr *messages,
-                              int flags) {
+void kq_end_received_messages(struct kq_call *call, unsigned asked, long count,
+                              const struct mmsghdr *messages, int flags) {
   if (call->direction == NULL) {
     return;
+  }
+  if (asked > 1 || (flags & MSG_WAITALL) != 0) {
+    kq_mark_waiting(call);
   }
   if (flags & MSG_OOB) {
     kq_end_urgent(call, count);
@@ -124,9 +127,6 @@ KQ_EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned int count, int
       kq_rights_received(&messages[index].msg_hdr);
     }
   }
-  if (count > 1) {
-    kq_mark_waiting(&call);
-  }
-  kq_end_received_messages(&call, result, messages, flags);
+  kq_end_received_messages(&call, count, result, messages, flags);
   return result;
 }

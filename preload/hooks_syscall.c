@@ -119,7 +119,7 @@ static long in_call(ARGUMENTS) {
       kq_end_received(&call, result, flags);
       break;
     default:
-      kq_end_received_messages(&call, result, (const struct mmsghdr *)b, flags);
+      kq_end_received_messages(&call, (unsigned)c, result, (const struct mmsghdr *)b, flags);
       break;
   }
   return result;

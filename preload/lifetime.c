@@ -48,7 +48,6 @@
 #define LOCK_PAUSE_NS 1000000L
 /* A record that another thread is just writing is waited for so long. */
 #define COMMIT_TRIES 20
-#define ACTIVE_MASK UINT64_C(0xffff)
 
 /* The memory of a session's first ring and its table. */
 struct range {
@@ -126,7 +125,7 @@ static bool make_map(void) {
 static bool in_use(const struct kq_entry *entry) {
   return ((__atomic_load_n(&entry->out.calls, __ATOMIC_RELAXED) |
            __atomic_load_n(&entry->in.calls, __ATOMIC_RELAXED)) &
-          ACTIVE_MASK) != 0;
+          KQ_CALLS_ACTIVE_MASK) != 0;
 }
 
 static struct kq_entry *table_of(const struct range *range) {
@@ -262,7 +261,7 @@ static bool committed(const struct kq_ring *ring) {
 }
 
 static uint64_t active_of(const struct kq_direction *direction) {
-  return __atomic_load_n(&direction->calls, __ATOMIC_RELAXED) & ACTIVE_MASK;
+  return __atomic_load_n(&direction->calls, __ATOMIC_RELAXED) & KQ_CALLS_ACTIVE_MASK;
 }
 
 /* Entries of a ring's table that were ever used. */

@@ -7,7 +7,8 @@
 #include "recorder.h"
 
 void kq_end_sent_messages(struct kq_call *call, long count, const struct mmsghdr *messages);
-void kq_end_received_messages(struct kq_call *call, long count, const struct mmsghdr *messages,
-                              int flags);
+/* Of `asked` messages `count` have come. */
+void kq_end_received_messages(struct kq_call *call, unsigned asked, long count,
+                              const struct mmsghdr *messages, int flags);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <setjmp.h>
+#include <pty.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <sys/prctl.h>
@@ -56,6 +57,9 @@ extern ssize_t __recvfrom_chk(int fd, void *buffer, size_t length, size_t room, 
   X(fcntl, int (*)(int, int, ...))                                                             \
   X(close, int (*)(int))                                                                       \
   X(fclose, int (*)(FILE *))                                                                   \
+  X(freopen, FILE *(*)(const char *, const char *, FILE *))                                    \
+  X(freopen64, FILE *(*)(const char *, const char *, FILE *))                                  \
+  X(daemon, int (*)(int, int))                                                                 \
   X(setsockopt, int (*)(int, int, int, const void *, socklen_t))                               \
   X(getsockopt, int (*)(int, int, int, void *, socklen_t *))                                   \
   X(prctl, int (*)(int, ...))                                                                  \
@@ -73,6 +77,8 @@ extern ssize_t __recvfrom_chk(int fd, void *buffer, size_t length, size_t room, 
     ssize_t (*)(int, void *, size_t, size_t, int, __SOCKADDR_ARG, socklen_t *))                \
   X(close_range, int (*)(unsigned int, unsigned int, int))                                     \
   X(closefrom, void (*)(int))                                                                  \
+  X(login_tty, int (*)(int))                                                                   \
+  X(forkpty, int (*)(int *, char *, const struct termios *, const struct winsize *))           \
   X(pidfd_getfd, int (*)(int, int, unsigned int))
 
 struct kq_real {

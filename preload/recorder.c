@@ -9,10 +9,12 @@
 #include "real.h"
 #include "socket.h"
 
-#define ACTIVE_MASK UINT64_C(0xffff)
-#define STARTED_ONE (UINT64_C(1) << 16)
-#define STARTED_MASK (UINT64_C(0xffffff) << 16)
-#define GROUP_SHIFT 40
+#define ACTIVE_MASK ((uint64_t)KQ_CALLS_ACTIVE_MASK)
+#define STARTED_ONE (UINT64_C(1) << KQ_CALLS_STARTED_SHIFT)
+#define GROUP_ONE (UINT64_C(1) << KQ_CALLS_GROUP_SHIFT)
+#define PIDS_ONE (UINT64_C(1) << KQ_CALLS_PIDS_SHIFT)
+#define STARTED_MASK (GROUP_ONE - STARTED_ONE)
+#define GROUP_MASK (PIDS_ONE - GROUP_ONE)
 /* Longer moves (sendmmsg) become several records, so that `bytes` holds each. */
 #define RECORD_BYTES_MAX 0x80000000u
 
@@ -118,11 +120,15 @@ void kq_jumped(void) {
 
 void kq_recorder_forked(void) { thread_state.doubts = 0; }
 
+/* The word without one of its calls. */
+static inline uint64_t without(uint64_t calls, uint64_t one) {
+  return calls & ACTIVE_MASK ? calls - one : calls;
+}
+
 /* One active call less. Returns the word as it was; `expected` is a guess at it. */
-static inline uint64_t step_out(struct kq_direction *direction, uint64_t expected) {
+static inline uint64_t step_out(struct kq_direction *direction, uint64_t expected, uint64_t one) {
   uint64_t before = expected;
-  while (!__atomic_compare_exchange_n(&direction->calls, &before,
-                                      before & ACTIVE_MASK ? before - 1 : before, true,
+  while (!__atomic_compare_exchange_n(&direction->calls, &before, without(before, one), true,
                                       __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
   }
   return before;
@@ -159,7 +165,7 @@ static inline bool leave(struct kq_call *call, uint64_t moved) {
   struct kq_direction *direction = call->direction;
   call->direction = NULL;
   /* Nobody else was here as a rule: the word is as this call left it. */
-  uint64_t before = step_out(direction, call->calls);
+  uint64_t before = step_out(direction, call->calls, call->one);
   if (KQ_UNLIKELY(call->outer.key == call->key)) {
     call->outer.inner += moved;
   }
@@ -198,7 +204,7 @@ static inline __attribute__((always_inline)) void record(const struct kq_moved *
   slot->bytes = bytes;
   slot->fd = call->fd;
   slot->pid = kq_session_pid();
-  slot->group = (uint32_t)(call->calls >> GROUP_SHIFT);
+  slot->group = (uint32_t)((call->calls & GROUP_MASK) >> KQ_CALLS_GROUP_SHIFT);
   memset(slot->tag, 0, sizeof slot->tag);
   commit(slot, index);
 }
@@ -214,10 +220,18 @@ static __attribute__((noinline, cold)) void record_much(const struct kq_moved *m
   record(moved, off, (uint32_t)bytes);
 }
 
+/* Whether the kernel can be asked how many bytes a connection has moved since its offset 0. */
+static bool is_countable(const struct kq_call *call, const struct kq_direction *direction) {
+  const struct kq_entry *entry = entry_of(direction);
+  uint16_t marks = __atomic_load_n(&entry->flags, __ATOMIC_RELAXED);
+  return entry->type == KQ_TYPE_TCP && !kq_sandboxed && !kq_fd_outdated(call->word) &&
+         (marks & (KQ_ENTRY_KTLS | KQ_ENTRY_URGENT)) == 0 &&
+         (marks & (KQ_ENTRY_ADOPTED | KQ_ENTRY_COUNTED)) != KQ_ENTRY_ADOPTED;
+}
+
 /*
  * What calls that never ended have moved on a connection, the kernel knows: it is counted, and recorded
- * with these flags. False if calls other than these `open` ones are under way:
- * then nobody can tell whose the bytes are.
+ * with these flags. False if others than these `open` calls are under way: then nobody knows whose it is.
  */
 static bool settle(struct kq_call *call, struct kq_direction *direction, uint64_t open,
                    uint8_t flags) {
@@ -229,10 +243,7 @@ static bool settle(struct kq_call *call, struct kq_direction *direction, uint64_
   uint16_t marks = __atomic_load_n(&entry->flags, __ATOMIC_RELAXED);
   uint64_t off = __atomic_load_n(&direction->off, __ATOMIC_RELAXED);
   uint64_t sent, read;
-  if (entry->type != KQ_TYPE_TCP || kq_sandboxed || kq_fd_outdated(call->word) ||
-      (marks & (KQ_ENTRY_KTLS | KQ_ENTRY_URGENT)) != 0 ||
-      (marks & (KQ_ENTRY_ADOPTED | KQ_ENTRY_COUNTED)) == KQ_ENTRY_ADOPTED ||
-      !kq_tcp_counts(call->fd, &sent, &read)) {
+  if (!is_countable(call, direction) || !kq_tcp_counts(call->fd, &sent, &read)) {
     return true;
   }
   if (__atomic_load_n(&direction->calls, __ATOMIC_RELAXED) != before) {
@@ -278,7 +289,7 @@ static __attribute__((noinline, cold)) void undo_left(struct kq_call *call,
       continue;
     }
     /* In this order: see forget_doubt. */
-    step_out(direction, __atomic_load_n(&direction->calls, __ATOMIC_RELAXED));
+    step_out(direction, __atomic_load_n(&direction->calls, __ATOMIC_RELAXED), kq_session_one());
     forget_doubt(which);
     thread_state.undone++;
   }
@@ -302,6 +313,24 @@ static __attribute__((noinline, cold)) bool came_back(struct kq_call *call) {
 
 static inline bool is_undone(struct kq_call *call) {
   return KQ_UNLIKELY(thread_state.undone != call->undone) && came_back(call);
+}
+
+/* The only call under way may be that of a process which was killed in it: then it is over. What it
+   has moved must be known, or all that comes after it would be taken for something else. */
+static __attribute__((noinline, cold)) void bury(struct kq_call *call,
+                                                 struct kq_direction *direction) {
+  uint32_t pid = __atomic_load_n(&direction->gone, __ATOMIC_RELAXED);
+  uint64_t calls = __atomic_load_n(&direction->calls, __ATOMIC_RELAXED);
+  uint64_t one = pid * PIDS_ONE + 1;
+  if (one == 1 || (calls & ~(STARTED_MASK | GROUP_MASK)) != one ||
+      !is_countable(call, direction) || !settle(call, direction, 1, KQ_SLOT_OVERLAP)) {
+    return;
+  }
+  /* Not if anything has begun meanwhile: next time. */
+  if (__atomic_compare_exchange_n(&direction->calls, &calls, without(calls, one), false,
+                                  __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+    __atomic_store_n(&direction->gone, 0, __ATOMIC_RELAXED);
+  }
 }
 
 void kq_begin(struct kq_call *call, int fd, uint64_t word, enum kq_kind kind, uint64_t asked) {
@@ -338,15 +367,21 @@ void kq_begin(struct kq_call *call, int fd, uint64_t word, enum kq_kind kind, ui
      for ever. */
   thread_state.frame = (struct kq_frame){key, 0};
   uint64_t before = __atomic_load_n(&direction->calls, __ATOMIC_RELAXED);
+  if (KQ_UNLIKELY((before & ACTIVE_MASK) == 1) &&
+      __atomic_load_n(&direction->gone, __ATOMIC_RELAXED) != 0) {
+    bury(call, direction);
+    before = __atomic_load_n(&direction->calls, __ATOMIC_RELAXED);
+  }
+  const uint64_t one = call->one = kq_session_one();
   uint64_t after;
   do {
     uint64_t active = before & ACTIVE_MASK;
-    uint64_t group = before >> GROUP_SHIFT << GROUP_SHIFT;
     uint64_t started = (before + STARTED_ONE) & STARTED_MASK;
-    if (active == 0) {
-      group += UINT64_C(1) << GROUP_SHIFT;
+    if (KQ_LIKELY(active == 0)) {
+      after = (((before + GROUP_ONE) & GROUP_MASK) | started) + one;
+    } else {
+      after = ((before & ~STARTED_MASK) | started) + (active == ACTIVE_MASK ? 0 : one);
     }
-    after = group | started | (active == ACTIVE_MASK ? active : active + 1);
   } while (!__atomic_compare_exchange_n(&direction->calls, &before, after, true,
                                         __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
   call->overlapped = (before & ACTIVE_MASK) != 0;

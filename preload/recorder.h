@@ -4,10 +4,12 @@
  *
  * Whether a call was alone on its direction decides whether its offset is proven, so each begin
  * and end moves the `calls` word of the direction (see kqtime_shm.h). A call that never ends is
- * dealt with in two ways: a thread that is cancelled unwinds through KQ_CALL's cleanup, and a
- * thread that jumps out (longjmp is hooked) undoes the call when it begins the same kind again on
- * that socket. What it had moved then, the kernel is asked: it may have been left on its way out. A
- * slot that it had claimed the collector gives up (kq_slot.retired).
+ * dealt with in three ways: a thread that is cancelled unwinds through KQ_CALL's cleanup; a thread
+ * that jumps out (longjmp is hooked) undoes the call when it begins the same kind again on that
+ * socket; and that of a forked twin which was killed in it is taken out by the next call of those
+ * that live, once the collector has told that it is gone and no other is under way: the word then
+ * tells whose it is. What such a call had moved then, the kernel is asked: it may have been left on
+ * its way out. A slot that it had claimed the collector gives up (kq_slot.retired).
  *
  * A call inside another of its own direction overlaps with it like one of another thread. It is
  * a signal handler's, whose bytes may have left before or after the outer call's, or that of a
@@ -38,6 +40,7 @@ struct kq_frame {
 struct kq_call {
   struct kq_direction *direction; /* NULL: this call is not measured */
   uint64_t calls;                 /* the word as this call left it at its begin */
+  uint64_t one;                   /* what it is counted as there */
   uint64_t start_ns;
   uint64_t key;
   struct kq_frame outer; /* the call that this one is inside of on this thread */

@@ -22,6 +22,9 @@ uint32_t kq_sandboxed;
 /* The process whose memory this is, as far as fork handlers tell. */
 static uint32_t home_pid;
 
+/* The last process that is known to be in the pid namespace of the first: this one, or an ancestor. */
+static uint32_t known_pid;
+
 /* A forked child makes its own while it still uses the inherited one, which may be one of these. */
 static struct kq_ring own_rings[2];
 
@@ -36,6 +39,17 @@ uint32_t kq_session_pid_asked(void) {
   uint32_t pid = (uint32_t)KQ_SYS(SYS_getpid);
   __atomic_store_n(&kq_identity->pid, pid, __ATOMIC_RELAXED);
   return pid;
+}
+
+uint64_t kq_session_one_asked(void) {
+  uint32_t pid = kq_session_pid();
+  /* Across the border of a namespace a child sees another number there, or 0. */
+  if (pid != known_pid && (uint32_t)KQ_SYS(SYS_getppid) == known_pid) {
+    known_pid = pid;
+  }
+  uint64_t one = pid == known_pid ? ((uint64_t)pid << KQ_CALLS_PIDS_SHIFT) + 1 : 1;
+  __atomic_store_n(&kq_identity->one, one, __ATOMIC_RELAXED);
+  return one;
 }
 
 bool kq_session_foreign(void) {
@@ -67,6 +81,8 @@ static void at_fork_child(void) {
   }
   __atomic_store_n(&kq_identity->state, KQ_RING_INHERITED, __ATOMIC_RELAXED);
   __atomic_store_n(&kq_identity->pid, home_pid, __ATOMIC_RELAXED);
+  /* Now: its parent may be gone later. */
+  kq_session_one_asked();
   if (kq_fd_limit != 0) {
     /* Into the inherited ring: the collector must know of a daemon that has not used a socket. */
     kq_note(KQ_KIND_FORK, 0, 0, -1, 0, 0, true);
@@ -92,7 +108,9 @@ bool kq_session_identify(void) {
     KQ_SYS(SYS_madvise, identity, sizeof *identity, MADV_WIPEONFORK);
     kq_identity = identity;
   }
-  __atomic_store_n(&kq_identity->pid, (uint32_t)KQ_SYS(SYS_getpid), __ATOMIC_RELAXED);
+  known_pid = (uint32_t)KQ_SYS(SYS_getpid);
+  __atomic_store_n(&kq_identity->pid, known_pid, __ATOMIC_RELAXED);
+  kq_session_one_asked();
   __atomic_store_n(&kq_identity->state, KQ_RING_READY, __ATOMIC_RELEASE);
   return true;
 }

@@ -28,6 +28,7 @@ struct kq_ring {
 struct kq_identity {
   uint32_t pid;   /* of the process that owns this memory; 0 = forked, not yet asked */
   uint32_t state; /* kq_ring_state */
+  uint64_t one;   /* what kq_direction.calls is raised by for a call; 0 = forked, not yet asked */
 };
 enum kq_ring_state {
   KQ_RING_INHERITED = 0, /* forked, and nothing recorded since */
@@ -52,6 +53,14 @@ static inline uint32_t kq_session_pid(void) {
   /* Relaxed: the number itself is all that it tells. */
   uint32_t pid = __atomic_load_n(&kq_identity->pid, __ATOMIC_RELAXED);
   return KQ_LIKELY(pid != 0) ? pid : kq_session_pid_asked();
+}
+
+/* A call of this process, as kq_direction.calls counts it: one, and the pid if the maker of the socket
+   table knows it by the same number. */
+uint64_t kq_session_one_asked(void);
+static inline uint64_t kq_session_one(void) {
+  uint64_t one = __atomic_load_n(&kq_identity->one, __ATOMIC_RELAXED);
+  return KQ_LIKELY(one != 0) ? one : kq_session_one_asked();
 }
 
 /* Is this a vfork child, running on its parent's memory? Such a process must not change what

@@ -132,6 +132,21 @@ static uint64_t classify_tcp(int fd, uint64_t word) {
   }
 }
 
+/* Tells that it is not measured, once. */
+static void note_other(int fd, int domain, int protocol) {
+  kq_note(KQ_KIND_OTHER, 0, 0, fd, (uint64_t)protocol, (uint32_t)domain, false);
+}
+
+static uint64_t classify_other(int fd, uint64_t word) {
+  uint64_t bound = kq_fd_rebind(fd, word, KQ_FD_UNSUPPORTED);
+  int domain = 0;
+  int protocol = 0;
+  if (kq_is_other_socket(fd, &domain, &protocol)) {
+    note_other(fd, domain, protocol);
+  }
+  return bound;
+}
+
 uint64_t kq_socket_first_use(int fd, uint64_t word) {
   if (kq_fd_ignored(word) || kq_fd_kind(word) == KQ_FD_TCP_LISTEN || kq_session_foreign()) {
     return KQ_FD_UNSUPPORTED;
@@ -154,7 +169,7 @@ uint64_t kq_socket_first_use(int fd, uint64_t word) {
     case KQ_NATURE_NOT_SOCKET:
       return kq_fd_rebind(fd, word, KQ_FD_NOT_SOCKET);
     case KQ_NATURE_OTHER:
-      return kq_fd_rebind(fd, word, KQ_FD_UNSUPPORTED);
+      return classify_other(fd, word);
     default:
       return KQ_FD_UNSUPPORTED;
   }
@@ -175,6 +190,9 @@ void kq_socket_born(int fd, int domain, int type, int protocol) {
   kq_fd_bind(fd, nature == KQ_NATURE_TCP   ? KQ_FD_TCP_IDLE
                  : nature == KQ_NATURE_UDP ? KQ_FD_UDP_IDLE
                                            : KQ_FD_UNSUPPORTED);
+  if (nature == KQ_NATURE_OTHER && kq_is_other(domain, protocol)) {
+    note_other(fd, domain, protocol);
+  }
 }
 
 void kq_announce_listener(int fd, uint64_t word, int backlog) {

@@ -10,6 +10,9 @@ export interface LineChoice {
   readonly oneIn: number;
 }
 
+/** As they are written. */
+const COUNT = /^(0|[1-9]\d*)$/;
+
 /** What a damaged log can make of it stays within bounds. */
 const CHOICES_MOST = 16;
 
@@ -22,9 +25,10 @@ export class LineChoices {
   add(text: string): boolean {
     const words = text.split(";")[1]?.split(",").map((pair) => pair.split("=") as [string, string]);
     const pairs = new Map(words);
-    const minWaitNs = Number(pairs.get("log_min_ns") ?? 0);
-    const oneIn = Number(pairs.get("log_sample") ?? 1);
-    if (![minWaitNs, oneIn].every(Number.isSafeInteger) || minWaitNs < 0 || oneIn < 1) return false;
+    const counts = [pairs.get("log_min_ns") ?? "0", pairs.get("log_sample") ?? "1"];
+    const [minWaitNs, oneIn] = counts.map(Number) as [number, number];
+    if (!counts.every((count) => COUNT.test(count)) || oneIn < 1) return false;
+    if (![minWaitNs, oneIn].every(Number.isSafeInteger)) return false;
     if ((minWaitNs > 0 || oneIn > 1) && this.#found.size < CHOICES_MOST) {
       this.#found.set(`${minWaitNs} ${oneIn}`, { minWaitNs, oneIn });
     }

@@ -12,6 +12,8 @@ import { ABSENT, Direction, LogLine } from "./log-line.ts";
 export const NUMBER_LIMIT = 2 ** 53;
 const SECONDS_LIMIT = 2 ** 33;
 
+const PORT_MOST = 65535;
+
 const POWERS = [1e9, 1e8, 1e7, 1e6, 1e5, 1e4, 1e3, 1e2, 1e1, 1];
 
 export class PairReader {
@@ -20,6 +22,8 @@ export class PairReader {
   /** Of the number read last: its whole part, and the digits behind the point, as ns. */
   protected value = 0;
   protected fractionNs = 0;
+  /** Without such digits. */
+  protected isWhole = true;
   /** Of the pairs read last. */
   protected startSec = 0;
   protected startNs = 0;
@@ -73,6 +77,7 @@ export class PairReader {
     }
     if (at === first || !(value < NUMBER_LIMIT)) return -1;
     let fraction = 0;
+    this.isWhole = c !== DOT;
     if (c === DOT) {
       const point = ++at;
       c = bytes[at]!;
@@ -116,42 +121,45 @@ export class PairReader {
       at = this.number(bytes, digits);
       if (at < 0) return -1;
       const value = bytes[digits] === MINUS ? -this.value : this.value;
-      if (length <= Key.KEY_MOST) {
+      known: if (length <= Key.KEY_MOST) {
         switch (a) {
           case Key.START:
-            if (b !== Key.START_TAIL) break;
+            if (b !== Key.START_TAIL) break known;
             if (!this.isMoment(bytes, digits)) return -1;
             this.startSec = value;
             this.startNs = this.fractionNs;
             if (!this.based) line.baseSec = value;
             this.seen |= 1;
-            break;
+            break known;
           case Key.END:
-            if (length !== 3) break;
+            if (length !== 3) break known;
             if (!this.isMoment(bytes, digits)) return -1;
             this.endSec = value;
             this.endNs = this.fractionNs;
             this.seen |= 2;
-            break;
-          case Key.FD:
-            line.fd = value;
-            break;
-          case Key.BYTES:
-            if (b === Key.BYTES_TAIL) line.bytes = value;
-            break;
+            break known;
           case Key.FIRST:
-            if (b !== Key.FIRST_TAIL) break;
+            if (b !== Key.FIRST_TAIL) break known;
             if (!this.isMoment(bytes, digits)) return -1;
             line.firstSec = value;
             line.firstFractionNs = this.fractionNs;
             line.firstNs = (value - line.baseSec) * 1e9 + this.fractionNs;
-            break;
+            break known;
           case Key.INORDER:
-            if (b !== Key.INORDER_TAIL) break;
+            if (b !== Key.INORDER_TAIL) break known;
             if (!this.isMoment(bytes, digits)) return -1;
             line.inorderSec = value;
             line.inorderFractionNs = this.fractionNs;
             line.inorderNs = (value - line.baseSec) * 1e9 + this.fractionNs;
+            break known;
+          case Key.FD:
+            line.fd = value;
+            // Of a call whose descriptor is not known.
+            if (value === -1 && this.isWhole) break known;
+            break;
+          case Key.BYTES:
+            if (b !== Key.BYTES_TAIL) break known;
+            line.bytes = value;
             break;
           case Key.OFF:
             line.off = value;
@@ -160,64 +168,87 @@ export class PairReader {
             line.pid = value;
             break;
           case Key.SOCK:
-            if (b === 0) line.sock = value;
+            if (b !== 0) break known;
+            line.sock = value;
             break;
           case Key.LPORT:
-            if (b === Key.LPORT_TAIL) line.lport = value;
+            if (b !== Key.LPORT_TAIL) break known;
+            if (value > PORT_MOST) return -1;
+            line.lport = value;
             break;
           case Key.RPORT:
-            if (b === Key.RPORT_TAIL) line.rport = value;
+            if (b !== Key.RPORT_TAIL) break known;
+            if (value > PORT_MOST) return -1;
+            line.rport = value;
             break;
           case Key.DIR:
+            if (value > 1) return -1;
             line.direction = value === 1 ? Direction.In : Direction.Out;
             break;
           case Key.REASON:
-            if (b === Key.REASON_TAIL) line.reason = value;
+            if (b !== Key.REASON_TAIL) break known;
+            line.reason = value;
             break;
           case Key.SND:
             if (b === Key.LEN_TAIL) line.sndLen = value;
             else if (b === Key.SIZE_TAIL) line.sndSize = value;
             else if (b === Key.AGE_TAIL && length === Key.AGE_LENGTH) line.sndAgeNs = value;
+            else break known;
             break;
           case Key.RCV:
             if (b === Key.LEN_TAIL) line.rcvLen = value;
             else if (b === Key.SIZE_TAIL) line.rcvSize = value;
             else if (b === Key.AGE_TAIL && length === Key.AGE_LENGTH) line.rcvAgeNs = value;
+            else break known;
             break;
           case Key.UNSENT:
-            if (b === Key.UNSENT_TAIL) line.unsent = value;
+            if (b !== Key.UNSENT_TAIL) break known;
+            line.unsent = value;
             break;
           case Key.RTT:
-            if (b === Key.RTT_TAIL) line.rttUs = value;
+            if (b !== Key.RTT_TAIL) break known;
+            line.rttUs = value;
             break;
           case Key.RTTVAR:
-            if (b === Key.RTTVAR_TAIL) line.rttvarUs = value;
+            if (b !== Key.RTTVAR_TAIL) break known;
+            line.rttvarUs = value;
             break;
           case Key.MIN_RTT:
-            if (b === Key.MIN_RTT_TAIL) line.minRttUs = value;
+            if (b !== Key.MIN_RTT_TAIL) break known;
+            line.minRttUs = value;
             break;
           case Key.MSS:
             line.mss = value;
             break;
           case Key.BUSY:
-            if (b === Key.BUSY_TAIL) line.busyUs = value;
+            if (b !== Key.BUSY_TAIL) break known;
+            line.busyUs = value;
             break;
           case Key.RWND:
-            if (b === Key.LIMITED_TAIL) line.rwndLimitedUs = value;
+            if (b !== Key.LIMITED_TAIL) break known;
+            line.rwndLimitedUs = value;
             break;
           case Key.SNDBUF:
-            if (b === Key.LIMITED_TAIL) line.sndbufLimitedUs = value;
+            if (b !== Key.LIMITED_TAIL) break known;
+            line.sndbufLimitedUs = value;
             break;
           case Key.CWND:
-            if (b === 0) line.cwnd = value;
+            if (b !== 0) break known;
+            line.cwnd = value;
             break;
           case Key.RETRANS:
-            if (b === Key.RETRANS_TAIL) line.retrans = value;
+            if (b !== Key.RETRANS_TAIL) break known;
+            line.retrans = value;
             break;
           case Key.DELIVERY:
-            if (b === Key.DELIVERY_TAIL) line.deliveryBytesPerSec = value;
+            if (b !== Key.DELIVERY_TAIL) break known;
+            line.deliveryBytesPerSec = value;
             break;
+          default:
+            break known;
         }
+        // A count: neither kqtime nor its ancestor writes any other number there.
+        if (!this.isWhole || bytes[digits] === MINUS) return -1;
       }
       c = bytes[at]!;
       if (c === SEMICOLON) return at;

@@ -5,6 +5,10 @@
 import { LOSS_KEYS } from "../output/losses.ts";
 import type { Losses } from "../output/summary.ts";
 
+/** As they are written. */
+const TIME = /^\d{1,10}(\.\d{1,9})?$/;
+const COUNT = /^(0|[1-9]\d*)$/;
+
 /** Sessions that are told apart; a damaged log can have any number. */
 const SESSIONS_MOST = 4096;
 
@@ -23,12 +27,14 @@ export class LossCounts {
   add(text: string): boolean {
     const found = new Map<string, string>();
     for (const pair of text.split(";")[1]?.split(",") ?? []) {
-      const parts = pair.match(/^(\w+)=(-?\d+(?:\.\d+)?)$/);
+      const parts = pair.match(/^(\w+)=(.+)$/);
       if (parts === null) return false;
+      const isTime = parts[1] === "start" || parts[1] === "end";
+      if (!(isTime ? TIME : COUNT).test(parts[2]!)) return false;
       found.set(parts[1]!, parts[2]!);
     }
     const counts = LOSS_KEYS.map((key) => Number(found.get(key) ?? 0));
-    if (found.size === 0 || !counts.every((count) => Number.isSafeInteger(count) && count >= 0)) return false;
+    if (found.size === 0 || !counts.every(Number.isSafeInteger)) return false;
     // Only those that are known: others are without end.
     const known = this.#knownOf(Number(found.get("session") ?? 0));
     LOSS_KEYS.forEach((key, i) => {

@@ -3,6 +3,7 @@
 
 import { CaptureState, type Capture, type OfflineFilter, type PacketDump } from "../ffi/libpcap.ts";
 import { DecodeResult, TcpDecoder } from "./decode.ts";
+import type { PacketDigest } from "./digest.ts";
 import { Sight, type PacketBatch } from "./packets.ts";
 
 const IPV6_HEADER_BYTES = 40;
@@ -13,6 +14,8 @@ export class PacketSource {
   readonly capture: Capture;
   /** When set, each segment is also written there, without its payload. */
   dump: PacketDump | null = null;
+  /** When set, what it has is of the segments that the last `read` gave. */
+  digest: PacketDigest | null = null;
 
   /** Segments given out. */
   packets = 0;
@@ -53,10 +56,11 @@ export class PacketSource {
     const capture = this.capture;
     const bytes = capture.bytes;
     const decoder = this.#decoder;
-    const dump = this.dump;
+    const { dump, digest } = this;
     const judge = capture.judge;
     const baseSec = this.#baseSec;
     const times = batch.timeNs;
+    digest?.clear();
     let row = 0;
     let left = rows * EXAMINED_PER_ROW;
     const most = left;
@@ -68,6 +72,7 @@ export class PacketSource {
           this.filtered++;
           continue;
         }
+        if (digest !== null) digest.add(capture, decoder.headerBytes);
         times[row] = (capture.sec - baseSec) * 1e9 + capture.nsec;
         row++;
       } else if (result === DecodeResult.NotTcp) {

@@ -292,7 +292,10 @@ function powerOfTwo(value: number): number {
 
 /** One line for an error; the stack only under DEBUG. */
 function report(error: unknown, isRun: boolean): number {
-  warn(error instanceof Error ? error.message : String(error));
+  const message = error instanceof Error ? error.message : String(error);
+  // It may meet any part of kqtime, or of Bun.
+  const isFull = (error as { code?: unknown } | null)?.code === "EMFILE";
+  warn(isFull ? `${message}: raise \`ulimit -n\`` : message);
   if (process.env.DEBUG && error instanceof Error) warn(`${error.stack}`);
   if (!(error instanceof KQTimeError)) return ExitCode.Own;
   // The exit codes of `run` below 125 are the command's own.

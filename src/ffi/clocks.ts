@@ -1,6 +1,7 @@
 // Clocks of the kernel (clock_gettime(2)), as numbers.
 
-import { dlopen, type Library } from "bun:ffi";
+import type { Library } from "bun:ffi";
+import { bind } from "./library.ts";
 
 const CLOCK_REALTIME = 0;
 const CLOCK_BOOTTIME = 7;
@@ -26,7 +27,7 @@ export function boottimeNs(): number {
 }
 
 function read(which: number, baseSec: number): number {
-  clock ??= dlopen("libc.so.6", symbols).symbols;
+  clock ??= bind("libc.so.6", symbols).symbols;
   clock.clock_gettime(which, time);
   const seconds = timeWords[1]! * TWO_TO_32 + timeWords[0]!;
   return (seconds - baseSec) * 1e9 + timeWords[2]!;

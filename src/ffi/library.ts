@@ -5,6 +5,7 @@
 // does, and once it has loaded a soname, the second dlopen finds that very library by its name.
 
 import { dlopen, type FFIFunction, type Library } from "bun:ffi";
+import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { KQTimeError } from "../errors.ts";
 
@@ -23,6 +24,8 @@ export interface LibrarySource<Fns extends Symbols> {
 }
 
 const RTLD_NOW = 2;
+/** With a buffer and rings of the usual sizes; 2.4 million was enough at times. */
+const ADDRESS_SPACE_KIB = 5_000_000;
 
 const loaderSymbols = {
   /** const char *filename, int flags → void * */
@@ -33,12 +36,36 @@ const loaderSymbols = {
 
 let loader: Library<typeof loaderSymbols> | null | undefined;
 
+/**
+ * Binds symbols of a library that the loader finds, or has loaded.
+ * @throws KQTimeError `E_LIBRARY` where Bun can call no library at all; else as `dlopen` does
+ */
+export function bind<const Fns extends Symbols>(soname: string, symbols: Fns): Library<Fns> {
+  try {
+    return dlopen(soname, symbols);
+  } catch (error) {
+    // Bun writes the code of each call itself, and says no more than that it cannot.
+    if (!(error instanceof Error) || !error.message.includes("JIT")) throw error;
+    const why = `Bun has no room for code of its own, and so can call no library${addressSpace()}`;
+    throw new KQTimeError("E_LIBRARY", "dlopen", why, undefined, { cause: error });
+  }
+}
+
+/** What to do about it, with the limit that this process has. */
+function addressSpace(): string {
+  const limits = readFileSync("/proc/self/limits", "latin1");
+  const bytes = /^Max address space\s+(\d+)/m.exec(limits)?.[1];
+  if (bytes === undefined) return ": unset BUN_JSC_useJIT";
+  return `: raise \`ulimit -v\` from ${Math.floor(Number(bytes) / 1024)} to ${ADDRESS_SPACE_KIB} or more`;
+}
+
 /** libc's loader, or null where libc has another name (musl): Bun's own search serves there. */
 function systemLoader(): Library<typeof loaderSymbols> | null {
   if (loader === undefined) {
     try {
-      loader = dlopen("libc.so.6", loaderSymbols);
-    } catch {
+      loader = bind("libc.so.6", loaderSymbols);
+    } catch (error) {
+      if (error instanceof KQTimeError) throw error;
       loader = null;
     }
   }
@@ -74,7 +101,7 @@ export function openLibrary<const Fns extends Symbols>(source: LibrarySource<Fns
       continue;
     }
     try {
-      return dlopen(name, source.symbols);
+      return bind(name, source.symbols);
     } catch (error) {
       cause = error;
       failures.push(`${name}: ${error instanceof Error ? error.message : String(error)}`);

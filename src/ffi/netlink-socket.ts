@@ -1,8 +1,9 @@
 // A netlink(7) socket that asks for dumps (one request, many messages, NLMSG_DONE) and for single
 // objects. Opened on first use and kept, because the questions repeat several times a second.
 
-import { dlopen, read, type Library, type Pointer } from "bun:ffi";
+import { read, type Library, type Pointer } from "bun:ffi";
 import { KQTimeError } from "../errors.ts";
+import { bind } from "./library.ts";
 
 const socketSymbols = {
   /** int domain, int type, int protocol */
@@ -47,7 +48,7 @@ let errnoAt: Pointer | null = null;
 
 function symbols(): Library<typeof socketSymbols>["symbols"] {
   if (libc === null) {
-    libc = dlopen("libc.so.6", socketSymbols).symbols;
+    libc = bind("libc.so.6", socketSymbols).symbols;
     errnoAt = libc.__errno_location() as Pointer;
   }
   return libc;

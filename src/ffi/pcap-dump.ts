@@ -5,6 +5,9 @@ import type { Pointer } from "bun:ffi";
 import { KQTimeError } from "../errors.ts";
 import { handleError, pcap, PCAP_PKTHDR_BYTES, type Pcap } from "./pcap-symbols.ts";
 
+/** In front of each packet in a savefile. */
+const RECORD_HEAD_BYTES = 16;
+
 /** The capture's current packet, in memory that stays where it is. */
 export interface CurrentPacket {
   /** struct pcap_pkthdr as u32 words. */
@@ -15,6 +18,8 @@ export interface CurrentPacket {
 /** A savefile being written. */
 export class PacketDump {
   readonly path: string;
+  /** Written since the last flush. */
+  unflushedBytes = 0;
   readonly #current: CurrentPacket;
   readonly #header = new Uint32Array(new ArrayBuffer(PCAP_PKTHDR_BYTES));
   readonly #dump: Pcap["pcap_dump"];
@@ -58,11 +63,13 @@ export class PacketDump {
     header[4] = capturedBytes < available ? capturedBytes : available;
     header[5] = source[5];
     this.#dump(this.#dumper, header, bytes);
+    this.unflushedBytes += RECORD_HEAD_BYTES + header[4];
   }
 
   /** @throws KQTimeError `E_PCAP_DUMP` if something could not be written, now or before. */
   flush(): void {
     if (this.#dumper === null) return;
+    this.unflushedBytes = 0;
     const symbols = pcap();
     const flushed = symbols.pcap_dump_flush(this.#dumper) === 0;
     if (flushed && symbols.ferror(symbols.pcap_dump_file(this.#dumper) as Pointer) === 0) return;

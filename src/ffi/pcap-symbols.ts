@@ -1,9 +1,9 @@
 // The C side of libpcap: symbols, constants and the one error gate (pcap(3pcap) and its pages).
 // Nothing but `libpcap.ts` and `pcap-filter.ts` imports this.
 
-import { dlopen, type Library, type Pointer } from "bun:ffi";
+import type { Library, Pointer } from "bun:ffi";
 import { KQTimeError } from "../errors.ts";
-import { openLibrary } from "./library.ts";
+import { bind, openLibrary } from "./library.ts";
 
 /** pcap/pcap.h */
 export const PCAP_ERRBUF_SIZE = 256;
@@ -98,7 +98,7 @@ export function pcap(): Pcap {
     symbols: pcapSymbols,
     packages: { apt: "libpcap0.8", dnf: "libpcap" },
   });
-  const libc = dlopen("libc.so.6", libcSymbols);
+  const libc = bind("libc.so.6", libcSymbols);
   loaded = { ...library.symbols, ...libc.symbols };
   return loaded;
 }

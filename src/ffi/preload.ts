@@ -4,9 +4,10 @@
 // would have hooks that nobody calls. RTLD_NOLOAD (dlopen(3)) tells whether it is there, under
 // its soname, and by that name Bun's dlopen then finds it.
 
-import { dlopen, type Library } from "bun:ffi";
+import type { Library } from "bun:ffi";
 import { Constant, MessageType, ReplyBytes, ReplyWord, Reply as ReplyAt } from "../ring/layout.ts";
 import { cString, readCString } from "./c-string.ts";
+import { bind } from "./library.ts";
 
 const SONAME = "libkqtime-preload.so";
 const RTLD_NOW_NOLOAD = 2 | 4;
@@ -64,13 +65,13 @@ export class Preload {
   /** Null if this process did not start under it; a number: it is there, but of that version. */
   static find(): Preload | number | null {
     if (found !== undefined && found !== null) return found;
-    const loader = dlopen("libc.so.6", loaderSymbols);
+    const loader = bind("libc.so.6", loaderSymbols);
     const loaded = loader.symbols.dlopen(cString(SONAME), RTLD_NOW_NOLOAD);
     if (!loaded) return (found = null);
     // On its own first: one missing symbol fails a whole map.
-    const version = dlopen(SONAME, versionSymbols).symbols.kq_preload_version();
+    const version = bind(SONAME, versionSymbols).symbols.kq_preload_version();
     if (version !== Constant.version) return version;
-    return (found = new Preload(dlopen(SONAME, symbols).symbols));
+    return (found = new Preload(bind(SONAME, symbols).symbols));
   }
 
   /** Whether this process has a session. */

@@ -121,10 +121,13 @@ export class Connection implements SocketIdentity {
   }
 
   merge(): void {
-    if (this.instance !== null && this.instance.urgent) this.in.lose(Reason.urgent);
     this.out.merge(this);
     if (this.out.isContradicted) this.in.lose(Reason.noAnchor);
     this.in.merge(this);
+    if (this.instance !== null && this.in.position >= this.instance.urgentFrom) {
+      this.in.lose(Reason.urgent);
+      this.in.merge(this);
+    }
     if (!this.in.isContradicted) return;
     this.out.lose(Reason.noAnchor);
     this.out.merge(this);

@@ -20,6 +20,7 @@ import { QueueSamples } from "./queue-samples.ts";
 import { readCount, readIdentity, readInode, readProgress, relativeNs } from "./entry.ts";
 import { inherit, isContested, isSameSocket } from "./heirs.ts";
 import { type Books, settle } from "./settle.ts";
+import { addOther, noOtherSockets } from "./other-sockets.ts";
 import { SocketTables } from "./socket-table.ts";
 import { WaitingCalls } from "./waiting-calls.ts";
 
@@ -48,6 +49,7 @@ export class Engine implements Books {
   /** Sockets that are not settled, in the order of their birth. */
   readonly live = new Set<Connection>();
   readonly datagram = { sockets: 0, calls: 0, bytes: 0 };
+  readonly otherSockets = noOtherSockets();
   /** Records that contradict their socket, or make no sense. */
   badRecords = 0;
   /** Records that the targets' rings dropped, all together. */
@@ -173,8 +175,12 @@ export class Engine implements Books {
     const bytes = words[SlotWord.bytes]!;
     if (kind === Kind.Listen) {
       const port = words[SlotWord.off]!;
-      if (port < 65536) this.instances.listen(port);
+      if (port < 65536) this.instances.listen(port, timeNs);
       else this.badRecords++;
+      return;
+    }
+    if (kind === Kind.Other) {
+      if (!addOther(this.otherSockets, bytes, words[SlotWord.off]!)) this.badRecords++;
       return;
     }
     const connection = this.#tables.of(table).find(entry, words[SlotWord.gen]!);
@@ -193,7 +199,7 @@ export class Engine implements Books {
       if (off < (out ? owner.outTaken : owner.inTaken)) return;
       if (connection.isShared && isContested(connection, off, out)) side.calls.forgetOrder();
       if ((flags & SlotFlag.Ktls) !== 0) this.lose(owner, side, Reason.ktls);
-      else if ((flags & SlotFlag.Urgent) !== 0 && !out) {
+      else if ((flags & SlotFlag.Urgent) !== 0 && !out && !this.instances.showsUrgent(owner)) {
         this.lose(owner, side, Reason.urgent);
       }
       if (
@@ -313,6 +319,7 @@ export class Engine implements Books {
    */
   tick(capturedNs: number): void {
     this.instances.pair();
+    this.instances.gaps.tick(capturedNs);
     this.anchors.judge(capturedNs);
     for (const connection of this.live) {
       if (isOver(this, connection, capturedNs)) this.settle(connection, -1);

@@ -1,7 +1,7 @@
 // Reads the fields of a socket table's entry from a private copy of its words. The copy comes from
 // another process: nothing in it is trusted beyond its type.
 
-import { DirectionWord, EntryWord } from "../ring/layout.ts";
+import { Constant, DirectionWord, EntryWord } from "../ring/layout.ts";
 import type { ClockSteps } from "./clock-steps.ts";
 import type { Progress } from "./connection.ts";
 
@@ -93,7 +93,7 @@ function readDirection(
   clock: ClockSteps,
   progress: Progress,
 ): void {
-  progress.active = words[at + DirectionWord.calls]! & 0xffff;
+  progress.active = words[at + DirectionWord.calls]! & Constant.callsActiveMask;
   progress.off =
     words[at + DirectionWord.off]! + words[at + DirectionWord.off + 1]! * 4294967296;
   progress.callNs = clock.steady(

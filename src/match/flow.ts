@@ -16,8 +16,13 @@ export class Instance {
   connection: Connection | null = null;
   /** Segments are kept for a socket that is there or expected. */
   keep: boolean;
-  /** Urgent data arrived: what is read and what arrives are no longer numbered alike. */
-  urgent = false;
+  /** They were, and became too many. */
+  isShed = false;
+  /**
+   * Urgent data arrived: from this offset on, where the first segment began that told of it, what is
+   * read and what arrives are not numbered alike, and what arrives is not sighted.
+   */
+  urgentFrom = Infinity;
   resetOut = false;
   resetIn = false;
   /** The initiator answered the SYN-ACK: accept may return it. */

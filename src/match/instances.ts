@@ -7,7 +7,9 @@
 // reports find each other here, in whatever order they come.
 
 import { PacketBatch, Sight, TcpFlag } from "../capture/packets.ts";
+import { Reason } from "../output/reasons.ts";
 import type { Anchor } from "./anchor.ts";
+import { CaptureGaps } from "./capture-gaps.ts";
 import type { Connection } from "./connection.ts";
 import { Flow, Instance } from "./flow.ts";
 import type { CaptureDrops } from "./sightings.ts";
@@ -22,6 +24,7 @@ const STALE_NS = 10e9;
 
 export class Instances {
   readonly drops: CaptureDrops = { now: 0, drained: 0 };
+  readonly gaps = new CaptureGaps(this.drops);
   /** Called when an instance with a socket got something to merge. */
   onSighting: (connection: Connection) => void = () => {};
   /** Segments whose numbers fit no connection of their tuple. */
@@ -30,19 +33,19 @@ export class Instances {
   forgotten = 0;
 
   #flows = new TupleMap<Flow>();
-  /** Local ports that the target listens on, and remote ports it is connecting to (a count). */
-  #listening = new Uint8Array(65536);
+  /** Since when the target listens on local ports, and remote ports it is connecting to (a count). */
+  #listeningSinceNs = new Float64Array(65536).fill(Infinity);
   #connecting = new Uint16Array(65536);
   #unbound: (Instance | null)[] = new Array<Instance | null>(MAX_UNBOUND).fill(null);
   #unboundNext = 0;
   #unpaired: Flow[] = [];
 
-  listen(port: number): void {
-    this.#listening[port] = 1;
+  listen(port: number, timeNs: number): void {
+    if (timeNs < this.#listeningSinceNs[port]!) this.#listeningSinceNs[port] = timeNs;
   }
 
   isListening(port: number): boolean {
-    return this.#listening[port] === 1;
+    return this.#listeningSinceNs[port]! < Infinity;
   }
 
   /** The target is about to connect (+1) to a remote port, or knows the outcome (-1). */
@@ -214,9 +217,13 @@ export class Instances {
     if (out !== instance.responder) instance.established = true;
     if (bytes > 0) {
       // The urgent byte takes a sequence number, but is not in the stream that is read.
-      if ((flags & TcpFlag.URG) !== 0 && !out) instance.urgent = true;
+      if ((flags & TcpFlag.URG) !== 0 && !out) {
+        instance.urgentFrom = Math.min(instance.urgentFrom, mine.offsetOf(sequence));
+      }
       if (!instance.keep) {
         mine.pass(sequence, bytes);
+      } else if (!out && instance.urgentFrom !== Infinity) {
+        this.#beforeUrgent(instance, sequence, bytes, timeNs, batch.interfaceIndex[i]!);
       } else if (
         !mine.segment(sequence, bytes, timeNs, batch.interfaceIndex[i]!, this.drops)
       ) {
@@ -231,6 +238,24 @@ export class Instances {
       theirs.acknowledge(batch.acknowledgment[i]!, this.drops);
     }
     if (instance.connection !== null) this.onSighting(instance.connection);
+  }
+
+  /** Whether the segment of urgent data that was read is in hand, or will come in its turn. */
+  showsUrgent({ anchor, instance }: Connection): boolean {
+    if (anchor !== null) return false;
+    return this.drops.now === 0 || (instance !== null && instance.urgentFrom !== Infinity);
+  }
+
+  /** Sights of a segment what is before the urgent data. */
+  #beforeUrgent(
+    { in: mine, urgentFrom }: Instance, sequence: number, bytes: number, timeNs: number, device: number,
+  ): void {
+    const before = Math.min(bytes, urgentFrom - mine.offsetOf(sequence));
+    if (before > 0) mine.segment(sequence, before, timeNs, device, this.drops);
+    if (before >= bytes) return;
+    mine.pass(sequence, bytes);
+    // No segment comes behind what the capture has missed.
+    if (mine.acknowledged > mine.edge) mine.bookMissed(Math.min(mine.acknowledged, urgentFrom), this.drops);
   }
 
   #synAck(flow: Flow, batch: PacketBatch, i: number, out: boolean): void {
@@ -290,12 +315,19 @@ export class Instances {
       this.#unbound[instance.slot] = null;
       if (!instance.keep) {
         instance.keep = true;
-        instance.out.bookUnborn();
-        instance.in.bookUnborn();
+        const reason = this.#whyNotKept(instance, connection);
+        instance.out.bookUnborn(reason);
+        instance.in.bookUnborn(reason);
       }
       connection.attach(instance);
       this.onSighting(connection);
     }
+  }
+
+  /** Why the first packets of a socket were not kept for it. */
+  #whyNotKept({ timeNs, isShed }: Instance, { connected, lport }: Connection): number {
+    if (isShed) return Reason.overflow;
+    return connected || this.#listeningSinceNs[lport]! <= timeNs ? Reason.late : Reason.unborn;
   }
 
   /** An instance of the same local or remote end under another address: address translation? */
@@ -331,11 +363,12 @@ export class Instances {
   }
 
   #expects(localPort: number, remotePort: number): boolean {
-    return this.#listening[localPort] === 1 || this.#connecting[remotePort]! > 0;
+    return this.isListening(localPort) || this.#connecting[remotePort]! > 0;
   }
 
   #unkeep(instance: Instance): void {
     instance.keep = false;
+    instance.isShed = true;
     instance.out.forget();
     instance.in.forget();
   }

@@ -77,14 +77,14 @@ export class Intervals {
     return capturedNs >= this.moment.ns;
   }
 
-  /** Everything is joined that was captured before `capturedNs`. */
+  /** Everything is joined that was captured before `capturedNs`; -Infinity: nothing is yet. */
   tick(capturedNs: number, live: Iterable<Connection>): void {
     if (this.isDue(capturedNs)) {
       this.#end(this.moment.ns, live);
       // After a long sleep one interval is longer than the others, instead of many being empty.
       const missed = Math.floor((capturedNs - this.moment.ns) / this.#everyNs);
       this.moment.ns += (missed + 1) * this.#everyNs;
-    } else if (capturedNs < this.#startNs - this.#everyNs) {
+    } else if (capturedNs < this.#startNs - this.#everyNs && capturedNs !== -Infinity) {
       // The clock was set back: by the old one the next interval would not end for long.
       this.#startNs = capturedNs;
       this.moment.ns = capturedNs + this.#everyNs;

@@ -181,9 +181,12 @@ function settleIn(books: Books, connection: Connection, isAlive: boolean): void 
     return;
   }
   // What was read had arrived, sighted or not.
-  if (sightings.edge < calls.edge) {
-    sightings.bookMissed(calls.edge, books.instances.drops);
-  }
+  const urgentFrom = connection.instance?.urgentFrom ?? Infinity;
+  const toBeSighted = Math.min(calls.edge, urgentFrom);
+  if (sightings.edge < toBeSighted) sightings.bookMissed(toBeSighted, books.instances.drops);
+  side.merge(connection);
+  if (urgentFrom === Infinity) return;
+  side.lose(Reason.urgent);
   side.merge(connection);
 }
 

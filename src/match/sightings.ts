@@ -167,7 +167,7 @@ export class Sightings {
 
   /**
    * Takes note of a segment that is not kept, because no socket of the target is known for it:
-   * should one be born later, everything up to here is booked as `unborn`.
+   * should one be born later, everything up to here is booked by `bookUnborn`.
    */
   pass(sequence: number, bytes: number): void {
     const start = this.offsetOf(sequence);
@@ -184,8 +184,8 @@ export class Sightings {
   }
 
   /** Books what was passed or forgotten, before the first merge. */
-  bookUnborn(): void {
-    if (this.queue.length === 0 && this.high > 0) this.bookTo(this.high, Reason.unborn);
+  bookUnborn(reason: number): void {
+    if (this.queue.length === 0 && this.high > 0) this.bookTo(this.high, reason);
   }
 
   /** The other side acknowledged `sequence`: closes holes that the capture missed. */

@@ -32,9 +32,9 @@ const HISTOGRAMS = [
   ["reasm_", "reassemblyNs"],
 ] as const;
 
-/** What they are read as: Unix seconds, and numbers of which even the sum of some is one. */
-const TIME = /^-?\d{1,10}(\.\d{1,9})?$/;
-const COUNT = /^\d{1,40}$/;
+/** What they are read as: Unix seconds, counts, and the sum of a histogram, ns by bytes. */
+const TIME = /^\d{1,10}(\.\d{1,9})?$/;
+const COUNT = /^(0|[1-9]\d{0,39})$/;
 
 /** A Number ≥ 0 in decimal digits that read back as the same Number. */
 function digits(value: number): string {
@@ -101,6 +101,8 @@ export function parseBooks(line: string): Books | null {
     const [key, value] = pair.split("=");
     const form = key === "start" || key === "end" ? TIME : COUNT;
     if (!key || !value || !form.test(value)) return null;
+    // Beyond it counts would not be exact, and no measurement gets there.
+    if (form === COUNT && Number(value) > Number.MAX_SAFE_INTEGER && !/_sum$/.test(key)) return null;
     found.set(key, value);
   }
   const [start, end, dir] = [found.get("start"), found.get("end"), found.get("dir")];

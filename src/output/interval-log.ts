@@ -1,6 +1,7 @@
 // The file of the intervals: one summary a line, as JSON, appended. It is opened as the log is, and
 // like the log it goes on in a new file where another program has moved the old one away.
 
+import { Patience } from "./patience.ts";
 import { FileSink } from "./sink.ts";
 import type { Summary } from "./summary.ts";
 
@@ -11,8 +12,8 @@ export class IntervalLog {
   #lost = 0;
 
   /** @throws KQTimeError `E_LOG` */
-  constructor(path: string, onError: (message: string) => void) {
-    this.#sink = FileSink.open(path, onError, "interval log");
+  constructor(path: string, onError: (message: string) => void, patience = new Patience()) {
+    this.#sink = FileSink.open(path, onError, patience, "interval log");
     this.#onError = onError;
     this.#isTorn = this.#sink.endsInLine;
   }

@@ -11,6 +11,7 @@ import { MEMBER_TEXT_BYTES, repairEnd, startsAsGzip } from "./gzip-end.ts";
 import { ascii, LineBuffer } from "./line.ts";
 import { type LossCounters, writeLosses } from "./loss-line.ts";
 import { NAME_MAX_BYTES } from "./name.ts";
+import { Patience } from "./patience.ts";
 import type { QueueRow } from "../match/queue-samples.ts";
 import { GROUPS_MOST, queueLines } from "./queue-line.ts";
 import type { Rotation } from "./rotation.ts";
@@ -61,6 +62,8 @@ export interface LogOptions {
   rotation?: Rotation | null;
   /** Goes on in a new file where another program has moved the old one away. */
   follow?: boolean;
+  /** With a slow reader, at the end; shared with other outputs. */
+  patience?: Patience;
 }
 
 const NOTHING = new Uint8Array(0);
@@ -110,7 +113,7 @@ export class Log {
     const encoder = path.endsWith(".gz") ? new MemberEncoder(QUEUE_BYTES, LEVEL) : null;
     let sink: FileSink;
     try {
-      sink = FileSink.open(path, options.onError);
+      sink = FileSink.open(path, options.onError, options.patience ?? new Patience());
     } catch (error) {
       encoder?.close();
       throw error;

@@ -10,6 +10,7 @@ const LOSS_TEXT: Record<keyof Losses, readonly [one: string, many: string, how: 
   memoryRecords: ["record", "records", "dropped, no memory for the ring"],
   capturePackets: ["packet", "packets", "dropped by the capture"],
   interfacePackets: ["packet", "packets", "dropped by the interface"],
+  captureGaps: ["gap", "gaps", "of the capture, which had stopped"],
   badRecords: ["record", "records", "that made no sense"],
   badPackets: ["packet", "packets", "that could not be decoded"],
   fragments: ["IP fragment", "IP fragments", "that could not be joined"],

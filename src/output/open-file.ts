@@ -2,11 +2,13 @@
 // reader. A file that is made here belongs, under sudo, to who called it; one that was there before
 // keeps its owner.
 
-import { constants, fchownSync, fstatSync, openSync, realpathSync } from "node:fs";
+import { constants, fchmodSync, fchownSync, fstatSync, openSync, realpathSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 
 /** Not in node's constants; Linux, x86-64 and arm64. */
 export const O_CLOEXEC = 0o2000000;
+/** open(2): a descriptor for what may be neither read nor written. */
+export const O_PATH = 0o10000000;
 const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY;
 const MODE = 0o600;
 
@@ -24,7 +26,7 @@ const ERRNO_TEXT: Record<string, string> = {
   EFBIG: "the file may not grow further",
   EIO: "input/output error",
   EISDIR: "it is a directory",
-  ELOOP: "it is a symbolic link, which is not followed; name the file itself",
+  ELOOP: "it is a symbolic link, which is not followed; name what it leads to",
   ENOENT: "no such directory",
   ENOSPC: "no space left on the device",
   ENOTDIR: "part of the path is not a directory",
@@ -72,7 +74,7 @@ export function openPrivate(path: string, mode: OpenMode = {}): OpenedFile {
   const base = O_WRONLY | O_NONBLOCK | O_CLOEXEC | (mode.append === true ? O_APPEND : 0);
   try {
     const fd = openSync(path, base | O_CREAT | O_EXCL | O_NOFOLLOW, MODE);
-    giveToCaller(fd);
+    makePrivate(fd);
     return { fd, created: true, borrowed: false, identity: identityOf(fd) };
   } catch (error) {
     if (errnoOf(error) !== "EEXIST" || mode.exclusive === true) throw error;
@@ -98,7 +100,7 @@ export function openPrivate(path: string, mode: OpenMode = {}): OpenedFile {
  */
 export function openNameless(folder: string): number {
   const fd = openSync(folder, constants.O_WRONLY | O_TMPFILE | O_CLOEXEC, MODE);
-  giveToCaller(fd);
+  makePrivate(fd);
   return fd;
 }
 
@@ -112,14 +114,15 @@ export function openOwn(fd: number): number {
   return openSync(`/proc/self/fd/${fd}`, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 }
 
-/** Gives a file that was just made to the user behind sudo. */
-function giveToCaller(fd: number): void {
+/** Gives a file that was just made its mode, whatever the umask, and to the user behind sudo. */
+function makePrivate(fd: number): void {
+  if (!fstatSync(fd).isFile()) return;
   const owner = sudoOwner();
-  if (owner === null || !fstatSync(fd).isFile()) return;
   try {
-    fchownSync(fd, owner.uid, owner.gid);
+    fchmodSync(fd, MODE);
+    if (owner !== null) fchownSync(fd, owner.uid, owner.gid);
   } catch {
-    // A file system without owners (vfat) refuses; the file is good nevertheless.
+    // A file system without owners or modes (vfat) refuses; the file is good nevertheless.
   }
 }
 

@@ -31,6 +31,8 @@ export const Reason = {
   unborn: 12,
   /** The collector's own bounded memory was full. */
   overflow: 13,
+  /** The collector learned of the socket after they had passed, though it was there before. */
+  late: 14,
 } as const;
 
 export type Reason = (typeof Reason)[keyof typeof Reason];
@@ -51,6 +53,7 @@ export const REASONS: readonly string[] = [
   "unseen",
   "unborn",
   "overflow",
+  "late",
 ];
 
 /** One line a reason, in the same order: what it means, and what the user can do about it. */
@@ -72,4 +75,6 @@ export const REASON_HELP: readonly string[] = [
   "no packet carried these bytes though none was lost; check the interface and the network namespace",
   "they arrived before accept on a port whose listen was not seen; start the server under kqtime",
   "the collector's memory for waiting calls or packets was full; measure fewer connections at once",
+  "the collector learned of the socket after these bytes had passed, for its record was lost, or more " +
+    "reached the session's socket than it could take; start fewer processes at once",
 ];

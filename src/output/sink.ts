@@ -23,10 +23,9 @@ import {
 import { KQTimeError } from "../errors.ts";
 import { closeForeign, tryLock, unlock } from "../ffi/libc.ts";
 import { errnoOf, identityOf, O_CLOEXEC, type OpenedFile, openOwn, openPrivate, reasonOf } from "./open-file.ts";
+import { Patience } from "./patience.ts";
 import { moveAside, rotatedPath } from "./rotation.ts";
 
-/** At the end, how long a pipe's slow reader is waited for. */
-const SLOW_READER_MS = 5000;
 const SLOW_READER_STEP_MS = 2;
 /** How long lines wait for another run that mends the log's end; it takes milliseconds. */
 const LOCK_PATIENCE_MS = 1000;
@@ -64,8 +63,8 @@ export class FileSink {
     fd: number,
     /** Another program opened it. */
     private readonly foreign: boolean,
-    /** How long a slow reader is waited for at the end, ms. */
-    private readonly patienceMs: number,
+    /** With a slow reader, at the end. */
+    private readonly patience: Patience,
     identity: string | null,
     path: string,
     onError: (message: string) => void,
@@ -79,10 +78,15 @@ export class FileSink {
   }
 
   /** @throws KQTimeError `E_LOG` */
-  static open(path: string, onError: (message: string) => void, what = "log"): FileSink {
+  static open(
+    path: string,
+    onError: (message: string) => void,
+    patience: Patience,
+    what = "log",
+  ): FileSink {
     try {
       const { fd, identity } = openPrivate(path, { append: true });
-      return new FileSink(fd, false, SLOW_READER_MS, identity, path, onError, what);
+      return new FileSink(fd, false, patience, identity, path, onError, what);
     } catch (error) {
       const why = `${what} "${path}" cannot be opened: ${reasonOf(error)}`;
       throw new KQTimeError("E_LOG", "open", why, undefined, { cause: error });
@@ -97,7 +101,7 @@ export class FileSink {
   static adopt(fd: number, path: string, onError: (message: string) => void): FileSink {
     try {
       const identity = identityOf(fd);
-      return new FileSink(ownPipe(fd), true, 0, identity, path, onError);
+      return new FileSink(ownPipe(fd), true, new Patience(0), identity, path, onError);
     } catch (error) {
       closeForeign(fd);
       const why = `log "${path}" cannot be written to: ${reasonOf(error)}`;
@@ -351,9 +355,8 @@ export class FileSink {
 
   /** Waits for a slow reader to take what is left over; true if nothing is left. */
   drain(): boolean {
-    const deadline = performance.now() + this.patienceMs;
     let done = this.retry();
-    while (!done && this.slow && performance.now() < deadline) {
+    while (!done && this.slow && !this.patience.isOver) {
       Bun.sleepSync(SLOW_READER_STEP_MS);
       done = this.retry();
     }

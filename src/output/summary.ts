@@ -18,6 +18,8 @@ export interface Losses {
   capturePackets: number;
   /** Packets that the network interface dropped. */
   interfacePackets: number;
+  /** How often the capture stopped, for its device was gone: it saw nothing until it was back. */
+  captureGaps: number;
   /** Records in the ring that made no sense. */
   badRecords: number;
   /** Packets that could not be decoded. */
@@ -87,6 +89,8 @@ export interface SummaryInput {
   /** How many of them are listed; default SOCKETS_LISTED. */
   socketsListed?: number | undefined;
   datagram: { sockets: number; calls: number; bytes: number };
+  /** Those of other kinds, by kind. */
+  otherSockets?: Readonly<Record<string, number>>;
   losses: Pick<Losses, BasicLoss> & Partial<Omit<Losses, BasicLoss>>;
   warnings: string[];
 }
@@ -159,6 +163,8 @@ export interface Summary {
   sockets: SocketSummary[];
   socketsRest: { count: number } & BothSummary;
   datagram: { sockets: number; calls: number; bytes: number };
+  /** Sockets of other kinds that were seen and not measured, by kind; only those that there were. */
+  otherSockets: Record<string, number>;
   losses: Losses;
 }
 
@@ -304,7 +310,9 @@ export function buildSummary(input: SummaryInput): Summary {
     })),
     socketsRest: { count: input.socketsRest.count + others.length, ...both(rest, endNs) },
     datagram: { ...input.datagram },
+    otherSockets: Object.fromEntries(Object.entries(input.otherSockets ?? {}).filter(([, count]) => count > 0)),
     losses: {
+      captureGaps: 0,
       memoryRecords: 0,
       tableSockets: 0,
       descriptorSockets: 0,

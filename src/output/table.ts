@@ -207,7 +207,10 @@ class Table {
   }
 
   #datagrams(summary: Summary): void {
-    const { sockets, calls, bytes } = summary.datagram;
+    const { datagram: { sockets, calls, bytes }, otherSockets } = summary;
+    for (const [kind, count] of Object.entries(otherSockets)) {
+      this.#sentence(`not measured: ${formatCount(count)} ${kind} socket${count === 1 ? "" : "s"}`);
+    }
     if (sockets > 0 || calls > 0) {
       this.#sentence(
         `not measured: datagram sockets (${formatCount(sockets)} sockets, ` +

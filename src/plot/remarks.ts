@@ -25,6 +25,7 @@ const OF_CALLS: readonly (keyof Losses)[] = [
   "memoryRecords",
   "capturePackets",
   "interfacePackets",
+  "captureGaps",
   "badRecords",
   "badPackets",
   "fragments",

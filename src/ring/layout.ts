@@ -4,7 +4,7 @@
 /** The numbers of the header: `KQ_SLOT_BYTES` is `slotBytes`. */
 export const Constant = {
   magic: 1297175627,
-  version: 3,
+  version: 4,
   headerBytes: 4096,
   slotBytes: 64,
   entryBytes: 256,
@@ -19,6 +19,10 @@ export const Constant = {
   noName: 4294967295,
   nameMax: 255,
   stateBits: 3,
+  callsActiveMask: 4095,
+  callsStartedShift: 12,
+  callsGroupShift: 30,
+  callsPidsShift: 48,
   textMax: 512,
   messageHeadBytes: 64,
   replyHeadBytes: 16,
@@ -56,6 +60,7 @@ export const Kind = {
   Name: 8,
   Register: 9,
   Deregister: 10,
+  Other: 11,
 } as const;
 
 /** enum kq_slot_flag */
@@ -252,6 +257,7 @@ export const Direction = {
   off: 8,
   callNs: 16,
   callBytes: 24,
+  gone: 32,
 } as const;
 
 /** struct kq_direction: index of the u32 at which a field starts; a u64's upper half follows. */
@@ -260,6 +266,7 @@ export const DirectionWord = {
   off: 2,
   callNs: 4,
   callBytes: 6,
+  gone: 8,
 } as const;
 
 /** struct kq_direction: size of each field, and of the whole, in bytes. */
@@ -268,6 +275,7 @@ export const DirectionBytes = {
   off: 8,
   callNs: 8,
   callBytes: 8,
+  gone: 4,
   total: 64,
 } as const;
 

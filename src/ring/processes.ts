@@ -50,7 +50,7 @@ export class Processes {
     const start = this.#startOf.get(pid);
     if (start === undefined || !processExists(pid)) return false;
     const now = stat(pid);
-    if ((now.state === "Z" || now.state === "X") && now.threads <= 1) return false;
+    if (isOver(now)) return false;
     return start === 0 || now.startTicks === 0 || now.startTicks === start;
   }
 
@@ -124,6 +124,16 @@ function mapsOfThreads(pid: number): string {
 
 function mapped(inode: number | string): RegExp {
   return new RegExp(`^\\S+ rw-s \\S+ \\S+ ${inode} +/memfd:kqtime`, "gm");
+}
+
+/** A zombie with threads has ended its first one only. */
+function isOver({ state, threads }: ReturnType<typeof stat>): boolean {
+  return (state === "Z" || state === "X") && threads <= 1;
+}
+
+/** Whether no process lives under this number. */
+export function hasEnded(pid: number): boolean {
+  return !processExists(pid) || isOver(stat(pid));
 }
 
 /** State, number of threads and start time of /proc/PID/stat (proc(5), fields 3, 20 and 22). */

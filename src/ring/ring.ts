@@ -23,6 +23,9 @@ export const ENTRY_WORDS = Constant.entryBytes / 4;
 const HEADER_WORDS = Constant.headerBytes / 4;
 const SLOT_HALVES = Constant.slotBytes / 2;
 const HEADER_HALVES = Constant.headerBytes / 2;
+const DIRECTIONS = [EntryWord.out, EntryWord.in] as const;
+const PIDS_SHIFT = Constant.callsPidsShift - 32;
+const PIDS_MASK = 0xffffffff >>> PIDS_SHIFT;
 const STATE_MASK = (1 << Constant.stateBits) - 1;
 /** So large a part of a ring may be retired: producers search for the next slot that is not. */
 const RETIRED_SHIFT = 2;
@@ -249,9 +252,37 @@ export class Ring {
     const active =
       Atomics.load(this.#words, at + EntryWord.out + DirectionWord.calls) |
       Atomics.load(this.#words, at + EntryWord.in + DirectionWord.calls);
-    if ((active & 0xffff) !== 0 && !force) return false;
+    if ((active & Constant.callsActiveMask) !== 0 && !force) return false;
     Atomics.compareExchange(this.#words, at, state, ((generation << Constant.stateBits) | State.Free) >>> 0);
     return true;
+  }
+
+  /**
+   * Tells the directions of all sockets in which calls are under way that processes are gone, maybe in
+   * the middle of one. Of one at a time: while it is open whose calls they are, `turn` chooses, and
+   * this returns true.
+   */
+  tellGone(pids: readonly number[], turn: number): boolean {
+    const words = this.#words;
+    let open = false;
+    for (let entry = 0, used = this.entriesUsed(); entry < used; entry++) {
+      for (const direction of DIRECTIONS) {
+        const at = this.#entriesAt + entry * ENTRY_WORDS + direction;
+        const active = Atomics.load(words, at + DirectionWord.calls) & Constant.callsActiveMask;
+        const told = words[at + DirectionWord.gone]!;
+        let gone = 0;
+        if (active > 1) {
+          open ||= pids.length > 0;
+          gone = pids[turn % pids.length] ?? 0;
+        } else if (active === 1) {
+          const sum = Atomics.load(words, at + DirectionWord.calls + 1) >>> PIDS_SHIFT;
+          const isMeant = (pid: number) => sum !== 0 && (pid & PIDS_MASK) === sum;
+          gone = isMeant(told) ? told : pids.find(isMeant) ?? 0;
+        }
+        if (told !== gone) Atomics.store(words, at + DirectionWord.gone, gone);
+      }
+    }
+    return open;
   }
 
   close(): void {

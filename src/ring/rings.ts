@@ -4,21 +4,12 @@
 import { KQTimeError } from "../errors.ts";
 import type { MessageListener, Received } from "../ffi/libc.ts";
 import { Arrivals } from "./arrivals.ts";
+import type { RecordFeed } from "./feed.ts";
+import { Gone } from "./gone.ts";
 import { Constant, Kind, Loss, SlotFlag, SlotWord } from "./layout.ts";
 import { RingOrder, STALL_MS } from "./order.ts";
 import { ENTRY_WORDS, type Ring, SLOT_WORDS } from "./ring.ts";
 import { Users } from "./users.ts";
-
-/** What the rings' contents go to, in the order in which they were read. */
-export interface RecordFeed {
-  /** The records that a drain reads from now on were stamped before now. */
-  lookAtClock?(): void;
-  addTable(): number;
-  endTable(table: number): void;
-  isUnknown(table: number, entry: number, generation: number): boolean;
-  entry(table: number, entry: number, words: Uint32Array): void;
-  record(table: number, words: Uint32Array): void;
-}
 
 /** An entry whose call never ended (its process was killed inside) is freed after this long, ms. */
 const FORCE_FREE_MS = 60_000;
@@ -31,6 +22,7 @@ interface Table {
   readonly ring: Ring;
   /** Rings in use that refer to it, its own included. */
   rings: number;
+  readonly gone: Gone;
 }
 
 export class Rings {
@@ -65,6 +57,7 @@ export class Rings {
   constructor(listener: MessageListener, token: string, feed: RecordFeed) {
     this.#feed = feed;
     this.#arrivals = new Arrivals(listener, token, (ring, pid) => this.#attach(ring, pid));
+    this.#users.onEnd = (ring, pid) => this.#tables.get(ring.table)?.gone.add(pid);
     this.#accept = () => this.#arrivals.accept();
     const abandoned = ({ pid }: Ring) => (this.#badRecords++, this.onAbandoned(pid));
     this.#order = new RingOrder(
@@ -182,6 +175,7 @@ export class Rings {
     if (nowMs - this.#aliveAtMs < everyMs) return;
     this.#aliveAtMs = nowMs;
     this.#users.look(nowMs);
+    for (const { gone } of this.#tables.values()) gone.tell();
     this.#freeLate(nowMs);
     const lonely: Ring[] = [];
     for (let i = this.#rings.length - 1; i >= 0; i--) {
@@ -264,7 +258,7 @@ export class Rings {
     }
     const entry = slot[SlotWord.entry]!;
     const generation = slot[SlotWord.gen]!;
-    if (kind !== Kind.Listen) {
+    if (kind !== Kind.Listen && kind !== Kind.Other) {
       if (entry >= table.ring.entryCount) {
         this.#badRecords++;
         return;
@@ -306,7 +300,7 @@ export class Rings {
     if (ring.tableId !== ring.id || known !== undefined) {
       throw new KQTimeError("E_RING", "attach", "a ring brings a socket table under a wrong name");
     }
-    const table = { number: this.#feed.addTable(), ring, rings: 0 };
+    const table = { number: this.#feed.addTable(), ring, rings: 0, gone: new Gone(ring) };
     this.#tables.set(table.number, table);
     this.#byId.set(ring.id, table);
     return table;

@@ -2,7 +2,7 @@
 // of their own. The kernel tells who has ended; all else must be looked for in /proc, which is slow: so
 // it goes round, for a small share of the time, however many processes there are.
 
-import { Processes } from "./processes.ts";
+import { hasEnded, Processes } from "./processes.ts";
 import type { Ring } from "./ring.ts";
 
 /** How often children that outlived the maker of their ring are looked into, ms. */
@@ -27,6 +27,9 @@ export class Users {
   #searchAtMs = -Infinity;
   /** Which ring's turn it is. */
   #next = 0;
+
+  /** Told that who used a ring has ended, or executed another program. */
+  onEnd: (ring: Ring, pid: number) => void = () => {};
 
   /** @param rings Those in use; changed by the caller only. */
   constructor(rings: readonly Ring[], processes = new Processes()) {
@@ -69,6 +72,7 @@ export class Users {
         if (ring.users.has(child) || this.#hasOwnRing(child, ring.table)) continue;
         looks++;
         if (this.#processes.maps(child, ring.inode)) this.add(ring, [child]);
+        else if (hasEnded(child)) this.onEnd(ring, child);
       }
     }
   }
@@ -81,8 +85,10 @@ export class Users {
     this.#lookedAtMs = nowMs;
     for (const pid of this.#processes.takeEnded(untilMs)) {
       for (const ring of this.#rings) {
+        if (!ring.users.delete(pid)) continue;
+        this.onEnd(ring, pid);
         // Its children may have executed something else long ago.
-        if (ring.users.delete(pid) && ring.pid === pid) ring.lookAtMs = nowMs;
+        if (ring.pid === pid) ring.lookAtMs = nowMs;
       }
     }
     const count = this.#rings.length;
@@ -99,7 +105,10 @@ export class Users {
     if (ring.users.has(ring.pid)) {
       ring.lookAtMs = nowMs + MAKERS_EVERY_MS;
       // Its maker may have executed a program that is not measured, and live on as that.
-      if (this.#processes.hasLeft(ring.pid, ring.inode)) ring.users.delete(ring.pid);
+      if (this.#processes.hasLeft(ring.pid, ring.inode)) {
+        ring.users.delete(ring.pid);
+        this.onEnd(ring, ring.pid);
+      }
       return;
     }
     ring.lookAtMs = nowMs + MAPS_EVERY_MS;
@@ -108,6 +117,7 @@ export class Users {
       const child = ring.users.values().next().value!;
       ring.users.delete(child);
       if (this.#processes.maps(child, ring.inode)) ring.users.add(child);
+      else if (hasEnded(child)) this.onEnd(ring, child);
       if (left > 1 && performance.now() >= untilMs) {
         ring.lookAtMs = nowMs;
         return;

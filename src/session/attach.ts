@@ -225,7 +225,7 @@ export function isOver(words: Uint32Array, inodes: ReadonlySet<number>): boolean
   const inode = readCount(words, EntryWord.inode);
   const calls = words[EntryWord.out + DirectionWord.calls]! | words[EntryWord.in + DirectionWord.calls]!;
   // Its descriptor may be closed, but a thread still wait in a call.
-  return inode !== 0 && !inodes.has(inode) && (calls & 0xffff) === 0;
+  return inode !== 0 && !inodes.has(inode) && (calls & Constant.callsActiveMask) === 0;
 }
 
 function sentences(session: Session, taken: TakenSession, sum: Sum): string[] {

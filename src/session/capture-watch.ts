@@ -11,7 +11,8 @@ export class CaptureWatch {
   failed = false;
   readonly #capture: Capture;
   readonly #onWarning: (message: string) => void;
-  #gaps = 0;
+  /** How often that began. */
+  gaps = 0;
   #reopenAtMs = 0;
 
   constructor(capture: Capture, onWarning: (message: string) => void) {
@@ -21,7 +22,7 @@ export class CaptureWatch {
 
   /** Packets that were dropped. That they are more than before is what the join asks: so a gap is one. */
   drops(): number {
-    return this.#capture.stats().droppedKernel + this.#gaps;
+    return this.#capture.stats().droppedKernel + this.gaps;
   }
 
   /** Whether it has just failed. */
@@ -30,7 +31,7 @@ export class CaptureWatch {
     if (capture.state !== CaptureState.Failed) return false;
     if (!this.failed) {
       this.failed = true;
-      this.#gaps++;
+      this.gaps++;
       const failure = capture.failure?.message ?? "the capture ended";
       this.#onWarning(`${failure}: what passes while it is so cannot be matched`);
       return true;

@@ -10,7 +10,8 @@ import type { Log } from "../output/log.ts";
 import type { Connection } from "../match/connection.ts";
 import type { Engine } from "../match/engine.ts";
 import { TupleMap } from "../match/tuple-map.ts";
-import { type RecordFeed, Rings } from "../ring/rings.ts";
+import type { RecordFeed } from "../ring/feed.ts";
+import { Rings } from "../ring/rings.ts";
 import type { MessageListener } from "../ffi/libc.ts";
 import { Observer } from "./observer.ts";
 import { CaptureWatch } from "./capture-watch.ts";
@@ -69,13 +70,13 @@ export interface CollectorParts {
 export class Collector implements RecordFeed {
   readonly rings: Rings;
   readonly source: PacketSource;
+  readonly captureWatch: CaptureWatch;
   readonly #parts: CollectorParts;
   readonly #engine: Engine;
   readonly #tape: TapeWriter | null;
   readonly #batch = new PacketBatch(BATCH_PACKETS);
   readonly #devices = new Devices();
   readonly #work: Connection[] = [];
-  readonly #captureWatch: CaptureWatch;
   readonly #observer: Observer;
   readonly #queueWatch: QueueWatch;
   readonly #orphans: Orphans;
@@ -110,7 +111,7 @@ export class Collector implements RecordFeed {
     this.source = new PacketSource(parts.capture, parts.baseSec);
     this.rings = new Rings(parts.listener, parts.token, this);
     this.#engine.onFree = (table, entry, generation) => this.rings.free(table, entry, generation);
-    this.#captureWatch = new CaptureWatch(parts.capture, parts.onWarning);
+    this.captureWatch = new CaptureWatch(parts.capture, parts.onWarning);
     this.#observer = new Observer({
       engine: parts.engine,
       baseSec: parts.baseSec,
@@ -244,7 +245,7 @@ export class Collector implements RecordFeed {
         if (this.#askQueues()) goneNs = -1;
         else if (goneNs < 0) goneNs = askedNs;
         // The last bytes left the queues before: they are captured, or never will be.
-        if (goneNs >= 0 && (this.#capturedNs >= goneNs || this.#captureWatch.failed)) break;
+        if (goneNs >= 0 && (this.#capturedNs >= goneNs || this.captureWatch.failed)) break;
         if (nowMs >= deadline) break;
       }
       await this.#rest();
@@ -278,7 +279,7 @@ export class Collector implements RecordFeed {
   #join(endNs: number): Promise<void> {
     const deadline = performance.now() + JOIN_MOST_MS;
     return this.run(() =>
-      this.#capturedNs >= endNs || this.#captureWatch.failed || performance.now() >= deadline
+      this.#capturedNs >= endNs || this.captureWatch.failed || performance.now() >= deadline
     );
   }
 
@@ -297,7 +298,7 @@ export class Collector implements RecordFeed {
       source.read(this.#batch, BATCH_PACKETS);
       this.#empty = this.#batch.count < BATCH_PACKETS && source.examined < BATCH_PACKETS;
       if (this.isDetached) this.#cut();
-      if (this.#batch.count > 0) drops.now = this.#captureWatch.drops();
+      if (this.#batch.count > 0) drops.now = this.captureWatch.drops();
     }
     const packets = this.#batch.count;
     // A log that cannot keep up sheds lines, counted, before records are lost.
@@ -319,7 +320,7 @@ export class Collector implements RecordFeed {
     }
     if (packets > 0) {
       this.lookAtClock();
-      this.#tape?.packets(packets, drops.now, drops.drained);
+      this.#tape?.packets(packets, drops.now, drops.drained, source.digest?.of(packets));
       engine.packets(this.#batch);
     }
     if (packets + records > 0) {
@@ -327,7 +328,11 @@ export class Collector implements RecordFeed {
       this.#tape?.plain(Frame.Flush);
     }
     if (this.#empty) {
-      drops.drained = drops.now;
+      // While the capture sees nothing, its gap is not behind it.
+      if (drops.drained !== drops.now && !this.captureWatch.failed) {
+        drops.drained = drops.now;
+        this.#tape?.packets(0, drops.now, drops.drained);
+      }
       this.#capturedNs = this.#readNs - CAPTURE_LAG_NS;
     }
     const idle = this.#pace.isIdle && !this.#hurry;
@@ -343,13 +348,13 @@ export class Collector implements RecordFeed {
       this.#syncAtMs = nowMs;
       for (const log of logs) log.sync();
     }
-    if (this.#captureWatch.round(nowMs)) {
-      drops.now = this.#captureWatch.drops();
+    if (this.captureWatch.round(nowMs)) {
+      drops.now = this.captureWatch.drops();
       // What is settled meanwhile must know of it, in a replay too.
       this.#tape?.packets(0, drops.now, drops.drained);
     }
     this.#busy = packets + records > 0 || source.examined > 0 || crowded;
-    this.onJoined(this.#capturedNs, this.#captureWatch.failed);
+    this.onJoined(this.#capturedNs, this.captureWatch.failed);
   }
 
   /** Records and packets may be of after a step: the join must know of it before. */

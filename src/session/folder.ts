@@ -5,23 +5,32 @@
 import {
   accessSync,
   chmodSync,
+  closeSync,
   constants,
+  fstatSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   rmdirSync,
   rmSync,
+  type Stats,
+  statSync,
+  unlinkSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, isAbsolute, join } from "node:path";
 import { CountedFifo } from "../ffi/fifo.ts";
 import { MessageListener, processExists, unixSocketAnswers } from "../ffi/libc.ts";
 import { KQTimeError } from "../errors.ts";
+import { O_CLOEXEC, O_PATH } from "../output/open-file.ts";
 import { Constant } from "../ring/layout.ts";
 
 const PREFIX = "kqtime-";
 const FOLDER = /^kqtime-(\d+)-\w{6}$/;
+/** How long a collector may take from its folder to its socket. */
+const GRACE_MS = 10_000;
 
 export class SessionFolder {
   #closed = false;
@@ -29,6 +38,8 @@ export class SessionFolder {
 
   private constructor(
     readonly path: string,
+    /** The folder itself: its path may come to lead elsewhere, or to nothing. */
+    private readonly fd: number,
     readonly listener: MessageListener,
     /** Sent back by every process of the target; it is in their environment, which is private. */
     readonly token: string,
@@ -56,15 +67,13 @@ export class SessionFolder {
    */
   static again(socket: string, token: string): SessionFolder | null {
     const path = dirname(socket);
-    if (!isExpected(socket) || token.length !== 32) return null;
+    if (!isExpected(socket) || !/^[0-9a-f]{32}$/.test(token)) return null;
     try {
       const there = lstatSync(path, { throwIfNoEntry: false });
       if (there === undefined) mkdirSync(path, { mode: 0o700 });
       else if (!there.isDirectory() || there.uid !== process.getuid?.()) return null;
       // Somebody has come in between.
       if (unixSocketAnswers(socket)) return null;
-      rmSync(socket, { force: true });
-      rmSync(fifoPath(path, token), { force: true });
       return SessionFolder.#listen(path, basename(socket), token);
     } catch {
       return null;
@@ -74,14 +83,18 @@ export class SessionFolder {
   static #listen(path: string, name: string, token: string): SessionFolder {
     // Processes of the target may become other users: they may pass through, but not look. The
     // socket's name is the secret that lets only them find it.
-    chmodSync(path, 0o711);
-    const socket = join(path, name);
-    const listener = new MessageListener(socket);
-    chmodSync(socket, 0o666);
+    const { O_DIRECTORY, O_NOFOLLOW } = constants;
+    const fd = openSync(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    let listener: MessageListener | undefined;
     try {
-      return new SessionFolder(path, listener, token, new CountedFifo(fifoPath(path, token)));
+      chmodSync(within(fd, "."), 0o711);
+      for (const each of [name, fifoName(token)]) rmSync(within(fd, each), { force: true });
+      listener = new MessageListener(join(path, name));
+      chmodSync(within(fd, name), 0o666);
+      return new SessionFolder(path, fd, listener, token, new CountedFifo(within(fd, fifoName(token))));
     } catch (error) {
-      listener.close();
+      listener?.close();
+      closeSync(fd);
       throw error;
     }
   }
@@ -104,27 +117,37 @@ export class SessionFolder {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    for (const path of [this.#fifo.path, this.socket]) {
+    for (const name of [fifoName(this.token), basename(this.socket)]) {
       try {
         // While it listens: as soon as it does not, another collector may make all again.
-        rmSync(path, { force: true });
+        unlinkSync(within(this.fd, name));
       } catch {
-        // A process of the same user has put something else there.
+        // A process of the same user has put something else there, or taken it away.
       }
     }
     this.#fifo.close();
     this.listener.close();
     try {
-      rmdirSync(this.path);
+      if (isSame(lstatSync(this.path), fstatSync(this.fd))) rmdirSync(this.path);
     } catch {
       // Another collector has made it again, or the folder is gone.
     }
+    closeSync(this.fd);
   }
 }
 
-/** Not named in /proc/net/unix, as the socket is: only who has the token finds it. */
-function fifoPath(folder: string, token: string): string {
-  return join(folder, token.slice(0, Constant.unheardDigits));
+/** A name in the folder that a descriptor stands for, wherever it is by now. */
+function within(fd: number, name: string): string {
+  return `/proc/self/fd/${fd}/${name}`;
+}
+
+function isSame(one: Stats, other: Stats): boolean {
+  return one.dev === other.dev && one.ino === other.ino;
+}
+
+/** Not listed in /proc/net/unix, as the socket is: only who has the token finds it. */
+function fifoName(token: string): string {
+  return token.slice(0, Constant.unheardDigits);
 }
 
 /** Whether a path is one that a session of this user has. */
@@ -136,16 +159,31 @@ function isExpected(socket: string): boolean {
 
 /** Debian's unit hardening hides /tmp from services, but not /run. */
 function baseFolder(): string {
-  if (process.getuid?.() === 0) {
-    try {
-      // Not so for the root of a user namespace.
-      accessSync("/run", constants.W_OK);
-      return "/run";
-    } catch {
-      return tmpdir();
-    }
+  const isRoot = process.getuid?.() === 0;
+  const { XDG_RUNTIME_DIR: own = "" } = process.env;
+  if (isRoot && isWritable("/run")) return "/run";
+  if (!isRoot && isOurs(own) && isWritable(own)) return own;
+  return isAbsolute(tmpdir()) ? tmpdir() : "/tmp";
+}
+
+/** Not so of /run for the root of a user namespace. */
+function isWritable(path: string): boolean {
+  try {
+    accessSync(path, constants.W_OK | constants.X_OK);
+    return true;
+  } catch {
+    return false;
   }
-  return process.env.XDG_RUNTIME_DIR ?? tmpdir();
+}
+
+/** A relative path counts for nothing, and one that su(1) left is another user's (XDG Base Directory). */
+function isOurs(path: string): boolean {
+  try {
+    const found = statSync(path);
+    return isAbsolute(path) && found.isDirectory() && found.uid === process.getuid?.();
+  } catch {
+    return false;
+  }
 }
 
 /** Removes what collectors left that were killed. */
@@ -158,19 +196,25 @@ function sweep(base: string): void {
   }
   for (const name of names) {
     const pid = FOLDER.exec(name)?.[1];
-    if (pid === undefined || processExists(Number(pid))) continue;
+    if (pid === undefined) continue;
     const path = join(base, name);
     try {
       // In a folder that is shared the name proves nothing: others' are not even looked into.
       const found = lstatSync(path);
       if (!found.isDirectory() || found.uid !== process.getuid?.()) continue;
-      // Another collector may have taken that session over.
+      // Whoever it is by now: a pid comes again, and another collector may take a session over.
       if (readdirSync(path).some((socket) => unixSocketAnswers(join(path, socket)))) continue;
+      if (mayBeStarting(Number(pid)) && Date.now() - found.mtimeMs < GRACE_MS) continue;
       rmSync(path, { recursive: true, force: true });
     } catch {
       // Another's, or gone already.
     }
   }
+}
+
+/** Not this process: in a container each has the pid of the one before. */
+function mayBeStarting(pid: number): boolean {
+  return pid !== process.pid && processExists(pid);
 }
 
 function randomHex(bytes: number): string {

@@ -14,6 +14,7 @@ import { type IntervalBooks, Intervals } from "../match/intervals.ts";
 import type { LabelMode } from "../match/label-modes.ts";
 import { Labels } from "../match/labels.ts";
 import type { CallSink } from "../match/merge.ts";
+import type { OtherSockets } from "../match/other-sockets.ts";
 import type { QueueSink } from "../match/queue-samples.ts";
 import { Measurement, type Standing, standing } from "../match/measurement.ts";
 import type { Rule } from "../match/rules.ts";
@@ -57,7 +58,8 @@ export interface JoinEnd {
   exitCode: number | null;
   signal: string | null;
   pids: number[];
-  losses: Omit<Losses, "badRecords" | "logLines">;
+  /** Recordings of earlier versions tell of no gaps. */
+  losses: Omit<Losses, "badRecords" | "logLines" | "captureGaps"> & { captureGaps?: number };
   badRecords: number;
   /** Processes lived on: see `Collector.detach`. */
   isDetached: boolean;
@@ -104,7 +106,7 @@ export class Join {
   readonly #intervals: Intervals | null = null;
   readonly #intervalSink: IntervalSink | null;
   /** As of the end of the last interval. */
-  #before: { losses: Losses; datagram: Summary["datagram"]; warnings: ReadonlySet<string> } | null = null;
+  #before: { losses: Losses; datagram: Summary["datagram"]; others: OtherSockets; warnings: ReadonlySet<string> } | null = null;
   /** How everything ended, if it has. */
   #ended: JoinEnd | null = null;
 
@@ -201,7 +203,8 @@ export class Join {
     const before = this.#before;
     const losses = this.#losses(end, this.#log);
     const datagram = { ...this.engine.datagram };
-    this.#before = { losses, datagram, warnings: new Set(end.warnings) };
+    const others = { ...this.engine.otherSockets };
+    this.#before = { losses, datagram, others, warnings: new Set(end.warnings) };
     const lost = less(losses, before?.losses);
     const books = [...labels].map(([label, both]) => ({ label: label.text, ...both }));
     sink.write(
@@ -213,6 +216,7 @@ export class Join {
         sockets: sockets.listed,
         socketsRest: sockets.rest,
         datagram: less(datagram, before?.datagram),
+        otherSockets: less(others, before?.others),
         losses: lost,
         warnings: [
           ...end.warnings.filter((warning) => before?.warnings.has(warning) !== true),
@@ -238,6 +242,7 @@ export class Join {
   #losses(end: JoinEnd, log: Log | null): Losses {
     const { badRecords, instances } = this.engine;
     return {
+      captureGaps: 0,
       ...end.losses,
       badRecords: end.badRecords + badRecords,
       badPackets: end.losses.badPackets + instances.badPackets,
@@ -269,6 +274,7 @@ export class Join {
       sockets: sockets.listed,
       socketsRest: sockets.rest,
       datagram: engine.datagram,
+      otherSockets: engine.otherSockets,
       losses,
       warnings,
     });

@@ -1,14 +1,17 @@
 // Files and folders of a session that are written once, at its end: private to the user who asked
 // for them.
 
-import { chownSync, closeSync, ftruncateSync, mkdirSync, writeSync } from "node:fs";
+import {
+  chmodSync, chownSync, closeSync, constants, ftruncateSync, lstatSync, mkdirSync, openSync, writeSync,
+} from "node:fs";
 import { dirname, resolve } from "node:path";
 import { ExitCode, KQTimeError } from "../errors.ts";
-import { errnoOf, type OpenedFile, openPrivate, reasonOf, sudoOwner } from "../output/open-file.ts";
+import { errnoOf, O_CLOEXEC, O_PATH, type OpenedFile, openPrivate, reasonOf, sudoOwner } from "../output/open-file.ts";
+import { Patience } from "../output/patience.ts";
 
 /** What `--json` writes, in messages. */
 export const JSON_SUMMARY = "the JSON summary";
-const SLOW_READER_MS = 5000;
+const FOLDER_MODE = 0o700;
 const SLOW_READER_STEP_MS = 2;
 
 /** A file that is opened early, so that it fails early, and written once at the end. */
@@ -39,17 +42,16 @@ export class PrivateFile {
   }
 
   /** Replaces the contents and closes. @throws KQTimeError `E_FILE` */
-  write(text: string): void {
+  write(text: string, patience = new Patience()): void {
     const { fd, borrowed } = this.#file;
     const bytes = new TextEncoder().encode(text);
-    const deadline = performance.now() + SLOW_READER_MS;
     try {
       if (!borrowed) this.#empty();
       for (let at = 0; at < bytes.length; ) {
         try {
           at += writeSync(fd, bytes, at);
         } catch (error) {
-          if (errnoOf(error) !== "EAGAIN" || performance.now() >= deadline) throw error;
+          if (errnoOf(error) !== "EAGAIN" || patience.isOver) throw error;
           Bun.sleepSync(SLOW_READER_STEP_MS);
         }
       }
@@ -96,17 +98,47 @@ export function expectAllDifferent(
   }
 }
 
-/** Makes a folder that only its user can look into. @throws KQTimeError `E_FILE` */
+/**
+ * Makes a folder that only its user can look into, and those on the way to it; one that is there
+ * stays as it is. @throws KQTimeError `E_FILE`, also if a link is in its place
+ */
 export function makePrivateFolder(path: string): void {
   try {
-    const made = mkdirSync(path, { recursive: true, mode: 0o700 });
-    const owner = sudoOwner();
-    if (made === undefined || owner === null) return;
-    // From the first one that was made down to the last.
-    for (let at = resolve(path); at.length >= made.length; at = dirname(at)) {
-      chownSync(at, owner.uid, owner.gid);
-    }
+    const last = resolve(path);
+    const missing: string[] = [];
+    for (let at = last; statOf(at) === undefined; at = dirname(at)) missing.unshift(at);
+    for (const each of missing) makeOne(each);
+    const found = statOf(last);
+    if (found?.isDirectory() === true) return;
+    throw Object.assign(new Error(), { code: found?.isSymbolicLink() === true ? "ELOOP" : "ENOTDIR" });
   } catch (error) {
     throw new KQTimeError("E_FILE", "mkdir", `the folder "${path}" cannot be made: ${reasonOf(error)}`);
+  }
+}
+
+function statOf(path: string) {
+  return lstatSync(path, { throwIfNoEntry: false });
+}
+
+function makeOne(path: string): void {
+  try {
+    mkdirSync(path, { mode: FOLDER_MODE });
+  } catch (error) {
+    // Another one has made it meanwhile.
+    if (errnoOf(error) === "EEXIST") return;
+    throw error;
+  }
+  const { O_DIRECTORY, O_NOFOLLOW } = constants;
+  const fd = openSync(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  try {
+    // By descriptor, for a link may be in its place by now; fchmod(2) takes none without rights.
+    const made = `/proc/self/fd/${fd}`;
+    const owner = sudoOwner();
+    chmodSync(made, FOLDER_MODE);
+    if (owner !== null) chownSync(made, owner.uid, owner.gid);
+  } catch {
+    // A file system without owners or modes (vfat) refuses; the folder is good nevertheless.
+  } finally {
+    closeSync(fd);
   }
 }

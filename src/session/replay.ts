@@ -2,6 +2,7 @@
 
 import { statSync } from "node:fs";
 import { join } from "node:path";
+import { PacketDigest } from "../capture/digest.ts";
 import { PacketBatch } from "../capture/packets.ts";
 import { PacketSource } from "../capture/source.ts";
 import { KQTimeError } from "../errors.ts";
@@ -83,7 +84,7 @@ function identityOf(path: string): string | null {
 /** Words of a frame's body, where all frames of the type have as many. */
 const BODY_WORDS = new Map<number, number>([
   [Frame.EndTable, 1], [Frame.Entry, 2 + ENTRY_WORDS], [Frame.Taken, 2 + ENTRY_WORDS],
-  [Frame.Record, 1 + SLOT_WORDS], [Frame.Packets, 5], [Frame.Tick, 4], [Frame.Queued, 4], [Frame.Gone, 4],
+  [Frame.Record, 1 + SLOT_WORDS], [Frame.Tick, 4], [Frame.Queued, 4], [Frame.Gone, 4],
   [Frame.Observed, 2 + 2 * Observed.count], [Frame.Clock, 6],
 ]);
 
@@ -110,6 +111,7 @@ class Player {
     this.#tickNs = setup.startNs;
     this.#target = new Join(setup, log);
     this.#source = new PacketSource(capture, setup.baseSec);
+    this.#source.digest = new PacketDigest();
   }
 
   play({ type, words, text }: TapeFrame): void {
@@ -140,12 +142,19 @@ class Player {
         engine.record(this.#table(words), words.subarray(1));
         break;
       case Frame.Packets: {
+        // Recordings of earlier versions have no checksum.
+        if (words.length !== 5 && words.length !== 6) {
+          throw damaged(this.#events, `a frame of packets has ${words.length} words`);
+        }
         const count = words[0]!;
         this.#numberWords.set(words.subarray(1, 5));
         drops.now = this.#count(numbers[0]!);
         drops.drained = this.#count(numbers[1]!);
         if (count > this.#batch.capacity) throw damaged(this.#events, "a batch of packets is too large");
         this.#short = this.#source.read(this.#batch, count) < count;
+        if (!this.#short && words.length === 6 && this.#source.digest!.of(count) !== words[5]!) {
+          throw damaged(this.#headers, "packets are not those that were captured");
+        }
         // Those of a batch that is cut are packets as good as any.
         engine.packets(this.#batch);
         break;

@@ -2,12 +2,13 @@
 
 import { KQTimeError } from "../errors.ts";
 import type { Summary } from "../output/summary.ts";
+import { Env } from "../ring/layout.ts";
 import { Bystanders } from "./bystanders.ts";
 import { originalEnvironment, whyAltered } from "./environment.ts";
 import { findCommand, whyUnmeasurable } from "./executable.ts";
 import { type NativeParts, nativeParts } from "./paths.ts";
 import { Session, type SessionOptions } from "./session.ts";
-import { type Exit, exitCodeOf, Target } from "./target.ts";
+import { type Exit, exitCodeOf, Target, whyWithheld } from "./target.ts";
 import { findUser, type User } from "./user.ts";
 
 export interface RunOptions extends Omit<SessionOptions, "everything"> {
@@ -40,6 +41,11 @@ export async function run(options: RunOptions): Promise<RunResult> {
   const why = whyUnmeasurable(program, { uid, gid, path });
   refuse(options, "E_UNMEASURABLE", why, "and measures what it starts");
   refuse(options, "E_ENCODING", whyAltered(), "with other bytes in their place");
+  const withheld = whyWithheld();
+  if (withheld !== null) options.onWarning(withheld);
+  if (originalEnvironment()[Env.socket] !== undefined) {
+    options.onWarning("kqtime runs within a session of another kqtime: this one measures the command, that one does not");
+  }
   let native: NativeParts;
   let session: Session;
   try {
@@ -126,11 +132,15 @@ class Run {
       await collector.run(() => {
         const waiting = collector.rings.open > 0 && !stop;
         if (waiting && !told && performance.now() - sinceMs > OUTLIVED_MS) {
-          told = true;
-          this.#options.onWarning(
-            `the command has ended, but ${whoRuns(collector.rings.processes())}: the measurement ` +
-              "goes on (Ctrl-C ends it, SIGTERM the processes)",
-          );
+          const pids = collector.rings.processes();
+          // On a machine with many processes it takes a while to know that none has the memory.
+          told = pids.length > 0;
+          if (told) {
+            this.#options.onWarning(
+              `the command has ended, but ${whoRuns(pids)}: the measurement ` +
+                "goes on (Ctrl-C ends it, SIGTERM the processes)",
+            );
+          }
         }
         return !waiting;
       });
@@ -166,7 +176,6 @@ class Run {
 /** "3 of its processes (1, 2, 3) run on". */
 function whoRuns(pids: readonly number[]): string {
   const listed = pids.length > PIDS_NAMED ? [...pids.slice(0, PIDS_NAMED), "…"] : pids;
-  const which = pids.length === 0 ? "" : ` (${pids.length === 1 ? "pid" : "pids"} ${listed.join(", ")})`;
-  if (pids.length === 1) return `one of its processes${which} runs on`;
-  return `${pids.length === 0 ? "some" : pids.length} of its processes${which} run on`;
+  if (pids.length === 1) return `one of its processes (pid ${listed[0]}) runs on`;
+  return `${pids.length} of its processes (pids ${listed.join(", ")}) run on`;
 }

@@ -6,6 +6,7 @@ import { Capture } from "../ffi/libpcap.ts";
 import type { LabelMode } from "../match/label-modes.ts";
 import { IntervalLog } from "../output/interval-log.ts";
 import { Log } from "../output/log.ts";
+import { Patience } from "../output/patience.ts";
 import type { Rotation } from "../output/rotation.ts";
 import { EVERY_LINE, type LineSelection, writeMeta } from "../output/selection.ts";
 import type { Summary } from "../output/summary.ts";
@@ -19,6 +20,7 @@ import { Join, type JoinEnd, type JoinSetup } from "./join.ts";
 import { expectAllDifferent, JSON_SUMMARY, makePrivateFolder, PrivateFile } from "./private-file.ts";
 import { picksPackets } from "./partial-filter.ts";
 import { Requests } from "./requests.ts";
+import { PacketDigest } from "../capture/digest.ts";
 import { Frame, makeHeadersFile, TapeWriter } from "./tape.ts";
 import { Warnings } from "./warnings.ts";
 
@@ -81,6 +83,7 @@ export class Session {
   readonly #capture: Capture;
   readonly #folder: SessionFolder;
   readonly #json: PrivateFile | null = null;
+  readonly #patience = new Patience();
   readonly #intervalLog: IntervalLog | null = null;
   readonly #tape: TapeWriter | null = null;
   readonly #join: Join;
@@ -121,12 +124,14 @@ export class Session {
       if (options.log !== null) {
         const { rotation } = options;
         const head = writeMeta(lines, startNs, baseSec);
-        const opened = Log.open(options.log, { baseSec, onError: failed, rotation, head, follow: true });
+        const opened = Log.open(options.log, {
+          baseSec, onError: failed, rotation, head, follow: true, patience: this.#patience,
+        });
         log = opened;
         undo.push(() => opened.close());
       }
       if (options.intervalLog !== null) {
-        const opened = new IntervalLog(options.intervalLog, failed);
+        const opened = new IntervalLog(options.intervalLog, failed, this.#patience);
         this.#intervalLog = opened;
         undo.push(() => opened.close());
       }
@@ -196,7 +201,8 @@ export class Session {
       if (options.record !== null) {
         const dump = capture.dumpTo(makeHeadersFile(options.record));
         this.collector.source.dump = dump;
-        this.#tape!.beforeFlush = () => dump.flush();
+        this.collector.source.digest = new PacketDigest();
+        this.#tape!.savefile = dump;
       }
       for (const warning of capture.warnings) warn(warning);
     } catch (error) {
@@ -253,7 +259,7 @@ export class Session {
     const summary = this.#join.finish(end);
     this.#intervalLog?.close();
     try {
-      this.#json?.write(`${JSON.stringify(summary, null, 2)}\n`);
+      this.#json?.write(`${JSON.stringify(summary, null, 2)}\n`, this.#patience);
     } catch (error) {
       this.#options.onWarning(error instanceof Error ? error.message : String(error));
     }
@@ -280,6 +286,7 @@ export class Session {
       ringRecords: rings.losses(Loss.RingFull),
       capturePackets: stats.droppedKernel,
       interfacePackets: stats.droppedInterface,
+      captureGaps: this.collector.captureWatch.gaps,
       badPackets: source.badPackets,
       memoryRecords: rings.losses(Loss.NoMemory),
       tableSockets: rings.losses(Loss.TableFull),

@@ -5,10 +5,10 @@
 // No payload is kept: packets end with their TCP header, and records have none; what a process may
 // have put in the place for names stays out where there is no name.
 //
-// events.kqt: the line "kqtime tape 4\n", then chunks. A chunk is three u32 (its length in bytes and
+// events.kqt: the line "kqtime tape 5\n", then chunks. A chunk is three u32 (its length in bytes and
 // the complement of that, the CRC-32 of what follows) and whole frames; a frame is two u32 (type,
 // bytes of body) and a body that is padded to a multiple of four. Little-endian. A kqtime that is
-// killed leaves an incomplete chunk.
+// killed leaves an incomplete chunk. ("kqtime tape 4\n" has no checksums of packets.)
 
 import { closeSync, constants, fstatSync, openSync, readSync, unlinkSync, writeSync } from "node:fs";
 import { join } from "node:path";
@@ -21,7 +21,8 @@ import { ENTRY_WORDS, SLOT_WORDS } from "../ring/ring.ts";
 export const EVENTS_FILE = "events.kqt";
 export const HEADERS_FILE = "headers.pcap";
 
-const MAGIC = "kqtime tape 4\n\0\0";
+const MAGIC = "kqtime tape 5\n\0\0";
+const MAGIC_BEFORE = "kqtime tape 4\n\0\0";
 const BUFFER_WORDS = 1 << 16;
 /** Of a slot: a part of a name. */
 const TAG_WORDS = 4;
@@ -29,6 +30,8 @@ const TAG_WORDS = 4;
 const HEAD_WORDS = 3;
 /** What a kill may cost. */
 const FLUSH_EVERY_MS = 1000;
+/** … and a disk that becomes full: of events, and of packets. */
+const FLUSH_BYTES = 1 << 16;
 
 export const Frame = {
   /** JSON text: how the session was set up. First. */
@@ -39,7 +42,10 @@ export const Frame = {
   Entry: 4,
   /** table, 16 words. */
   Record: 5,
-  /** packets that follow in the savefile; capture drops now and when last drained (two f64). */
+  /**
+   * packets that follow in the savefile; capture drops now and when last drained (two f64); their
+   * checksum, see digest.ts.
+   */
   Packets: 6,
   /** capturedNs (f64), lost records. */
   Tick: 7,
@@ -69,9 +75,16 @@ export const Frame = {
   Clock: 19,
 } as const;
 
+/** What holds the packets: no event may speak of one that is not there. */
+export interface Savefile {
+  /** Bytes since the last flush. */
+  readonly unflushedBytes: number;
+  flush(): void;
+}
+
 export class TapeWriter {
-  /** Called before events reach the file: no event may speak of a packet that is not there. */
-  beforeFlush: () => void = () => {};
+  /** Flushed before events reach the file. */
+  savefile: Savefile | null = null;
   readonly #fd: number;
   readonly #path: string;
   readonly #words = new Uint32Array(new ArrayBuffer(BUFFER_WORDS * 4));
@@ -157,12 +170,16 @@ export class TapeWriter {
     }
   }
 
-  packets(count: number, dropsNow: number, dropsDrained: number): void {
-    const at = this.#begin(Frame.Packets, 5);
+  packets(count: number, dropsNow: number, dropsDrained: number, checksum = 0): void {
+    const at = this.#begin(Frame.Packets, 6);
     this.#words[at] = count;
     this.#float[0] = dropsNow;
     this.#float[1] = dropsDrained;
     this.#words.set(this.#floatWords, at + 1);
+    this.#words[at + 5] = checksum;
+    const events = (this.#used - HEAD_WORDS) * 4;
+    // Often enough that neither file takes the last room on a disk without the other.
+    if (events + (this.savefile?.unflushedBytes ?? 0) >= FLUSH_BYTES) this.#flush();
   }
 
   inner(indices: Iterable<number>): void {
@@ -196,7 +213,7 @@ export class TapeWriter {
     if (this.#used === HEAD_WORDS) return;
     let failure: string | null = null;
     try {
-      this.beforeFlush();
+      this.savefile?.flush();
     } catch (error) {
       failure = error instanceof Error ? error.message : String(error);
     }
@@ -278,7 +295,7 @@ export function* readTape(folder: string): Generator<TapeFrame> {
   }
   try {
     const magic = readWhole(fd, MAGIC.length);
-    if (magic === null || new TextDecoder().decode(magic) !== MAGIC) {
+    if (magic === null || ![MAGIC, MAGIC_BEFORE].includes(new TextDecoder().decode(magic))) {
       throw new KQTimeError("E_RECORD", "read", `${path} is no recording of this version of kqtime`);
     }
     let left = fstatSync(fd).size - MAGIC.length;

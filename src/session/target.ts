@@ -43,7 +43,7 @@ export class Target {
     // Bun ignores SIGPIPE.
     if ((ignored & SIGPIPE_BIT) === 0n) argv.push("--sigdfl", "PIPE");
     if (ignored !== 0n) argv.push("--sigign", numbersOf(ignored).join(","));
-    const fds = inheritedDescriptors();
+    const fds = inheritedDescriptors().passed;
     if (fds.length > 0) argv.push("--fds", fds.join(","));
     const limits = openFileLimits();
     if (limits !== null) argv.push("--nofile", limits);
@@ -131,6 +131,10 @@ export class Target {
         `the command's user cannot read ${path} (${name}): install kqtime where all users can read`,
       );
     }
+    if (name === "EMFILE") {
+      const why = "the command cannot be started with its open files: raise `ulimit -n`";
+      return new KQTimeError("E_LAUNCH", op, `${why} (${name})`);
+    }
     const code = op !== "exec" ? ExitCode.Own : name === "ENOENT" ? ExitCode.NotFound : ExitCode.CannotRun;
     return new KQTimeError("E_LAUNCH", op, `${path}: ${op} failed (${name})`, code);
   }
@@ -171,12 +175,30 @@ function numbersOf(signals: bigint): number[] {
   );
 }
 
-/** Descriptors beyond 2 that kqtime was started with and that are still open. */
-function inheritedDescriptors(): number[] {
+/** Which of the descriptors that kqtime was started with the command does not get; null: none. */
+export function whyWithheld(): string | null {
+  const { withheld } = inheritedDescriptors();
+  if (withheld.length === 0) return null;
+  const [which, are] = withheld.length === 1 ? ["descriptor", "is"] : ["descriptors", "are"];
+  const limit = openFileLimits()?.split(":")[1];
+  return (
+    `${which} ${withheld.join(", ")} ${are} not handed on to the command: kqtime passes ${FDS_MOST} at the ` +
+    `most, with numbers below the limit of open files (\`ulimit -n\`: ${limit})`
+  );
+}
+
+/**
+ * Descriptors beyond 2 that kqtime was started with and that are still open. One may have a number
+ * beyond the limit, if that was lowered since it was opened: nobody can put it there again.
+ */
+function inheritedDescriptors(): { passed: number[]; withheld: number[] } {
   const known = process.env.KQTIME_FDS ?? "";
-  if (!/^\d+(,\d+)*$/.test(known)) return [];
-  const fds = known.split(",").map(Number);
-  return fds.slice(0, FDS_MOST).filter((fd) => fd > 2 && openFlags(fd) !== null);
+  if (!/^\d+(,\d+)*$/.test(known)) return { passed: [], withheld: [] };
+  const open = known.split(",").map(Number).filter((fd) => fd > 2 && openFlags(fd) !== null);
+  // "unlimited": no number is beyond it.
+  const limit = Number(openFileLimits()?.split(":")[1]);
+  const passed = open.filter((fd) => !(fd >= limit)).slice(0, FDS_MOST);
+  return { passed, withheld: open.filter((fd) => !passed.includes(fd)) };
 }
 
 /** Ctrl-C in our terminal reaches the whole foreground group, the target included. */

@@ -130,6 +130,31 @@ test("what is no line is damaged, once a line", () => {
   }
 });
 
+test("a count is decimal digits within its range, and nothing else", () => {
+  const lines = [OUT, MISS, STATS];
+  const keys = [
+    "bytes", "off", "pid", "sock", "lport", "rport", "dir", "reason", "snd_sz", "snd_len", "rcv_sz", "rcv_len",
+  ];
+  for (const key of keys) {
+    for (const line of lines.filter((one) => one.includes(`,${key}=`))) {
+      for (const value of ["-1", "-", "1.5", "9007199254740992", "1e3", "0x1", "+1", ""]) {
+        const { told, scanner } = scan(line.replace(new RegExp(`,${key}=\\d+`), `,${key}=${value}`));
+        expect([key, value, scanner.damaged, told.length]).toEqual([key, value, 1, 0]);
+      }
+    }
+  }
+  for (const [was, is] of [
+    ["lport=4000", "lport=65536"], ["rport=443", "rport=65536"], ["fd=3", "fd=-2"], ["fd=3", "fd=-1.5"],
+  ] as const) {
+    expect([is, scan(OUT.replace(was, is)).scanner.damaged]).toEqual([is, 1]);
+  }
+  expect(scan(MISS.replace("dir=1", "dir=2")).scanner.damaged).toBe(1);
+  // A descriptor that is not known, and keys that a later version may write.
+  for (const [was, is] of [["fd=3", "fd=-1"], ["sock=1", "sock=1,skew=-0.5"], ["off=0", "off=0,offs=-3"]] as const) {
+    expect([is, scan(OUT.replace(was, is)).scanner.damaged]).toEqual([is, 0]);
+  }
+});
+
 test("text of other programs is unknown, not damaged", () => {
   for (const line of ["garbage", "-", "2026-11-23 12:00:00 started", "# a note\r", "1.5 s later", "Öl\tÜ"]) {
     const { told, scanner } = scan(`${line}\n`);

@@ -30,6 +30,23 @@ e2e("descriptors beyond 2 reach the command", async () => {
   expect(measured).toBe(plain);
 }, 60_000, ["bash"]);
 
+e2e("descriptors reach the command where few files may be open", async () => {
+  const [plain, measured] = await both(`
+    exec 3<<<three 4<<<four 5<<<five 6<<<six 31<<<last
+    ulimit -n 32
+    "$@" sh -c 'cat <&3; cat <&4; cat <&5; cat <&6; cat /proc/self/fd/31' 2>&1`);
+  expect(plain).toBe("three\nfour\nfive\nsix\nlast\n");
+  expect(measured).toBe(plain);
+}, 60_000, ["bash"]);
+
+e2e("a descriptor that cannot be handed on is told of", () => withLoopback(async (node, scope) => {
+  const script = 'exec 70<<<x; ulimit -n 60; exec "$@"';
+  const words = ["bash", "-c", script, "bash", join(ROOT, "bin", "kqtime"), "run", "--quiet", "--", "true"];
+  const exit = await scope.start(words, { prefix: node.prefix }).exit();
+  expect(exit).toMatchObject({ code: 0, stdout: "" });
+  expect(exit.stderr).toMatch(/^kqtime: descriptors? (\d+, )*70(, \d+)* (is|are) not handed on .*\n$/);
+}), 60_000, ["bash"]);
+
 e2e("ignored signals stay ignored, others do not become so", async () => {
   const [plain, measured] = await both(`
     show() { "$@" grep SigIgn: /proc/self/status; }

@@ -1,7 +1,7 @@
 // What a run leaves behind: its log, its summary, and a recording that gives both again.
 
 import { expect } from "bun:test";
-import { readFileSync, statSync, writeFileSync } from "node:fs";
+import { closeSync, constants, openSync, readFileSync, statSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { fixture } from "../lib/fixtures.ts";
 import { flaws, kqtime, Measurement } from "../lib/kqtime.ts";
@@ -28,6 +28,33 @@ loopback("a replayed record gives the same output", async (node, scope) => {
   const again = JSON.parse(readFileSync(json, "utf8"));
   const { directions, labels, sockets, losses, booksBalance } = measurement.summary();
   expect(again).toMatchObject({ directions, labels, sockets, losses, booksBalance });
+});
+
+/** Of kqtime's start, its end, and a wait of 5 s; three of these are more. */
+const STALLED_MS = 12_000;
+
+loopback("readers of pipes who have stopped hold the end up together, not one after the other", async (node, scope) => {
+  const paths = ["log", "json", "intervals"].map((name) => scope.path(name));
+  const { O_RDWR, O_NONBLOCK } = constants;
+  const fds = paths.map((path) => {
+    expect(Bun.spawnSync(["mkfifo", path]).exitCode).toBe(0);
+    const fd = openSync(path, O_RDWR | O_NONBLOCK);
+    expect(() => {
+      for (;;) writeSync(fd, Buffer.alloc(4096));
+    }).toThrow("EAGAIN");
+    return fd;
+  });
+  const [log, json, intervals] = paths;
+  const startMs = performance.now();
+  const exit = await kqtime(scope, [
+    "run", "--quiet", "--log", log!, "--json", json!, "--interval", "0.25", "--interval-log", intervals!,
+    "--", "sleep", "0.5",
+  ], { prefix: node.prefix }).exit();
+  expect(performance.now() - startMs).toBeLessThan(STALLED_MS);
+  expect(exit.code).toBe(0);
+  expect(exit.stderr).toMatch(/JSON summary .* is incomplete: its reader is too slow/);
+  expect(exit.stderr).toMatch(/\d+ lines of the interval log were not written/);
+  for (const fd of fds) closeSync(fd);
 });
 
 loopback("--sockets tells how many sockets are listed; the others are summed", async (node, scope) => {
@@ -95,6 +122,18 @@ loopback("a damaged record is refused, not replayed", async (node, scope) => {
     expectError(exit, 125, /damaged/, /events\.kqt/);
   }
   writeFileSync(path, whole);
+  const headers = join(folder, "headers.pcap");
+  const packets = readFileSync(headers);
+  // From the first packet's seconds on: stamps, lengths, addresses, numbers.
+  for (const at of [24, 28, 33, 36, ...Array.from({ length: 12 }, (_, n) => Math.floor(packets.length * (n + 0.5) / 12))]) {
+    const bytes = Buffer.from(packets);
+    bytes[at] = bytes[at]! ^ 0xff;
+    writeFileSync(headers, bytes);
+    const exit = await kqtime(scope, ["replay", "--quiet", folder]).exit();
+    expectError(exit, 125, /damaged/, /headers\.pcap/);
+  }
+  writeFileSync(headers, packets);
+  await kqtime(scope, ["replay", "--quiet", folder]).success();
   const onto = await kqtime(scope, ["replay", "--quiet", folder, "--log", path]).exit();
   expectError(onto, 125, /same file/);
   expect(readFileSync(path).equals(whole)).toBe(true);

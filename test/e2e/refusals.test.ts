@@ -51,6 +51,20 @@ async function warningsOf(scope: Scope, node: Node, command: readonly string[], 
   return { exit, warnings: summary.warnings.join("\n") };
 }
 
+refusal("too little address space for Bun", async (node, scope) => {
+  const prefix = [...node.prefix, "sh", "-c", 'ulimit -v 1500000; exec "$@"', "sh"];
+  const exit = await kqtime(scope, ["run", "--quiet", "--", "true"], { prefix }).exit();
+  expectRefusal(exit, /raise `ulimit -v` from 1500000 to \d+ or more/);
+});
+
+refusal("kqtime within kqtime says which of them measures the command", async (node, scope) => {
+  const inner = [join(ROOT, "bin", "kqtime"), "run", "--quiet", "--", "true"];
+  const exit = await run(scope, node, ["--", ...inner]);
+  expect(exit).toMatchObject({ code: 0, stdout: "" });
+  const why = "kqtime runs within a session of another kqtime: this one measures the command, that one does not";
+  expect(exit.stderr).toBe(`kqtime: ${why}\n`);
+});
+
 refusal("a static program", async (node, scope) => {
   const program = await compile(scope, "static", ["-static"]);
   expectRefusal(await run(scope, node, ["--", program]), /statically linked/, /--anyway/);

@@ -4,7 +4,7 @@
 // btrfs) run full in three different ways: ENOSPC, EFBIG with a signal, and EDQUOT.
 
 import { expect } from "bun:test";
-import { mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { OUT, readCallLog } from "../lib/calllog.ts";
 import { e2e } from "../lib/e2e.ts";
@@ -82,6 +82,9 @@ const LIMITS: readonly Limit[] = [
 
 /** So slow that the disk is not full at once: two seconds, and more are not recorded. */
 const PACED = ["--conns", "4", "--total", "4000000", "--write-sleep", "1"];
+
+/** Full some tenths of a second after. */
+const SMALL_DISK_BYTES = 1 << 18;
 
 /** What the program sends: the last of two options counts. */
 function total(pace: readonly string[]): number {
@@ -170,3 +173,21 @@ for (const { name, make, why, programs } of LIMITS) {
     expect(readdirSync(disk).sort()).toEqual(["intervals", "record", "summary.json"]);
   }), 60_000, programs);
 }
+
+e2e("a disk that is full within a part of a second has as much of both files of a recording", () =>
+  withLoopback(async (node, scope) => {
+    const disk = await mountTmpfs(scope, SMALL_DISK_BYTES);
+    const record = join(disk, "record");
+    const { measurement } = await measure(node, scope, [], ["--record", record], PACED);
+    if (BARE) return;
+    expect(measurement.summary().warnings.join("\n")).toMatch(/recording is incomplete/);
+    const json = scope.path("replayed.json");
+    await kqtime(scope, ["replay", "--quiet", record, "--json", json]).success();
+    const replayed = JSON.parse(readFileSync(json, "utf8")) as Summary;
+    expect(replayed.booksBalance).toBe(true);
+    const bytesOf = (file: string) => statSync(join(record, file)).size;
+    expect(bytesOf("events.kqt") + bytesOf("headers.pcap")).toBeLessThanOrEqual(SMALL_DISK_BYTES);
+    // A call has as much there as its packet.
+    expect(bytesOf("events.kqt")).toBeGreaterThan(SMALL_DISK_BYTES / 5);
+    expect(replayed.directions.out.bytesMatched).toBeGreaterThan(200_000);
+  }), 60_000);

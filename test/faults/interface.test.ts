@@ -23,7 +23,21 @@ async function ip(scope: Scope, ...words: string[]): Promise<void> {
 
 type How = "down" | "deleted" | "renamed";
 
-async function takeAway({ scope, left, right }: Lab, how: How): Promise<void> {
+/** The device of the left side, made anew. */
+async function make({ scope, left, right }: Lab, again: string): Promise<void> {
+  await ip(
+    scope, "link", "add", again, "netns", left.name, "type", "veth", "peer", "name", right.device,
+    "netns", right.name,
+  );
+  for (const [node, address] of [[left, left.v4], [right, right.v4]] as const) {
+    const dev = node === left ? again : right.device;
+    await ip(scope, "-n", node.name, "addr", "add", `${address}/24`, "dev", dev);
+    await ip(scope, "-n", node.name, "link", "set", dev, "up");
+  }
+}
+
+async function takeAway(lab: Lab, how: How): Promise<void> {
+  const { scope, left } = lab;
   const { name, device } = left;
   if (how === "down") await ip(scope, "-n", name, "link", "set", device, "down");
   else await ip(scope, "-n", name, "link", "del", device);
@@ -33,16 +47,7 @@ async function takeAway({ scope, left, right }: Lab, how: How): Promise<void> {
     await ip(scope, "-n", name, "link", "set", device, "up");
     return;
   }
-  const again = how === "renamed" ? "kq1" : device;
-  await ip(
-    scope, "link", "add", again, "netns", name, "type", "veth", "peer", "name", right.device,
-    "netns", right.name,
-  );
-  for (const [node, address] of [[left, left.v4], [right, right.v4]] as const) {
-    const dev = node === left ? again : right.device;
-    await ip(scope, "-n", node.name, "addr", "add", `${address}/24`, "dev", dev);
-    await ip(scope, "-n", node.name, "link", "set", dev, "up");
-  }
+  await make(lab, how === "renamed" ? "kq1" : device);
 }
 
 const CASES: readonly (readonly [How, string])[] = [
@@ -83,6 +88,7 @@ for (const [how, device] of CASES) {
       const stopped = /capture on kq0 stopped: .* cannot be matched/.test(summary.warnings.join("\n"));
       const goesOn = summary.warnings.some((text) => text === "capture on kq0 goes on");
       const isSeen = device === "any" || how === "down";
+      expect(summary.losses["captureGaps"]).toBe(isSeen ? 0 : 1);
       expect([stopped, goesOn]).toEqual([!isSeen, how === "deleted" && !isSeen]);
       const reasons = Object.keys(out.bytesUnmatched);
       if (how === "renamed") {
@@ -96,6 +102,42 @@ for (const [how, device] of CASES) {
       }
     }), 60_000);
 }
+
+e2e("a connection that begins while its device is not captured", () =>
+  withLab({}, async (lab) => {
+    const { scope, left, right } = lab;
+    const { name, device } = left;
+    const program = await fixture("flow");
+    const [log, go] = [scope.path("flow"), scope.path("go")];
+    const words = [
+      "--address", right.v4, "--port", "7201", "--log", log, "--seconds", "3",
+      "--size", "2000", "--write-sleep", "1",
+    ];
+    const server = scope.start([program, "server", ...words], { prefix: right.prefix });
+    await server.says(/ready/);
+    const wait = `echo waits; until [ -e ${go} ]; do sleep 0.02; done; exec "$@"`;
+    const client = new Measurement(scope, ["sh", "-c", wait, "sh", program, "client", ...words], {
+      prefix: left.prefix, options: ["--interface", device],
+    });
+    await client.running.says(/waits/);
+    await ip(scope, "-n", name, "link", "del", device);
+    await Bun.sleep(GONE_MS);
+    await make(lab, "kq1");
+    await Bun.write(go, "");
+    await Bun.sleep(GONE_MS);
+    await ip(scope, "-n", name, "link", "set", "kq1", "down");
+    await ip(scope, "-n", name, "link", "set", "kq1", "name", device);
+    await ip(scope, "-n", name, "link", "set", device, "up");
+    await client.running.success();
+    await server.success();
+    if (BARE) return;
+    const summary = client.summary();
+    const { out } = summary.directions;
+    expect(summary.warnings.join("\n")).toMatch(/capture on kq0 goes on/);
+    expect(out.bytesUnmatched).toEqual({ "capture drop": out.bytesCalled });
+    expect(summary.losses["captureGaps"]).toBe(1);
+    expect(summary.booksBalance).toBe(true);
+  }), 60_000);
 
 e2e("a device deleted and back, when there is less memory for the capture's buffer", () =>
   withLab({}, async (lab) => {

@@ -5,7 +5,7 @@ import { expect } from "bun:test";
 import { readFileSync, writeFileSync } from "node:fs";
 import { e2e } from "../lib/e2e.ts";
 import { fixture } from "../lib/fixtures.ts";
-import { BARE, flaws, Measurement } from "../lib/kqtime.ts";
+import { BARE, booksFlaws, flaws, Measurement, timeFlaws } from "../lib/kqtime.ts";
 import { withLoopback } from "../lib/network.ts";
 import { startEcho } from "./echo.ts";
 
@@ -130,6 +130,28 @@ for (const others of [false, true]) {
     expect(warnings).toEqual([]);
     expect(flaws(measurement, { out: 1000, in: 1000 })).toEqual([]);
   }), 60_000, ["python3"]);
+}
+
+/** Blocks of 10 ms; the end of the killed one is noticed within the first few. */
+const BLOCKS = 300;
+for (const [how, lost] of [["waits", 0], ["takes", 1000]] as const) {
+  const title = `a process killed in a read that ${how === "waits" ? "waits" : "has taken bytes"}: its twin's later reads`;
+  e2e(title, () => withLoopback(async (node, scope) => {
+    const measurement = new Measurement(
+      scope, [await fixture("twin"), how, `${BLOCKS}`], { prefix: node.prefix },
+    );
+    await measurement.running.success();
+    if (BARE) return;
+    const { in: inbound, out } = measurement.summary().directions;
+    const bytes = BLOCKS * 1000 + lost;
+    expect([out.bytesMatched, out.bytesCalled, inbound.bytesCalled]).toEqual([bytes, bytes, bytes]);
+    const { concurrent = 0, ...others } = inbound.bytesUnmatched;
+    expect(others).toEqual({});
+    expect(concurrent).toBeGreaterThanOrEqual(lost);
+    expect(concurrent).toBeLessThan(bytes / 2);
+    expect(timeFlaws(measurement.log())).toEqual([]);
+    expect(booksFlaws(measurement)).toEqual([]);
+  }), 60_000);
 }
 
 e2e("a program that executes itself with its connections open", () => withLoopback(async (node, scope) => {

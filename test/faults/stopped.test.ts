@@ -1,23 +1,29 @@
 // A kqtime that stands still (SIGSTOP) for ten seconds under load, then goes on: the program has not
 // noticed, what was lost is counted, and no line is wrong by the program's own clock or by that of an
-// independent capture.
+// independent capture. Connections that lived meanwhile are not taken for ones that the filter excludes.
 
 import { expect } from "bun:test";
+import { existsSync } from "node:fs";
 import { OUT, readCallLog } from "../lib/calllog.ts";
 import { e2e } from "../lib/e2e.ts";
 import { fixture } from "../lib/fixtures.ts";
 import { BARE, BASE_SEC, booksFlaws, Measurement, timeFlaws } from "../lib/kqtime.ts";
 import { withLab } from "../lib/network.ts";
 import { until } from "../lib/process.ts";
+import { startEcho } from "./echo.ts";
 import { Witness } from "../lib/tcpdump.ts";
 import { compare } from "../lib/truth.ts";
 
 const STOPPED_MS = 10_000;
+const SHORT_LIVES = 5;
 const RATE_BYTES = 40e6 / 8;
 
 e2e("stopped for ten seconds under load, then continued", () =>
   withLab({ shape: { rate: "40mbit" } }, async ({ scope, left, right }) => {
     const program = await fixture("flow");
+    const short = await fixture("short");
+    const echo = await startEcho(scope, left);
+    const [go, done] = [scope.path("go"), scope.path("done")];
     const log = scope.path("flow");
     const words = [
       "--address", right.v4, "--port", "7600", "--log", log, "--seconds", "13", "--size", "1000",
@@ -27,7 +33,9 @@ e2e("stopped for ten seconds under load, then continued", () =>
     const server = scope.start([program, "server", ...words], { prefix: right.prefix });
     await server.says(/ready/);
     // Neither the ring nor the capture's buffer hold ten seconds of this.
-    const client = new Measurement(scope, [program, "client", ...words], {
+    const lives = `${short} ${echo.port} 0; `.repeat(SHORT_LIVES);
+    const both = `"$@" & until [ -e ${go} ]; do sleep 0.05; done; ${lives} : > ${done}; wait`;
+    const client = new Measurement(scope, ["sh", "-c", both, "sh", program, "client", ...words], {
       prefix: left.prefix, options: ["--ring", "4096", "--buffer", "1"],
     });
     await until("lines", () => Bun.file(client.logPath).size > 100_000);
@@ -35,7 +43,10 @@ e2e("stopped for ten seconds under load, then continued", () =>
     if (!BARE) client.running.kill("SIGSTOP");
     const stoppedNs = nowNs();
     // The ten seconds are the fault itself.
-    await Bun.sleep(STOPPED_MS);
+    await Bun.sleep(STOPPED_MS / 2);
+    await Bun.write(go, "");
+    await Bun.sleep(STOPPED_MS / 2);
+    await until("short lives", () => existsSync(done));
     const continuedNs = nowNs();
     client.running.kill("SIGCONT");
     await client.running.success();
@@ -52,8 +63,12 @@ e2e("stopped for ten seconds under load, then continued", () =>
     }
     if (BARE) return;
     const summary = client.summary();
+    const lived = summary.labels.find(({ label }) => label === `out:${echo.port}`)!;
+    expect([lived.out.sockets, lived.in.sockets]).toEqual([SHORT_LIVES, SHORT_LIVES]);
+    expect(lived.out.bytesUnmatched).toEqual({ "capture drop": lived.out.bytesCalled });
+    expect(lived.in.bytesUnmatched).toEqual({ "capture drop": lived.in.bytesCalled });
     const books = summary.directions.out;
-    expect(books.bytesCalled).toBe(out.bytes);
+    expect(books.bytesCalled).toBe(out.bytes + lived.out.bytesCalled);
     expect(summary.losses["ringRecords"]).toBeGreaterThan(10_000);
     expect(books.bytesUnmatched["ring drop"]).toBeGreaterThan(10_000_000);
     expect(Object.keys(books.bytesUnmatched).filter((reason) => !/^(ring|capture) drop$/.test(reason)))

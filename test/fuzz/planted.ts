@@ -52,7 +52,7 @@ export const PLANTED: readonly Planted[] = [
   rings("if (entry >= table.ring.entryCount) {\n        this.#badRecords++;\n        return;\n      }", ""),
   rings("if (ring.backlog() > ring.slotCount) {", "if (ring.backlog() < 0) {"),
   rings("if (known !== undefined) return known;\n      throw", "return known!;\n      throw"),
-  engine("if (port < 65536) this.instances.listen(port);\n      else this.badRecords++;", "if (port >= 65536) throw new Error(`port ${port}`);"),
+  engine("if (port < 65536) this.instances.listen(port, timeNs);\n      else this.badRecords++;", "if (port >= 65536) throw new Error(`port ${port}`);"),
   calls("for (const call of held) this.#appendCall(call, Reason.concurrent);\n    }\n    held.length = 0;", "held.pop();\n    }\n    held.length = 0;"),
 
   pairs("if (at === first || !(value < NUMBER_LIMIT)) return -1;", "if (at === first) return -1;"),

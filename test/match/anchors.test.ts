@@ -244,7 +244,7 @@ describe("a socket that is older than the capture", () => {
 
   test("a socket of which no packet was seen is filtered, whatever others look like", () => {
     const bench = new Bench();
-    bench.engine.instances.listen(SERVER_PORT);
+    bench.engine.instances.listen(SERVER_PORT, 0);
     // Another connection to the same server.
     bench.handshake(1 * MS);
     bench.engine.entry(bench.table, 0, entry({ lport: 5000, birthNs: 2 * MS }, 1001, 500));

@@ -132,6 +132,24 @@ describe("the end of a socket", () => {
   });
 });
 
+test("sockets of other kinds are counted by kind, and nothing else is", () => {
+  const bench = new Bench();
+  const [inet, smc, unix, mptcp, sctp] = [2, 43, 1, 262, 132];
+  const tell = (domain: number, protocol: number) =>
+    bench.record(Kind.Other, 0, 1 * MS, { bytes: domain, off: protocol });
+  tell(inet, mptcp);
+  tell(inet, mptcp);
+  tell(inet, sctp);
+  tell(smc, 0);
+  expect(bench.engine.badRecords).toBe(0);
+  tell(inet, 6);
+  tell(inet, 2 ** 32 - 1);
+  tell(unix, mptcp);
+  expect(bench.engine.badRecords).toBe(3);
+  expect(bench.engine.otherSockets)
+    .toEqual({ MPTCP: 2, SCTP: 1, DCCP: 0, "UDP-Lite": 0, SMC: 1, vsock: 0 });
+});
+
 describe("a process that dies inside a call", () => {
   function dying(active: number, held: boolean): Bench {
     const bench = new Bench();
@@ -223,6 +241,63 @@ describe("what cannot be joined", () => {
     bench.finish();
     expect(bench.out(client)).toEqual({ matched: 10 });
     expect(bench.in(client)).toEqual({ matched: 0, [Reason.urgent]: 8 });
+  });
+
+  describe("what arrived before urgent data", () => {
+    const URGENT = TcpFlag.ACK | TcpFlag.URG;
+    function connected(): { bench: Bench; client: number } {
+      const bench = new Bench();
+      const client = bench.connected(1 * MS - 500);
+      bench.handshake(1 * MS);
+      return { bench, client };
+    }
+
+    test("is joined, though both are known at once", () => {
+      const { bench, client } = connected();
+      bench.receive(client, 4 * MS, 0, 20);
+      bench.receive(client, 6 * MS, 20, 7, { flags: SlotFlag.Urgent });
+      bench.packet(3 * MS, false, 0, 20);
+      bench.packet(5 * MS, false, 20, 8, 0, URGENT);
+      bench.finish();
+      expect(bench.in(client)).toEqual({ matched: 20, [Reason.urgent]: 7 });
+    });
+
+    test("and is read after it", () => {
+      const { bench, client } = connected();
+      bench.packet(3 * MS, false, 0, 20);
+      bench.packet(4 * MS, false, 20, 8, 0, URGENT);
+      bench.engine.flush();
+      bench.receive(client, 5 * MS, 0, 15, { flags: SlotFlag.Urgent });
+      bench.engine.flush();
+      // Sent again in one segment, and more of the stream.
+      bench.packet(6 * MS, false, 10, 18, 0, URGENT);
+      bench.packet(6 * MS, false, 28, 100);
+      bench.receive(client, 7 * MS, 15, 30, { flags: SlotFlag.Urgent });
+      bench.finish();
+      expect(bench.in(client)).toEqual({ matched: 20, [Reason.urgent]: 25 });
+      expect(bench.of(client).in.stats.bytesUnread).toBe(0);
+    });
+
+    test("is joined up to what the capture missed of it", () => {
+      const { bench, client } = connected();
+      bench.packet(3 * MS, false, 0, 10);
+      bench.packet(4 * MS, true, 0, 0, 20);
+      bench.packet(5 * MS, false, 20, 8, 0, URGENT);
+      bench.receive(client, 6 * MS, 0, 27);
+      bench.engine.flush();
+      expect([...bench.engine.live][0]!.in.lost).toBe(true);
+      bench.finish();
+      expect(bench.in(client)).toEqual({ matched: 10, [Reason.unseen]: 10, [Reason.urgent]: 7 });
+    });
+
+    test("and of it nothing where the urgent data may have been missed", () => {
+      const { bench, client } = connected();
+      bench.engine.instances.drops.now = 1;
+      bench.receive(client, 4 * MS, 0, 20, { flags: SlotFlag.Urgent });
+      bench.packet(3 * MS, false, 0, 20);
+      bench.finish();
+      expect(bench.in(client)).toEqual({ matched: 0, [Reason.urgent]: 20 });
+    });
   });
 
   test("a packet before its call, or a call before its packet, is the clock's fault", () => {

@@ -273,6 +273,31 @@ describe("sockets that are not found", () => {
     expect(bench.in(server)).toEqual({ matched: 5, [Reason.unborn]: 10 });
   });
 
+  test("on a port whose listen was told too late, either", () => {
+    const bench = new Bench();
+    bench.handshake(1 * MS);
+    bench.packet(2 * MS, true, 0, 10);
+    // listen was called at 0.
+    bench.listen();
+    const server = bench.accepted(3 * MS);
+    bench.receive(server, 5 * MS, 0, 10);
+    bench.finish();
+    expect(bench.in(server)).toEqual({ matched: 0, [Reason.late]: 10 });
+  });
+
+  test("nor of a socket that was told of after it had connected", () => {
+    const bench = new Bench();
+    bench.handshake(1 * MS);
+    bench.packet(2 * MS, true, 0, 10);
+    bench.packet(2 * MS, false, 0, 7);
+    const client = bench.connected(1 * MS - 500);
+    bench.send(client, 1 * MS, 0, 10);
+    bench.receive(client, 3 * MS, 0, 7);
+    bench.finish();
+    expect([bench.out(client), bench.in(client)])
+      .toEqual([{ matched: 0, [Reason.late]: 10 }, { matched: 0, [Reason.late]: 7 }]);
+  });
+
   test("too much before accept is given up, and what follows it is not", () => {
     const bench = new Bench();
     bench.listen();
@@ -282,7 +307,7 @@ describe("sockets that are not found", () => {
     bench.packet(4 * MS, true, 5000, 5);
     bench.receive(server, 5 * MS, 0, 5005);
     bench.finish();
-    expect(bench.in(server)).toEqual({ matched: 5, [Reason.unborn]: 5000 });
+    expect(bench.in(server)).toEqual({ matched: 5, [Reason.overflow]: 5000 });
   });
 
   test("the addresses of both ends are compared as a whole", () => {

@@ -189,7 +189,7 @@ describe("bounds", () => {
     seen.pass(at(0), 10);
     seen.pass(at(20), 10);
     seen.pass(at(0), 10);
-    seen.bookUnborn();
+    seen.bookUnborn(Reason.unborn);
     expect(queued(seen)).toEqual([[30, 0, 0, Reason.unborn]]);
     seen.segment(at(30), 5, 7, 1, drops);
     expect(queued(seen)[1]).toEqual([35, 7, 7, MATCHABLE]);
@@ -201,7 +201,7 @@ describe("bounds", () => {
     seen.segment(at(20), 10, 2, 1, drops);
     seen.forget();
     seen.pass(at(30), 5);
-    seen.bookUnborn();
+    seen.bookUnborn(Reason.unborn);
     expect(queued(seen)).toEqual([[35, 0, 0, Reason.unborn]]);
   });
 });

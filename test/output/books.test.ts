@@ -118,6 +118,9 @@ test("books of values that there cannot be are damaged", () => {
     }
   };
   for (const [was, is] of [
+    ["called=0", "called=9999999999999999999999"], ["called=0", "called=9007199254740992"],
+    ["called=0", "called=00"], ["called=0", "called=-0"], ["unread=0", "unread=0.0"],
+    ["call_5=1", "call_5=9007199254740992"], ["dir=0", "dir=0,miss3=1e3"],
     ["call_min=5", "call_min=6"], ["call_min=5", "call_min=99999"], ["call_max=90000", "call_max=0"],
     ["call_sum=90705", "call_sum=0"], ["call_sum=90705", "call_sum=999999999"], ["call_5=1", "call_5=0"],
     ["calls=0", "calls=-1"], ["calls=0", "calls=0.5"], ["dir=0", "dir=7"], ["dir=0,", ""],

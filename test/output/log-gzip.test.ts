@@ -94,6 +94,7 @@ for (const perSync of [20, 3000, 200000]) {
       expect(spawnSync("gzip", ["-t", path]).status).toBe(0);
       expect(offsets(readLines(path))).toEqual(counting(whole.length + 10));
     }),
+    30_000,
   );
 }
 
@@ -166,6 +167,7 @@ testUnless(why, "two runs may write one log at the same time", () =>
       expect(offsets(own)).toEqual(counting(own.length));
     }
   }),
+  30_000,
 );
 
 /** A torn end as a log may leave it, but that what it holds is `text`. */

@@ -183,3 +183,12 @@ test("units", () => {
     "9,007,199,254,740,992",
   ]);
 });
+
+test("sockets of other kinds are named, also where nothing else was seen", () => {
+  const otherSockets = { MPTCP: 1, SCTP: 1200, DCCP: 0 };
+  for (const input of [summaryInput({ otherSockets }), { ...busyInput(), otherSockets }]) {
+    const lines = table(input, 100).split("\n");
+    expect(lines.filter((line) => /^not measured: [\d,]+ /.test(line)))
+      .toEqual(["not measured: 1 MPTCP socket", "not measured: 1200 SCTP sockets"]);
+  }
+});

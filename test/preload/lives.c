@@ -2,18 +2,22 @@
  * Fixture: how sockets are born, copied, shared and closed. `lives SCENARIO`.
  */
 #define _GNU_SOURCE
+#include "../../preload/sys.h"
 #include "pair.h"
 
 #include <fcntl.h>
 #include <poll.h>
+#include <pty.h>
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <utmp.h>
 
 extern int close_range(unsigned, unsigned, int);
 extern void closefrom(int);
+extern int pidfd_getfd(int, int, unsigned);
 extern char **environ;
 
 static char text[] = "abcdefghijklmnopqrstuvwxyz0123456789";
@@ -184,6 +188,76 @@ static void deaths(void) {
        p[6].client);
 }
 
+/* libc replaces the descriptor itself; what is written there afterwards is no socket's. */
+static void replaced(void) {
+  struct pair p = make_pair();
+  char block[4000] = "of a file";
+  CHECK(send(p.client, text, 5, 0) == 5);
+  FILE *stream = freopen("/dev/null", "w", fdopen(p.client, "r+"));
+  CHECK(stream != NULL && fileno(stream) == p.client);
+  for (int round = 0; round < 100; round++) {
+    CHECK(write(p.client, block, sizeof block) == sizeof block);
+  }
+  CHECK(freopen64("/nowhere/at/all", "w", fdopen(p.server, "r+")) == NULL);
+  CHECK(open("/dev/null", O_WRONLY) == p.server);
+  CHECK(write(p.server, block, sizeof block) == sizeof block);
+}
+
+/* 0, 1 and 2 are a socket, in a child, and then are not. */
+static void standard_write(struct pair *p, int (*replace)(void)) {
+  int end[2];
+  CHECK(pipe(end) == 0);
+  pid_t child = fork();
+  if (child == 0) {
+    for (int fd = 0; fd < 3; fd++) {
+      CHECK(dup2(p->client, fd) == fd && send(fd, text, 4, 0) == 4);
+    }
+    if (replace() == 0) {
+      for (int fd = 1; fd < 3; fd++) {
+        if (write(fd, "not of a socket\n", 16) != 16) {
+          abort();
+        }
+      }
+    }
+    _exit(0);
+  }
+  wait_for(child);
+  /* And for the daemon. */
+  char byte;
+  CHECK(close(end[1]) == 0 && read(end[0], &byte, 1) == 0 && close(end[0]) == 0);
+}
+
+static int by_daemon(void) { return daemon(1, 0); }
+
+static int by_login_tty(void) {
+  int master, terminal;
+  CHECK(openpty(&master, &terminal, NULL, NULL, NULL) == 0);
+  return login_tty(terminal);
+}
+
+static int by_forkpty(void) {
+  int master;
+  pid_t child = forkpty(&master, NULL, NULL, NULL);
+  if (child > 0) {
+    /* The parent has what it had. */
+    CHECK(send(1, text, 2, 0) == 2);
+    char line[64];
+    while (read(master, line, sizeof line) > 0) {
+    }
+    wait_for(child);
+  }
+  return child;
+}
+
+static void standard(void) {
+  struct pair daemons = make_pair(), logins = make_pair(), forks = make_pair();
+  standard_write(&daemons, by_daemon);
+  standard_write(&logins, by_login_tty);
+  standard_write(&forks, by_forkpty);
+  TELL("%d %d %d\n", ntohs(daemons.address.sin_port), ntohs(logins.address.sin_port),
+       ntohs(forks.address.sin_port));
+}
+
 /* Descriptors that came by SCM_RIGHTS, and those that an exec'd program inherits. */
 static void rights(void) {
   struct pair p = make_pair();
@@ -208,6 +282,40 @@ static void rights(void) {
   CHECK(send(p.client, text, 3, 0) == 3);
   CHECK(send(copy, text, 4, 0) == 4);
   TELL("%d %d\n", p.client, copy);
+}
+
+/* Numbers that come with a message, or from another process, whose sockets were closed by no hook. */
+static void arrivals(void) {
+  for (int way = 0; way < 6; way++) {
+    struct pair old = make_pair(), p = make_pair();
+    int ways[2];
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, ways) == 0);
+    CHECK(send(old.client, text, 1, 0) == 1);
+    char control[CMSG_SPACE(sizeof(int))] = {0};
+    struct iovec part = {text, 1};
+    struct mmsghdr message = {.msg_hdr = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control,
+                                          .msg_controllen = sizeof control}};
+    struct cmsghdr *header = (struct cmsghdr *)control;
+    *header = (struct cmsghdr){CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
+    memcpy(CMSG_DATA(header), &p.client, sizeof(int));
+    CHECK(sendmsg(ways[0], &message.msg_hdr, 0) == 1);
+    int self = (int)syscall(434 /* pidfd_open */, getpid(), 0);
+    int copy;
+    CHECK(self >= 0 && KQ_SYS(SYS_close, old.client) == 0);
+    switch (way) {
+      case 0: CHECK(recvmsg(ways[1], &message.msg_hdr, 0) == 1); break;
+      case 1: CHECK(recvmmsg(ways[1], &message, 1, 0, NULL) == 1); break;
+      case 2: CHECK(syscall(SYS_recvmsg, ways[1], &message, 0) == 1); break;
+      case 3: CHECK(syscall(SYS_recvmmsg, ways[1], &message, 1, 0, NULL) == 1); break;
+      case 4: copy = pidfd_getfd(self, p.client, 0); break;
+      default: copy = (int)syscall(SYS_pidfd_getfd, self, p.client, 0);
+    }
+    if (way < 4) {
+      memcpy(&copy, CMSG_DATA(header), sizeof copy);
+    }
+    CHECK(copy == old.client && send(copy, text, 4, 0) == 4);
+    TELL("%d %d\n", ntohs(old.address.sin_port), ntohs(p.address.sin_port));
+  }
 }
 
 static void inherit(void) {
@@ -362,6 +470,7 @@ int main(int count, char **arguments) {
   } scenarios[] = {{"copies", copies}, {"forks", forks}, {"raw-forks", raw_forks},
                    {"fork-close", fork_close}, {"fork-jailed", fork_jailed},
                    {"vforks", vforks}, {"reuse", reuse}, {"deaths", deaths},
+                   {"arrivals", arrivals}, {"replaced", replaced}, {"standard", standard},
                    {"rights", rights}, {"inherit", inherit}, {"connects", connects},
                    {"fastopen", fastopen}, {"v6", v6}, {"connect-any", connect_any},
                    {"redirected", redirected}};

@@ -126,12 +126,37 @@ describe.skipIf(!canCompile)("the life of sockets", () => {
     expect(transfers(run).map((record) => record.bytes)).toEqual([3]); // CLOEXEC closes nothing
   });
 
+  test("a file that libc itself puts in a socket's place is no socket", () => {
+    const run = scenario("replaced");
+    expect(transfers(run).map((record) => record.bytes)).toEqual([5]);
+    expect(ofKind(run, "UNBIND").map((record) => record.bytes)).toEqual([0, 5]);
+  });
+
+  test("nor are standard descriptors that libc has replaced by a terminal or none", () => {
+    const run = scenario("standard");
+    const ports = numbers(run.stdout);
+    const sent = ports.map((port) => {
+      const entry = run.entries.find(({ rport }) => rport === port)!;
+      return ofKind(run, "OUT").filter((record) => record.entry === entry.entry)
+        .map((record) => record.bytes);
+    });
+    expect(sent).toEqual([[4, 4, 4], [4, 4, 4], [4, 4, 4, 2]]);
+  });
+
   test("a descriptor received over a Unix socket is the socket that it was", () => {
     const run = scenario("rights");
     const [original, copy] = numbers(run.stdout);
     expect(bytesOn(run, "OUT", original!)).toEqual([3]);
     expect(bytesOn(run, "OUT", copy!)).toEqual([4]);
     expect(isContiguous(transfers(run))).toBe(true);
+  });
+
+  test("a number that arrives is not what it was, also where no hook has seen it closed", () => {
+    const run = scenario("arrivals");
+    const sentTo = (port: number) => run.entries.find(({ rport }) => rport === port)?.out.off ?? 0;
+    for (const line of run.stdout.trim().split("\n")) {
+      expect([line, ...numbers(line).map(sentTo)]).toEqual([line, 1, 4]);
+    }
   });
 
   test("sockets that are older than the program are adopted, once", () => {

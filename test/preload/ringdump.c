@@ -9,6 +9,7 @@
  * --hold   reads nothing before the command has ended, so that a small ring gets full
  * --quiet  counts the records instead of printing them, to keep up with a benchmark
  * --forget frees every entry as soon as it is born
+ * --gone   tells each socket of a process that is in none of its calls and has ended
  * --retire gives up slots, a quarter of them at the end
  * --mark   sets what the collector alone may write in each slot, and fails if it was overwritten
  * --late   waits so long after the command's end for the processes that it left behind
@@ -51,6 +52,8 @@ int main(int count, char **arguments) {
       quiet_records = true;
     } else if (strcmp(arguments[at], "--forget") == 0) {
       forget = true;
+    } else if (strcmp(arguments[at], "--gone") == 0) {
+      gone = true;
     } else if (strcmp(arguments[at], "--retire") == 0) {
       retire = true;
     } else if (strcmp(arguments[at], "--mark") == 0) {

@@ -188,5 +188,5 @@ export const LOSS = {
   ringFull: 0, noMemory: 1, tableFull: 2, fdRange: 3, noAddress: 4, noRing: 5, stale: 6, left: 7,
 };
 export const SLOT = { overlap: 1, refused: 4, ktls: 8, urgent: 16 };
-export const ENTRY = { connected: 1, accepted: 2, adopted: 4, ktls: 8, urgent: 16 };
+export const ENTRY = { connected: 1, accepted: 2, adopted: 4, ktls: 8, urgent: 16, waits: 256 };
 export const STATE = { connecting: 2, open: 3 };

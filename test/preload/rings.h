@@ -26,6 +26,7 @@ static int ring_count;
 static FILE *output;
 static bool quiet_records;
 static bool forget;
+static bool gone;
 static bool retire;
 static bool mark;
 static uint64_t counted;
@@ -126,12 +127,22 @@ static void print_slot(int ring, const struct kq_slot *slot) {
   fprintf(output, "\"}\n");
 }
 
-static void free_entry(struct kq_header *ring, const struct kq_slot *slot) {
+static struct kq_entry *entry_of(struct kq_header *ring, const struct kq_slot *slot) {
   struct kq_entry *entries =
       (struct kq_entry *)((char *)ring + KQ_HEADER_BYTES +
                           (size_t)ring->slot_count * KQ_SLOT_BYTES);
-  __atomic_store_n(&entries[slot->entry].state, slot->gen << KQ_STATE_BITS | KQ_STATE_FREE,
+  return &entries[slot->entry];
+}
+
+static void free_entry(struct kq_header *ring, const struct kq_slot *slot) {
+  __atomic_store_n(&entry_of(ring, slot)->state, slot->gen << KQ_STATE_BITS | KQ_STATE_FREE,
                    __ATOMIC_RELEASE);
+}
+
+/* Of this process, which is in no call there. */
+static void tell_gone(struct kq_header *ring, const struct kq_slot *slot) {
+  __atomic_store_n(&entry_of(ring, slot)->out.gone, (uint32_t)getpid(), __ATOMIC_RELAXED);
+  __atomic_store_n(&entry_of(ring, slot)->in.gone, (uint32_t)getpid(), __ATOMIC_RELAXED);
 }
 
 /* As of a record that is given up; this one has been read, so that all must be there. */
@@ -166,6 +177,9 @@ static bool drain(int index) {
     if (forget && slot->kind == KQ_KIND_BIRTH) {
       free_entry(ring, slot);
     }
+    if (gone && slot->kind == KQ_KIND_BIRTH) {
+      tell_gone(ring, slot);
+    }
     if (retire && tail % RETIRE_EACH == 0) {
       retire_slot(ring, slot);
     }
@@ -187,8 +201,9 @@ static inline void print_direction(const char *name, const struct kq_direction *
   fprintf(output,
           ",\"%s\":{\"active\":%u,\"started\":%u,\"group\":%u,\"off\":%" PRIu64
           ",\"asked\":%" PRIu64 "}",
-          name, (unsigned)(direction->calls & 0xffff),
-          (unsigned)(direction->calls >> 16 & 0xffffff), (unsigned)(direction->calls >> 40),
+          name, (unsigned)(direction->calls & KQ_CALLS_ACTIVE_MASK),
+          (unsigned)(direction->calls >> KQ_CALLS_STARTED_SHIFT & 0x3ffff),
+          (unsigned)(direction->calls >> KQ_CALLS_GROUP_SHIFT & 0x3ffff),
           direction->off, direction->call_bytes);
 }
 

@@ -11,6 +11,7 @@ describe.skipIf(!canCompile)("under stress", () => {
     bench = new Bench();
     bench.compile("ringdump");
     bench.compile("stress");
+    bench.compile("take");
     bench.compile("wrapper", "wrapper.so", "-shared", "-fPIC");
   }, BUILD_MS);
   afterAll(() => bench.remove());
@@ -46,6 +47,13 @@ describe.skipIf(!canCompile)("under stress", () => {
     ]);
   });
 
+  test("nor is it taken out for one of a process that has ended", () => {
+    const run = scenario("overlap", ["--gone"]);
+    const { in: inbound } = run.entries.find((entry) => entry.flags & ENTRY.accepted)!;
+    // The waiting one with that during it, and the next.
+    expect([inbound.started, inbound.group]).toEqual([3, 2]);
+  });
+
   for (const name of ["cancel", "jump", "jumps"]) {
     test(`${name}: a call that never returns is over`, () => {
       const run = scenario(name);
@@ -53,6 +61,14 @@ describe.skipIf(!canCompile)("under stress", () => {
       expect(ofKind(run, "IN")[0]!.bytes).toBe(6);
     });
   }
+
+  test("threads that take entries of a table that is nearly full never get the same", () => {
+    const child = Bun.spawnSync(["./take"], { cwd: bench.folder, timeout: 60_000 });
+    const [taken, full, twice] = child.stdout.toString().match(/\d+/g)!.map(Number);
+    expect(taken! + full!).toBe(8 * 200_000);
+    expect(taken!).toBeGreaterThan(1000);
+    expect(twice).toBe(0);
+  });
 
   for (const name of ["cancel-deferred", "cancel-at-once"]) {
     test(`${name}: what a cancelled call had sent is recorded`, () => {

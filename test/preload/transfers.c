@@ -249,6 +249,39 @@ static void ktls(void) {
   TELL(result == 0 ? "set\n" : "unsupported\n");
 }
 
+/* Every way to wait for more than the first bytes, each on a socket of its own, and two that do not. */
+static void waits(void) {
+  static char buffer[16];
+  struct iovec part = {buffer, 4};
+  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+  struct mmsghdr messages[2] = {{.msg_hdr = message}, {.msg_hdr = message}};
+  messages[1].msg_hdr.msg_iov = &(struct iovec){buffer + 4, 4};
+  for (int way = 0; way < 13; way++) {
+    struct pair p = make_pair();
+    CHECK(send(p.client, text, 8, 0) == 8);
+    ssize_t got = 4;
+    switch (way) {
+      case 0: got = recv(p.server, buffer, 4, MSG_WAITALL); break;
+      case 1: got = recvfrom(p.server, buffer, 4, MSG_WAITALL, NULL, NULL); break;
+      case 2: got = recvmsg(p.server, &message, MSG_WAITALL); break;
+      case 3: got = __recv_chk(p.server, buffer, 4, 16, MSG_WAITALL); break;
+      case 4: got = __recvfrom_chk(p.server, buffer, 4, 16, MSG_WAITALL, NULL, NULL); break;
+      case 5: got = syscall(SYS_recvfrom, p.server, buffer, 4, MSG_WAITALL, NULL, NULL); break;
+      case 6: got = syscall(SYS_recvmsg, p.server, &message, MSG_WAITALL); break;
+      case 7: got = 2 * recvmmsg(p.server, messages, 2, 0, NULL); break;
+      case 8: got = 2 * syscall(SYS_recvmmsg, p.server, messages, 2, 0, NULL); break;
+      case 9:
+        CHECK(setsockopt(p.server, SOL_SOCKET, SO_RCVLOWAT, &(int){3}, sizeof(int)) == 0);
+        break;
+      case 10: got = 4 * recvmmsg(p.server, messages, 1, MSG_WAITALL, NULL); break;
+      case 11: got = recv(p.server, buffer, 4, 0); break;
+      default: got = recvmsg(p.server, &message, 0);
+    }
+    CHECK(got == 4);
+    TELL("%d ", ntohs(p.address.sin_port));
+  }
+}
+
 /* 300 records for a small ring. */
 static void many(void) {
   struct pair p = make_pair();
@@ -263,7 +296,7 @@ int main(int count, char **arguments) {
     void (*run)(void);
   } scenarios[] = {{"every-out", every_out}, {"every-in", every_in}, {"partial", partial},
                    {"special-in", special_in}, {"faults", faults}, {"udp", udp},
-                   {"zerocopy", zerocopy}, {"ktls", ktls}, {"many", many}};
+                   {"zerocopy", zerocopy}, {"ktls", ktls}, {"waits", waits}, {"many", many}};
   for (size_t index = 0; index < sizeof scenarios / sizeof *scenarios; index++) {
     if (count > 1 && strcmp(scenarios[index].name, arguments[1]) == 0) {
       scenarios[index].run();

@@ -114,6 +114,15 @@ describe.skipIf(!canCompile)("calls that move bytes", () => {
     expect(run.entries.some((entry) => (entry.flags & ENTRY.ktls) !== 0)).toBe(true);
   });
 
+  test("a socket whose reads may take bytes and wait for more is marked", () => {
+    const run = scenario("waits");
+    const marks = run.stdout.trim().split(" ").map((port) => {
+      const entry = run.entries.find(({ lport }) => lport === Number(port))!;
+      return (entry.flags & ENTRY.waits) !== 0;
+    });
+    expect(marks).toEqual([...Array(11).fill(true), false, false]);
+  });
+
   test("a full ring drops and counts, never blocks", () => {
     const run = scenario("many", "--slots", "64", "--hold");
     expect(run.records).toHaveLength(64);

@@ -6,11 +6,12 @@ import { closeSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Mapping, MessageListener, RealtimeClock } from "../../src/ffi/libc.ts";
+import type { RecordFeed } from "../../src/ring/feed.ts";
 import {
   Constant, DirectionWord, EntryWord, Header, HeaderWord, Kind, Loss, Message, Slot, SlotWord, State,
 } from "../../src/ring/layout.ts";
 import { Ring } from "../../src/ring/ring.ts";
-import { type RecordFeed, Rings } from "../../src/ring/rings.ts";
+import { Rings } from "../../src/ring/rings.ts";
 import { connectTo, Seal, sealedMemory, sendDescriptors, TargetMemory } from "../fuzz/memory.ts";
 import { slotWords } from "../match/words.ts";
 

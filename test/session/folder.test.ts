@@ -3,13 +3,14 @@
 
 import { afterEach, expect, test } from "bun:test";
 import {
-  chownSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync,
-  symlinkSync, writeFileSync,
+  chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync,
+  statSync, symlinkSync, utimesSync, writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { SessionFolder } from "../../src/session/folder.ts";
-import { isRoot, reason, testUnless } from "../lib/requires.ts";
+import { ROOT } from "../lib/kqtime.ts";
+import { isRoot, lacks, reason, testUnless } from "../lib/requires.ts";
 
 /** The kernel gives no such pid. */
 const NOBODY_PID = (1 << 22) + 1;
@@ -28,9 +29,9 @@ function places(): { base: string; precious: string; file: string } {
 }
 
 /** A folder's name that a dead collector could have had. */
-function leftOver(base: string): string {
+function leftOver(base: string, pid = NOBODY_PID): string {
   const own = process.pid.toString(36).padStart(4, "0").slice(-4);
-  const path = join(base, `kqtime-${NOBODY_PID}-${own}${String(names++).padStart(2, "0")}`);
+  const path = join(base, `kqtime-${pid}-${own}${String(names++).padStart(2, "0")}`);
   made.push(path);
   return path;
 }
@@ -86,10 +87,24 @@ test("a folder that was replaced by a link lets a session end, and nothing else 
   const session = SessionFolder.make();
   const moved = `${session.path}-moved`;
   made.push(moved, session.path);
+  const namesake = join(precious, basename(session.socket));
+  writeFileSync(namesake, "precious");
   renameSync(session.path, moved);
   symlinkSync(precious, session.path);
   session.close();
-  expect(readFileSync(file, "utf8")).toBe("precious");
+  for (const each of [file, namesake]) expect(readFileSync(each, "utf8")).toBe("precious");
+  // The socket itself is gone, wherever its folder went.
+  expect(readdirSync(moved)).toEqual([]);
+});
+
+test("a folder that was put in the place of a session's is not removed, nor what is in it", () => {
+  const session = SessionFolder.make();
+  const moved = `${session.path}-moved`;
+  made.push(moved, session.path);
+  renameSync(session.path, moved);
+  mkdirSync(session.path);
+  session.close();
+  expect(existsSync(session.path)).toBe(true);
 });
 
 test("what dead collectors left is removed; links of such a name are not followed", () => {
@@ -102,6 +117,55 @@ test("what dead collectors left is removed; links of such a name are not followe
   expect(existsSync(dead)).toBe(false);
   expect(readFileSync(file, "utf8")).toBe("precious");
 });
+
+test("what a killed collector left is removed, even if its pid is in use again", () => {
+  const { base } = places();
+  const running = SessionFolder.make();
+  const [same, other, starting] = [process.pid, process.ppid, process.ppid].map((pid) => leftOver(base, pid));
+  for (const path of [same!, other!, starting!]) mkdirSync(path);
+  writeFileSync(join(other!, "socket"), "");
+  const longAgo = new Date(Date.now() - 60_000);
+  utimesSync(other!, longAgo, longAgo);
+  try {
+    SessionFolder.make().close();
+    expect([same!, other!, starting!].map(existsSync)).toEqual([false, false, true]);
+    expect(existsSync(running.socket)).toBe(true);
+  } finally {
+    running.close();
+  }
+});
+
+const PLACE = `
+import { dirname } from "node:path";
+import { SessionFolder } from "${join(ROOT, "src/session/folder.ts")}";
+const folder = SessionFolder.make();
+folder.close();
+console.log(dirname(folder.path));
+`;
+
+testUnless(
+  reason(!isRoot && "needs root", lacks("setpriv")),
+  "a user's sessions are in the runtime folder, if that is the user's, else where all may write",
+  () => {
+    const folder = mkdtempSync(join(tmpdir(), "kqtime-runtime-"));
+    made.push(folder);
+    chmodSync(folder, 0o755);
+    const own = join(folder, "own");
+    mkdirSync(own, { mode: 0o700 });
+    chownSync(own, 65534, 65534);
+    const user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", process.execPath, "-e", PLACE];
+    const place = (runtime: string) => {
+      const env = { PATH: process.env["PATH"], XDG_RUNTIME_DIR: runtime };
+      const { stdout, stderr } = Bun.spawnSync(user, { cwd: own, env });
+      return `${stderr}${stdout}`.trim();
+    };
+    expect(place(own)).toBe(own);
+    for (const unfit of ["", ".", "../own", folder, join(own, "missing"), process.execPath]) {
+      expect([unfit, place(unfit)]).toEqual([unfit, "/tmp"]);
+    }
+    expect(readdirSync(own)).toEqual([]);
+  },
+);
 
 testUnless(reason(!isRoot && "needs root"), "another user's folder of such a name is left alone", () => {
   const { base } = places();
@@ -123,5 +187,12 @@ test("a session is not made again through a link, nor elsewhere", () => {
   expect(SessionFolder.again(join(precious, name), token)).toBeNull();
   expect(SessionFolder.again(join(leftOver(base), "../../etc/passwd"), token)).toBeNull();
   expect(SessionFolder.again(file, token)).toBeNull();
+  // The pipe has its name from the token, which is the process's own word as well.
+  const reached = join("/tmp", `kq${String(process.pid).padStart(12, "0")}`);
+  writeFileSync(reached, "precious");
+  made.push(reached);
+  const climbing = `../../tmp/${basename(reached)}`.padEnd(32, "0");
+  expect(SessionFolder.again(join(leftOver(base), name), climbing)).toBeNull();
+  expect(readFileSync(reached, "utf8")).toBe("precious");
   expect(readFileSync(file, "utf8")).toBe("precious");
 });

@@ -75,7 +75,8 @@ test("a log is a regular file, /dev/null, /dev/full, or a pipe that does not blo
 
 test("no log is on a file system that may not answer", () => {
   for (const type of [
-    "fuse", "fuse.sshfs", "fuseblk", "nfs", "nfs4", "cifs", "smb3", "9p", "ceph",
+    "fuse", "fuse.sshfs", "fuseblk", "nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "virtiofs",
+    "gpfs", "beegfs", "vboxsf", "one-of-tomorrow",
   ]) {
     expect(whyNoLogOn(type)).toBe(
       `it is on a file system of the type ${type}, which may let the collector wait: take one on a local disk`,

@@ -177,6 +177,14 @@ describe("intervals", () => {
     expect(fed.intervals.map(({ durationNs }) => durationNs)).toEqual([100 * MS, 100 * MS]);
   });
 
+  test("nor does a capture of which nothing is joined yet", () => {
+    const fed = new FedJoin({ intervalNs: 100 * MS });
+    fed.bench.engine.tick(-Infinity);
+    fed.bench.engine.tick(-Infinity);
+    fed.bench.engine.tick(100 * MS);
+    expect(fed.intervals.map(({ durationNs }) => durationNs)).toEqual([100 * MS]);
+  });
+
   test("losses, datagrams and warnings are those since the last one", () => {
     const fed = new FedJoin({ intervalNs: 100 * MS });
     fed.losses.ringRecords = 3;

@@ -65,6 +65,16 @@ describe("bin/kqtime", () => {
     expect(answer(["sh", "-c", `${limits} exec ${kqtime}`], { env }).nofile).toBe("512:4096");
   });
 
+  test("says what it needs where too few files may be open", () => {
+    for (const limit of [12, 23]) {
+      const ended = runProgram(["sh", "-c", `ulimit -n ${limit}; exec ${kqtime}`], { env: shortPath });
+      const why = `only ${limit} files may be open at a time: raise \`ulimit -n\` to 24 or more`;
+      expect(ended).toEqual({ code: 125, stdout: "", stderr: `kqtime: ${why}\n` });
+    }
+    // A soft limit is no obstacle.
+    expect(answer(["sh", "-c", `ulimit -Sn 12; exec ${kqtime}`]).nofile).toStartWith("12:");
+  });
+
   test("takes no settings from the folder where it is started", () => {
     const cwd = join(folder, "stray");
     mkdirSync(cwd);

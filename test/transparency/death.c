@@ -3,8 +3,10 @@
 #include "cases.h"
 
 #include <limits.h>
+#include <pty.h>
 #include <sys/resource.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <pthread.h>
 
 /* The same numbers in each run: what has gone before must not be told. */
@@ -203,10 +205,122 @@ static void fetches(const struct call *call) {
   close((int)self), close_ends(ends);
 }
 
+/* What a descriptor is of, which its number does not tell. */
+static const char *file_at(int fd) {
+  static char target[3][PATH_MAX];
+  static int next;
+  char path[32];
+  char *to = target[next++ % 3];
+  snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+  int saved = errno;
+  ssize_t length = readlink(path, to, PATH_MAX - 1);
+  errno = saved;
+  to[length > 0 ? length : 0] = '\0';
+  to[strcspn(to, ":[")] = '\0'; /* no inodes */
+  return to;
+}
+
+/* Streams over sockets that become files; and what does not. */
+static void reopen_streams(const struct call *call) {
+  static const struct {
+    const char *name, *path, *mode;
+  } all[] = {{"onto a file", "/dev/null", "w"},   {"onto nothing", "/nowhere/at/all", "w"},
+             {"onto itself", NULL, "r+"},         {"in no mode", "/dev/null", "strange"},
+             {"to be read", "/dev/zero", "r"},    {"close-on-exec", "/dev/null", "we"}};
+  for (int index = 0; index < LENGTH(all); index++) {
+    struct ends ends = at_numbers(100, 101);
+    FILE *stream = fdopen(100, "w");
+    CHECK(fwrite(text, 1, 9, stream) == 9);
+    long result = INVOKE(call, (long)all[index].path, (long)all[index].mode, (long)stream);
+    tell(call, all[index].name, result == (long)stream, "number %d, file %s, arrived %zu, open%s",
+         result != 0 ? fileno(stream) : -1, file_at(100), take_all(101, 9), open_fds(100));
+    int saved = errno;
+    printf("sends %d\n", (int)send(100, text, 3, MSG_NOSIGNAL));
+    errno = saved;
+    if (result != 0) {
+      fclose(stream);
+    }
+    close(ends.own), close(ends.peer);
+  }
+}
+
+/* The line of a child or grandchild, whose standard descriptors are what is looked at. */
+struct line {
+  char said[256];
+  long result;
+  int error;
+};
+
+static void line_ends(struct line *line, long result, int fd) {
+  line->error = errno;
+  line->result = result;
+  snprintf(line->said, sizeof line->said, "0 %s, 1 %s, 2 %s, sends %d", file_at(0), file_at(1),
+           file_at(2), (int)send(1, text, 3, MSG_NOSIGNAL));
+  CHECK(write(fd, line, sizeof *line) == sizeof *line);
+}
+
+/* In a child whose 0, 1 and 2 are sockets: what a call makes of them. */
+static void standard_once(const struct call *call, const char *name, const long arguments[4]) {
+  int way[2];
+  CHECK(pipe(way) == 0);
+  fflush(stdout);
+  pid_t child = fork();
+  if (child == 0) {
+    CHECK(dup2(way[1], 150) == 150);
+    struct ends ends = open_ends(TCP, true);
+    for (int fd = 0; fd < 3; fd++) {
+      CHECK(dup2(ends.own, fd) == fd && send(fd, text, 1, 0) == 1);
+    }
+    int master = 0;
+    long given[6] = {arguments[0], arguments[1], arguments[2], arguments[3]};
+    if (given[0] == -1000) {
+      given[0] = (long)&master;
+    }
+    long result = invoke_with(call, given);
+    /* The child's line is the first. */
+    CHECK(result <= 0 || waitpid((pid_t)result, NULL, 0) == result);
+    struct line line;
+    line_ends(&line, result > 0 ? 1 : result, 150);
+    _exit(0);
+  }
+  close(way[1]);
+  struct line line;
+  while (read(way[0], &line, sizeof line) == sizeof line) {
+    errno = line.error;
+    tell(call, name, line.result, "%s", strstr(line.said, "/dev/pts/") ? "a terminal" : line.said);
+  }
+  close(way[0]);
+  CHECK(waitpid(child, NULL, 0) == child);
+}
+
+static void standards(const struct call *call) {
+  if (!present(call)) {
+    return;
+  }
+  if (strcmp(call->symbol, "daemon") == 0) {
+    standard_once(call, "descriptors replaced", (long[4]){1, 0});
+    standard_once(call, "folder left", (long[4]){0, 0});
+    standard_once(call, "descriptors kept", (long[4]){1, 1});
+  } else if (strcmp(call->symbol, "forkpty") == 0) {
+    standard_once(call, "a terminal", (long[4]){-1000});
+  } else {
+    int master, terminal;
+    CHECK(openpty(&master, &terminal, NULL, NULL, NULL) == 0);
+    standard_once(call, "no terminal", (long[4]){0});
+    standard_once(call, "closed", (long[4]){199});
+    CHECK(dup2(terminal, 120) == 120);
+    standard_once(call, "a terminal", (long[4]){120});
+    close(master), close(terminal), close(120);
+  }
+}
+
 void family_death(void) {
   static const struct call close_calls[] = {ENTRY_INT(close, OTHER), ENTRY_INT(__close, OTHER),
                                             NUMBER(SYS_close, OTHER)};
   static const struct call stream_calls[] = {ENTRY_INT(fclose, OTHER), ENTRY_INT(_IO_fclose, OTHER)};
+  static const struct call reopen_calls[] = {ENTRY(freopen, OTHER), ENTRY(freopen64, OTHER)};
+  static const struct call standard_calls[] = {ENTRY_INT(daemon, OTHER), ENTRY_INT(login_tty, OTHER),
+                                               ENTRY_INT(forkpty, OTHER)};
   static const struct call range_calls[] = {ENTRY_INT(close_range, OTHER),
                                             NUMBER(SYS_close_range, OTHER)};
   static const struct call from_call = ENTRY_VOID(closefrom, OTHER);
@@ -226,11 +340,15 @@ void family_death(void) {
   }
   for (int index = 0; index < 2; index++) {
     close_streams(&stream_calls[index]);
+    reopen_streams(&reopen_calls[index]);
     if (present(&range_calls[index])) {
       apart(close_ranges, &range_calls[index]);
       apart(close_ranges_unshared, &range_calls[index]);
     }
     fetches(&fetch_calls[index]);
+  }
+  for (int index = 0; index < LENGTH(standard_calls); index++) {
+    standards(&standard_calls[index]);
   }
   if (present(&from_call)) {
     apart(close_from, &from_call);

@@ -3,6 +3,7 @@
 #include "cases.h"
 
 #include <arpa/inet.h>
+#include <limits.h>
 #include <sys/ioctl.h>
 #include <time.h>
 
@@ -236,11 +237,15 @@ static void several(const struct call *send, const struct call *receive, enum ki
   static char buffers[1100][4];
   static struct iovec parts[1100];
   static struct mmsghdr messages[1100];
+  static struct iovec wide[IOV_MAX + 1];
   static const struct {
     const char *name;
-    long count, bad;
-  } all[] = {{"none", 0, -1}, {"three", 3, -1}, {"the first bad", 3, 0}, {"the second bad", 3, 1},
-             {"more than UIO_MAXIOV", 1100, -1}, {"count -1", -1, 3}};
+    long count, bad, wide; /* parts of the second, if not one */
+  } all[] = {{"none", 0, -1, 0}, {"three", 3, -1, 0}, {"the first bad", 3, 0, 0},
+             {"the second bad", 3, 1, 0}, {"UIO_MAXIOV", 1024, -1, 0},
+             {"UIO_MAXIOV + 1", 1025, -1, 0}, {"more than UIO_MAXIOV", 1100, -1, 0},
+             {"count -1", -1, 3, 0}, {"the second of IOV_MAX parts", 3, -1, IOV_MAX},
+             {"the second of IOV_MAX + 1 parts", 3, -1, IOV_MAX + 1}};
   for (int index = 0; index < LENGTH(all); index++) {
     struct ends ends = open_ends(kind, true);
     int room = 4 << 20;
@@ -252,6 +257,13 @@ static void several(const struct call *send, const struct call *receive, enum ki
       for (int at = 0; at < LENGTH(messages); at++) {
         parts[at] = (struct iovec){at == all[index].bad ? BAD : way == 0 ? text : buffers[at], 3};
         messages[at] = (struct mmsghdr){{.msg_iov = &parts[at], .msg_iovlen = 1}, 77};
+      }
+      for (int at = 0; at < LENGTH(wide); at++) {
+        wide[at] = (struct iovec){way == 0 ? text : buffers[at], 1};
+      }
+      if (all[index].wide != 0) {
+        messages[1].msg_hdr.msg_iov = wide;
+        messages[1].msg_hdr.msg_iovlen = (size_t)all[index].wide;
       }
       struct timespec timeout = {60, 0};
       long result = INVOKE(call, way == 0 ? ends.own : ends.peer, (long)messages,

@@ -63,14 +63,18 @@ function compiles(more = []) {
   return compiled.status === 0;
 }
 
+/** Whether the distribution's Python, or the one on PATH, has these modules. */
+function pythonHas(...modules) {
+  const words = ["-c", `import ${modules.join(", ")}`];
+  return ["/usr/bin/python3", "python3"].some(
+    (python) => spawnSync(python, words, { stdio: "ignore" }).status === 0,
+  );
+}
+
 function canCompile() {
   if (compiles()) return true;
   if (!process.env.CC) return false;
   throw new Failure(`CC=${process.env.CC} does not build a C11 program: unset it, or correct it`);
-}
-
-function importsTests(python) {
-  return spawnSync(python, ["-c", "import test.test_socket"], { stdio: "ignore" }).status === 0;
 }
 
 /** Debian keeps PostgreSQL's server programs off PATH, one folder a major version. */
@@ -126,10 +130,16 @@ const forTests = [
   programs(["python3"], ["python3"], ["python3"]),
   {
     what: "CPython's own tests",
-    present: () => ["/usr/bin/python3", "python3"].some(importsTests),
+    present: () => pythonHas("test.test_socket"),
     // Debian names it by python3's version: a regular expression (apt-get(8)).
     apt: ["^libpython3[.].*-testsuite$"],
     dnf: ["python3-test"],
+  },
+  {
+    what: "Tornado's and Twisted's own tests",
+    present: () => pythonHas("tornado.test.runtests", "twisted.internet.test", "twisted.web.test"),
+    apt: ["python3-tornado", "python3-twisted"],
+    dnf: ["python3-tornado", "python3-twisted"],
   },
   programs(["c++"], ["g++"], ["gcc-c++"]),
   {
