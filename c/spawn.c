@@ -10,9 +10,10 @@
  * Where the program is init itself, or a subreaper, it would inherit the collector by that, and a
  * program that waits for the last of its children would wait for ever. There the process in between
  * stays, as a subreaper of its own, until the collector has ended. (It cannot become another
- * program, which would bring its exit signal back.) It is a copy of the program that has let go of
- * its memory: shared memory and files are unmapped, but for this code and the stack that it waits
- * on; the contents of the rest are dropped.
+ * program, which would bring its exit signal back. Somebody's SIGSTOP to it, which nothing keeps
+ * off, the kernel does tell the program.) It is a copy of the program that has let go of its memory:
+ * shared memory and files are unmapped, but for this code and the stack that it waits on; the
+ * contents of the rest are dropped.
  *
  * Between clone and exec only system calls are made, past the hooks of the preload library.
  */

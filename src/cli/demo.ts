@@ -4,6 +4,7 @@
 //
 // Namespaces are made by unshare(1): they vanish with their processes, whatever happens.
 
+import { rmSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { ExitCode, KQTimeError } from "../errors.ts";
 import { ROOT } from "../session/paths.ts";
@@ -11,7 +12,8 @@ import { makePrivateFolder } from "../session/private-file.ts";
 import { tell } from "./stderr.ts";
 
 const ADDRESS = { sender: "198.18.0.1", receiver: "198.18.0.2" } as const;
-const PORT = 18443;
+/** Nobody else has a port there; on loopback the kernel gives one that is free. */
+const PORT_IN_NAMESPACES = 18443;
 const RATE = "20mbit";
 /** The token bucket's queue holds 100 ms at that rate. */
 const LIMIT_BYTES = 250_000;
@@ -30,9 +32,10 @@ const TOOLS: Record<string, string> = {
   unshare: "util-linux",
   nsenter: "util-linux",
 };
+/** Without namespaces of mounts: nothing is mounted, and unshare(1) makes none in a chroot. */
 const UNSHARE = {
-  namespaces: ["unshare", "--net", "--mount", "--"],
-  "user namespace": ["unshare", "--user", "--map-root-user", "--net", "--mount", "--"],
+  namespaces: ["unshare", "--net", "--"],
+  "user namespace": ["unshare", "--user", "--map-root-user", "--net", "--"],
 } as const;
 
 const BEHIND_THE_LINK = [
@@ -68,6 +71,8 @@ export async function demo(options: DemoOptions): Promise<number> {
   );
   const traffic = join(import.meta.dir, "demo-traffic.ts");
   const self = join(ROOT, "bin", "kqtime");
+  const portFile = join(folder, ".port");
+  rmSync(portFile, { force: true });
   const script = where === "loopback" ? LOOPBACK : NAMESPACES;
   const unshare = where === "loopback" ? [] : UNSHARE[where];
   const argv = [...unshare, "sh", "-euc", script, "demo"];
@@ -79,7 +84,8 @@ export async function demo(options: DemoOptions): Promise<number> {
       TRAFFIC: traffic,
       FOLDER: folder,
       SECONDS_TO_SEND: String(options.seconds),
-      PORT: String(PORT),
+      PORT: String(where === "loopback" ? 0 : PORT_IN_NAMESPACES),
+      PORT_FILE: portFile,
       RATE,
       LIMIT: String(LIMIT_BYTES),
       BURST: String(BURST_BYTES),
@@ -118,16 +124,30 @@ function choose(): { where: Where; why: string } {
       why: `${missing.join(", ")} ${are} not here (apt install ${packages}; the same with dnf)`,
     };
   }
-  const works = (argv: string[]) =>
-    Bun.spawnSync(argv, { stdout: "ignore", stderr: "ignore" }).exitCode === 0;
   const shape =
     "ip link add kqt0 type veth peer name kqt1 && " +
     `tc qdisc add dev kqt0 root tbf rate ${RATE} burst ${BURST_BYTES} limit ${LIMIT_BYTES}`;
+  let why = "";
   for (const where of ["namespaces", "user namespace"] as const) {
-    if (works([...UNSHARE[where], "sh", "-c", shape])) return { where, why: "" };
+    const tried = Bun.spawnSync([...UNSHARE[where], "sh", "-c", shape], { stdout: "ignore" });
+    if (tried.exitCode === 0) return { where, why: "" };
+    why ||= tried.stderr.toString().trim().split("\n")[0]!;
   }
-  return { where: "loopback", why: "no network namespaces can be made here (try sudo)" };
+  const advice = process.geteuid?.() === 0 ? "" : "; try sudo";
+  return { where: "loopback", why: `no network namespaces can be made here (${why})${advice}` };
 }
+
+/** Both sides; `enter` leads to the receiver's namespace. (dash runs no EXIT trap for a signal.) */
+const MEASURE = `
+$enter "$KQ" run --log "$FOLDER/receiver.log.gz" --json "$FOLDER/receiver.json" -- "$BUN" "$TRAFFIC" receive "$PORT_FILE" "$RECEIVER" "$PORT" 2> "$FOLDER/.receiver" &
+receiver=$!
+printf '\\n— sender —\\n' >&2
+"$KQ" run --log "$FOLDER/sender.log.gz" --json "$FOLDER/sender.json" -- "$BUN" "$TRAFFIC" send "$PORT_FILE" "$RECEIVER" "$SECONDS_TO_SEND"
+wait "$receiver" || { cat "$FOLDER/.receiver" >&2; exit 125; }
+printf '\\n— receiver —\\n' >&2
+cat "$FOLDER/.receiver" >&2
+rm -f "$FOLDER/.receiver"
+`;
 
 /**
  * The shell is inside the sender's namespace; the receiver's is held by a process of its own. Both
@@ -138,33 +158,20 @@ ip link set lo up
 unshare --net -- sh -c 'echo ready; exec sleep 3600' > "$FOLDER/.ready" &
 holder=$!
 receiver=
-trap 'kill $holder $receiver 2>/dev/null || :; rm -f "$FOLDER/.ready"' EXIT
+trap 'kill $holder $receiver 2>/dev/null || :; rm -f "$FOLDER/.ready" "$PORT_FILE"' EXIT
+trap 'exit 125' HUP INT PIPE TERM
 until [ -s "$FOLDER/.ready" ]; do :; done
+enter="nsenter --net=/proc/$holder/ns/net --"
 ip link add kqt0 type veth peer name kqt1 netns "$holder"
 ip addr add "$SENDER/24" dev kqt0
 ip link set kqt0 up
-nsenter --net=/proc/$holder/ns/net -- sh -euc 'ip link set lo up; ip addr add "$RECEIVER/24" dev kqt1; ip link set kqt1 up'
+$enter sh -euc 'ip link set lo up; ip addr add "$RECEIVER/24" dev kqt1; ip link set kqt1 up'
 tc qdisc add dev kqt0 root tbf rate "$RATE" burst "$BURST" limit "$LIMIT"
-nsenter --net=/proc/$holder/ns/net -- "$KQ" run --log "$FOLDER/receiver.log.gz" --json "$FOLDER/receiver.json" -- "$BUN" "$TRAFFIC" receive "$RECEIVER" "$PORT" 2> "$FOLDER/.receiver" &
-receiver=$!
-printf '\\n— sender —\\n' >&2
-"$KQ" run --log "$FOLDER/sender.log.gz" --json "$FOLDER/sender.json" -- "$BUN" "$TRAFFIC" send "$RECEIVER" "$PORT" "$SECONDS_TO_SEND"
-wait "$receiver" || { cat "$FOLDER/.receiver" >&2; exit 125; }
-printf '\\n— receiver —\\n' >&2
-cat "$FOLDER/.receiver" >&2
-rm -f "$FOLDER/.receiver"
-`;
+${MEASURE}`;
 
 const LOOPBACK = `
+enter=
 receiver=
-trap 'kill $receiver 2>/dev/null || :' EXIT
-"$KQ" run --log "$FOLDER/receiver.log.gz" --json "$FOLDER/receiver.json" -- "$BUN" "$TRAFFIC" receive "$RECEIVER" "$PORT" 2> "$FOLDER/.receiver" &
-receiver=$!
-printf '\\n— sender —\\n' >&2
-"$KQ" run --log "$FOLDER/sender.log.gz" --json "$FOLDER/sender.json" -- "$BUN" "$TRAFFIC" send "$RECEIVER" "$PORT" "$SECONDS_TO_SEND"
-wait "$receiver" || { cat "$FOLDER/.receiver" >&2; exit 125; }
-printf '\\n— receiver —\\n' >&2
-cat "$FOLDER/.receiver" >&2
-rm -f "$FOLDER/.receiver"
-`;
-
+trap 'kill $receiver 2>/dev/null || :; rm -f "$PORT_FILE"' EXIT
+trap 'exit 125' HUP INT PIPE TERM
+${MEASURE}`;

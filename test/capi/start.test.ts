@@ -90,6 +90,7 @@ describe.skipIf(!canCompile)("the start of a collector", () => {
     expect(to! - from!).toBeLessThan(1 << 20);
     // It goes on after the kernel has written to what it keeps for that.
     process.kill(ppid, "SIGSTOP");
+    await until("its stop", () => /^T /.test(readFileSync(`/proc/${ppid}/stat`, "latin1").split(") ")[1]!));
     process.kill(ppid, "SIGCONT");
     await until("its wait", () => /^S /.test(readFileSync(`/proc/${ppid}/stat`, "latin1").split(") ")[1]!));
     expect(readdirSync(`/proc/${ppid}/fd`)).toEqual([]);
