@@ -147,7 +147,7 @@ test("free is answered when what was captured until then is joined, and the log 
     session.joined();
     expect(session.answers.get(free)).toEqual(nothing);
     const log = readFileSync(join(folder, "a.log"), "utf8");
-    const keys = [...Object.keys(session.losses), "badRecords", "logLines"];
+    const keys = ["captureGaps", ...Object.keys(session.losses), "badRecords", "logLines"];
     const pairs = keys.map((key) => `${key}=0`).join();
     expect(log).toMatch(new RegExp(`^KQTIME-META;.*\\nKQTIME-LOSS;start=\\S+,end=\\S+,session=${SESSION},${pairs};NULL;\\n$`));
     const again = session.ask(MessageType.Free, handle);
