@@ -21,7 +21,9 @@
 /* So many times what is taken must be left. */
 #define MARGIN 4
 #define SLOTS_LEAST 1024u
-#define RETRY_NS UINT64_C(1000000000)
+#define SECOND_NS UINT64_C(1000000000)
+#define RETRY_NS SECOND_NS
+#define BUSY_MOST_S 2
 #define UNLIMITED UINT64_MAX
 /* The first version writes its unlimited as a number of about 2^63. */
 #define LIMIT_MOST (UINT64_C(1) << 62)
@@ -41,7 +43,8 @@ static const struct flavour first = {"/sys/fs/cgroup/memory", "/memory.limit_in_
                                      "total_active_file "};
 
 /* Not on the stack, which may be a signal handler's small one. One thread at a time: the others
-   take what they get. */
+   take what they get. Since when, in seconds, or 0: whoever was here may have jumped away, or have been
+   in the parent of a forked child. */
 static uint32_t busy;
 static char groups[2048];
 static char path[1024];
@@ -157,8 +160,10 @@ static bool is_memory(const char *names, const char *end) {
 }
 
 static uint64_t headroom(void) {
-  uint32_t expected = 0;
-  if (!__atomic_compare_exchange_n(&busy, &expected, 1, false, __ATOMIC_ACQUIRE,
+  uint32_t now = (uint32_t)(kq_monotonic_ns() / SECOND_NS) + 1;
+  uint32_t since = __atomic_load_n(&busy, __ATOMIC_RELAXED);
+  if ((since != 0 && now - since < BUSY_MOST_S) ||
+      !__atomic_compare_exchange_n(&busy, &since, now, false, __ATOMIC_ACQUIRE,
                                    __ATOMIC_RELAXED)) {
     return UNLIMITED;
   }

@@ -19,7 +19,8 @@
 /* Before glibc 2.34 they are in a library of their own, which may have been loaded after the look-up and
    out of its sight. */
 static void *in_libutil(const char *name) {
-  return dlsym(dlopen("libutil.so.1", RTLD_LAZY), name);
+  void *library = dlopen("libutil.so.1", RTLD_LAZY);
+  return library != NULL ? dlsym(library, name) : NULL;
 }
 #define OF_LIBUTIL(name)                                                                       \
   (KQ_REAL(name) != NULL ? kq_real.name                                                        \
@@ -92,16 +93,26 @@ KQ_EXPORT int daemon(int keeps_folder, int keeps_descriptors) {
 
 /* The terminal itself is closed too, but has never been a socket. */
 KQ_EXPORT int login_tty(int terminal) {
+  __typeof__(kq_real.login_tty) real = OF_LIBUTIL(login_tty);
+  if (real == NULL) {
+    errno = ENOSYS;
+    return -1;
+  }
   uint64_t words[3];
   standard_dying(words);
-  int result = OF_LIBUTIL(login_tty)(terminal);
+  int result = real(terminal);
   standard_died(words, result == 0);
   return result;
 }
 
 KQ_EXPORT int forkpty(int *master, char *name, const struct termios *settings,
                       const struct winsize *size) {
-  int result = OF_LIBUTIL(forkpty)(master, name, settings, size);
+  __typeof__(kq_real.forkpty) real = OF_LIBUTIL(forkpty);
+  if (real == NULL) {
+    errno = ENOSYS;
+    return -1;
+  }
+  int result = real(master, name, settings, size);
   for (int fd = 0; result == 0 && fd < 3; fd++) {
     /* Not before: its parent's live on. */
     kq_fd_arrived(fd);

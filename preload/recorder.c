@@ -116,11 +116,22 @@ void kq_jumped(void) {
   kq_count_loss(KQ_LOSS_LEFT);
 }
 
+/* The jump was within a signal handler: the call went on, and has ended. */
+static __attribute__((noinline, cold)) void forget_jump(uint64_t key) {
+  for (uint32_t which = 0; which < thread_state.doubts; which++) {
+    if (thread_state.doubt[which] == key) {
+      forget_doubt(which);
+      return;
+    }
+  }
+}
+
 void kq_recorder_forked(void) { thread_state.doubts = 0; }
 
-/* The word without one of its calls. */
+/* The word without one of its calls. Once there were more than it can count it stays so: how many are
+   left nobody knows. */
 static inline uint64_t without(uint64_t calls, uint64_t one) {
-  return calls & ACTIVE_MASK ? calls - one : calls;
+  return ((calls - 1) & ACTIVE_MASK) < ACTIVE_MASK - 1 ? calls - one : calls;
 }
 
 /* One active call less. Returns the word as it was; `expected` is a guess at it. */
@@ -162,6 +173,9 @@ static __attribute__((noinline, cold)) struct kq_entry *find_entry(int fd, uint6
 static inline bool leave(struct kq_call *call, uint64_t moved) {
   struct kq_direction *direction = call->direction;
   call->direction = NULL;
+  if (KQ_UNLIKELY(thread_state.frame.key == (call->key | JUMPED))) {
+    forget_jump(call->key);
+  }
   /* Nobody else was here as a rule: the word is as this call left it. */
   uint64_t before = step_out(direction, call->calls, call->one);
   if (KQ_UNLIKELY(call->outer.key == call->key)) {

@@ -38,10 +38,13 @@ long kq_sandbox_call(long number, long a, long b, long c, long d, long e, long f
                                                       : kq_sys6(number, a, b, c, d, e, f);
 }
 
-/* What a vfork child asks, whatever it does before it ends or executes: see kq_session_foreign. */
+/* What is asked or made for a vfork child before it ends or executes: see kq_session_foreign,
+   kq_socket_readable and kq_session_reserve. */
 static bool refuses_stranger(void) {
   return KQ_REFUSED(SYS_getpid) || KQ_REFUSED(SYS_getppid) || KQ_REFUSED(SYS_fcntl, 0, F_GETFD) ||
-         KQ_REFUSED(SYS_close_range, ~0U, ~0U, 0);
+         KQ_REFUSED(SYS_close_range, ~0U, ~0U, 0) ||
+         KQ_REFUSED(SYS_rt_sigprocmask, ~0UL, 0, NULL, 8) ||
+         KQ_REFUSED(SYS_madvise, 0, 0, MADV_POPULATE_WRITE);
 }
 
 /* Everything that will have to be asked or made is now. */
@@ -88,7 +91,9 @@ static void begin_filter(struct kq_sandbox *change, const struct sock_fprog *pro
 void kq_sandbox_prctl(struct kq_sandbox *change, int option, unsigned long a, unsigned long b) {
   change->kind = KQ_SANDBOX_NONE;
   if (option == PR_SET_TSC) {
-    if (a == PR_TSC_SIGSEGV) {
+    if (kq_session_stranger()) {
+      /* It takes this with it when it executes; the thread whose memory it borrows keeps its clock. */
+    } else if (a == PR_TSC_SIGSEGV) {
       change->kind = KQ_SANDBOX_CLOCK;
       change->before = kq_clock_close();
     } else if (a == PR_TSC_ENABLE) {

@@ -49,12 +49,13 @@ uint32_t kq_session_pid_asked(void) {
 
 uint64_t kq_session_one_asked(void) {
   uint32_t pid = kq_session_pid();
-  /* Across the border of a namespace a child sees another number there, or 0. */
-  if (pid != known_pid && (uint32_t)KQ_SYS(SYS_getppid) == known_pid) {
-    known_pid = pid;
+  /* Across the border of a namespace a child sees another number there, or 0. Behind it the numbers of
+     all are others: one that is not sure has no sure children. */
+  if (pid != known_pid && known_pid != 0) {
+    known_pid = (uint32_t)KQ_SYS(SYS_getppid) == known_pid ? pid : 0;
   }
   /* Nor by its parent's number, which may be the only one that it knows. */
-  bool sure = pid == known_pid && !KQ_REFUSED(SYS_getpid);
+  bool sure = known_pid != 0 && pid == known_pid && !KQ_REFUSED(SYS_getpid);
   uint64_t one = sure ? ((uint64_t)pid << KQ_CALLS_PIDS_SHIFT) + 1 : 1;
   __atomic_store_n(&kq_identity->one, one, __ATOMIC_RELAXED);
   return one;
@@ -90,6 +91,10 @@ static void at_fork_child(void) {
   }
   __atomic_store_n(&kq_identity->state, KQ_RING_INHERITED, __ATOMIC_RELAXED);
   __atomic_store_n(&kq_identity->pid, home_pid, __ATOMIC_RELAXED);
+  if (home_pid == known_pid) {
+    /* Its parent's number, in another namespace. */
+    known_pid = 0;
+  }
   /* Now: its parent may be gone later. */
   kq_session_one_asked();
   if (kq_fd_limit != 0) {

@@ -209,7 +209,7 @@ export class Engine implements Books {
           off,
           bytes,
           timeNs,
-          words[SlotWord.fd]! | 0,
+          Math.max(-1, words[SlotWord.fd]! | 0),
           words[SlotWord.pid]!,
           (flags & SlotFlag.Overlap) !== 0,
           words[SlotWord.group]!,

@@ -3,7 +3,7 @@
 // how many calls are under way and the sum of their pids (kq_direction.calls); told who is gone, the
 // next call takes out the one that never ends, once it is the only one.
 
-import type { Ring } from "./ring.ts";
+import { PIDS_MASK, type Ring } from "./ring.ts";
 
 /** Of which a table is told, and how often while others' calls hide whether theirs are among them. */
 const PIDS_MOST = 64;
@@ -28,12 +28,17 @@ export class Gone {
     this.#turns = 0;
   }
 
-  /** Once more when nothing is open: a pid may be another process's some day. */
-  tell(): void {
+  /**
+   * Once more when nothing is open: a pid may be another process's some day.
+   * @param rings Whose users live.
+   */
+  tell(rings: readonly Ring[]): void {
     const pids = this.#pids;
     if (pids.length === 0 && !this.#isTold) return;
     this.#isTold = pids.length > 0;
-    const isOpen = this.#table.tellGone(pids, this.#turns++);
+    const living = new Set<number>();
+    for (const { users } of rings) for (const pid of users) living.add(pid & PIDS_MASK);
+    const isOpen = this.#table.tellGone(pids, this.#turns++, living);
     if (!isOpen || this.#turns >= TURNS_MOST) pids.length = 0;
   }
 }

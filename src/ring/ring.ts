@@ -16,6 +16,7 @@ import {
   Slot,
   SlotWord,
   State,
+  Type,
 } from "./layout.ts";
 
 export const SLOT_WORDS = Constant.slotBytes / 4;
@@ -25,7 +26,8 @@ const SLOT_HALVES = Constant.slotBytes / 2;
 const HEADER_HALVES = Constant.headerBytes / 2;
 const DIRECTIONS = [EntryWord.out, EntryWord.in] as const;
 const PIDS_SHIFT = Constant.callsPidsShift - 32;
-const PIDS_MASK = 0xffffffff >>> PIDS_SHIFT;
+/** What is left of a pid in `kq_direction.calls`. */
+export const PIDS_MASK = 0xffffffff >>> PIDS_SHIFT;
 const STATE_MASK = (1 << Constant.stateBits) - 1;
 /** So large a part of a ring may be retired: producers search for the next slot that is not. */
 const RETIRED_SHIFT = 2;
@@ -261,23 +263,30 @@ export class Ring {
    * Tells the directions of all sockets in which calls are under way that processes are gone, maybe in
    * the middle of one. Of one at a time: while it is open whose calls they are, `turn` chooses, and
    * this returns true.
+   * @param living What `PIDS_MASK` leaves of the pids of those who are not gone: nobody is told of
+   *   whom only the rest would tell from them.
    */
-  tellGone(pids: readonly number[], turn: number): boolean {
+  tellGone(pids: readonly number[], turn: number, living: ReadonlySet<number>): boolean {
     const words = this.#words;
     let open = false;
     for (let entry = 0, used = this.entriesUsed(); entry < used; entry++) {
+      // Of others nobody takes calls out.
+      const isTcp = (words[this.#entriesAt + entry * ENTRY_WORDS + EntryWord.type]! & 0xff) === Type.Tcp;
       for (const direction of DIRECTIONS) {
         const at = this.#entriesAt + entry * ENTRY_WORDS + direction;
         const active = Atomics.load(words, at + DirectionWord.calls) & Constant.callsActiveMask;
         const told = words[at + DirectionWord.gone]!;
         let gone = 0;
         if (active > 1) {
-          open ||= pids.length > 0;
+          open ||= pids.length > 0 && isTcp;
           gone = pids[turn % pids.length] ?? 0;
+          if (living.has(gone & PIDS_MASK)) gone = 0;
         } else if (active === 1) {
           const sum = Atomics.load(words, at + DirectionWord.calls + 1) >>> PIDS_SHIFT;
           const isMeant = (pid: number) => sum !== 0 && (pid & PIDS_MASK) === sum;
-          gone = isMeant(told) ? told : pids.find(isMeant) ?? 0;
+          const meant = isMeant(told) ? told : pids.find(isMeant) ?? 0;
+          if (!living.has(sum)) gone = meant;
+          else open ||= meant !== 0 && isTcp;
         }
         if (told !== gone) Atomics.store(words, at + DirectionWord.gone, gone);
       }

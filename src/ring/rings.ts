@@ -175,7 +175,7 @@ export class Rings {
     if (nowMs - this.#aliveAtMs < everyMs) return;
     this.#aliveAtMs = nowMs;
     this.#users.look(nowMs);
-    for (const { gone } of this.#tables.values()) gone.tell();
+    for (const { gone } of this.#tables.values()) gone.tell(this.#rings);
     this.#freeLate(nowMs);
     const lonely: Ring[] = [];
     for (let i = this.#rings.length - 1; i >= 0; i--) {

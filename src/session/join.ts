@@ -52,14 +52,17 @@ export interface IntervalSink {
   end(): JoinEnd;
 }
 
+/** Losses that version 4 of recordings does not tell of. */
+type LaterLoss = "captureGaps" | "unheardProcesses";
+
 /** What the summary says besides the join. */
 export interface JoinEnd {
   endNs: number;
   exitCode: number | null;
   signal: string | null;
   pids: number[];
-  /** Recordings of earlier versions tell of no gaps. */
-  losses: Omit<Losses, "badRecords" | "logLines" | "captureGaps"> & { captureGaps?: number };
+  /** Recordings of earlier versions do not have all. */
+  losses: Omit<Losses, "badRecords" | "logLines" | LaterLoss> & { [loss in LaterLoss]?: number };
   badRecords: number;
   /** Processes lived on: see `Collector.detach`. */
   isDetached: boolean;
@@ -243,6 +246,7 @@ export class Join {
     const { badRecords, instances } = this.engine;
     return {
       captureGaps: 0,
+      unheardProcesses: 0,
       ...end.losses,
       badRecords: end.badRecords + badRecords,
       badPackets: end.losses.badPackets + instances.badPackets,

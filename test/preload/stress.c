@@ -152,6 +152,36 @@ static void jumps(void) {
   }
 }
 
+static void jump_within(int number) {
+  if (sigsetjmp(escape, 1) == 0) {
+    siglongjmp(escape, number);
+  }
+}
+static void *send_later(void *argument) {
+  usleep(150000);
+  CHECK(send(shared.client, text, 6, 0) == 6);
+  return argument;
+}
+static void *take_six(void *argument) {
+  take(shared.server, 6);
+  return argument;
+}
+/* A handler that jumps leaves nothing of the call that it interrupted: it is no other's call either. */
+static void jump_inside(void) {
+  pthread_t thread;
+  shared = make_pair();
+  signal(SIGALRM, jump_within);
+  CHECK(pthread_create(&thread, NULL, send_later, NULL) == 0);
+  ualarm(30000, 0);
+  take(shared.server, 6);
+  CHECK(pthread_join(thread, NULL) == 0);
+  CHECK(pthread_create(&thread, NULL, take_six, NULL) == 0);
+  usleep(50000);
+  CHECK(recv(shared.server, &(char){0}, 1, MSG_DONTWAIT) == -1);
+  CHECK(send(shared.client, text, 6, 0) == 6);
+  CHECK(pthread_join(thread, NULL) == 0);
+}
+
 /* Many times around a small ring. */
 static void laps(void) {
   shared = make_pair();
@@ -373,7 +403,7 @@ int main(int count, char **arguments) {
     void (*run)(void);
   } scenarios[] = {{"threads", threads}, {"overlap", overlap}, {"cancel", cancel},
                    {"cancel-deferred", cancel_deferred}, {"cancel-at-once", cancel_at_once},
-                   {"jump", jump}, {"jumps", jumps}, {"laps", laps},
+                   {"jump", jump}, {"jumps", jumps}, {"jump-inside", jump_inside}, {"laps", laps},
                    {"handler", handler}, {"sandbox", sandbox}, {"table", table}, {"churns", churns}, {"fsize", fsize},
                    {"fsize-outer", fsize_outer}, {"reentry", reentry},
                    {"same-size", same_size}, {"probe", probe},

@@ -62,6 +62,13 @@ describe.skipIf(!canCompile)("under stress", () => {
     });
   }
 
+  test("a handler that jumps within itself leaves the call that it interrupted alone", () => {
+    const run = scenario("jump-inside");
+    const { in: inbound } = run.entries.find((entry) => entry.flags & ENTRY.accepted)!;
+    // The second and the third are under way together.
+    expect([inbound.started, inbound.group]).toEqual([3, 2]);
+  });
+
   test("threads that take entries of a table that is nearly full never get the same", () => {
     const child = Bun.spawnSync(["./take"], { cwd: bench.folder, timeout: 60_000 });
     const [taken, full, twice] = child.stdout.toString().match(/\d+/g)!.map(Number);

@@ -4,7 +4,7 @@
 import { expect, test } from "bun:test";
 import type { Mapping } from "../../src/ffi/libc.ts";
 import { Gone } from "../../src/ring/gone.ts";
-import { Constant, DirectionWord, EntryWord, Header, HeaderWord } from "../../src/ring/layout.ts";
+import { Constant, DirectionWord, EntryWord, Header, HeaderWord, Type } from "../../src/ring/layout.ts";
 import { Ring } from "../../src/ring/ring.ts";
 
 const SLOTS = 64;
@@ -31,13 +31,17 @@ class Table {
       words[HeaderWord[name as keyof typeof HeaderWord]] = value;
     }
     new DataView(buffer).setBigUint64(Header.ringId, 7n, true);
+    words[this.#entryAt + EntryWord.type] = Type.Tcp;
     const mapping = { buffer, bytes, inode: 0, close: () => {} };
     this.ring = new Ring(mapping as unknown as Mapping, PID);
   }
 
+  get #entryAt(): number {
+    return (Constant.headerBytes + SLOTS * Constant.slotBytes) / 4;
+  }
+
   get #at(): number {
-    const slots = Constant.headerBytes + SLOTS * Constant.slotBytes;
-    return slots / 4 + EntryWord.in;
+    return this.#entryAt + EntryWord.in;
   }
 
   /** The calls that are under way in the socket's inbound direction, by the pids of who makes them. */
@@ -62,17 +66,17 @@ test("of a call that is the only one and theirs, until it is taken out", () => {
   const table = new Table();
   const gone = new Gone(table.ring);
   table.calls = [TWIN];
-  gone.tell();
+  gone.tell([]);
   expect(table.told).toBe(0);
   gone.add(OTHER);
   gone.add(TWIN);
   for (let round = 0; round < 5; round++) {
-    gone.tell();
+    gone.tell([]);
     expect(table.told).toBe(TWIN);
   }
   table.takeOut();
   table.calls = [PID];
-  gone.tell();
+  gone.tell([]);
   expect(table.told).toBe(0);
 });
 
@@ -81,12 +85,12 @@ test("not of another's call, and no longer when it is known to be that", () => {
   const gone = new Gone(table.ring);
   table.calls = [PID];
   gone.add(TWIN);
-  gone.tell();
+  gone.tell([]);
   expect(table.told).toBe(0);
   // Nothing is open any more: a later process may have the pid.
   table.calls = [TWIN];
-  gone.tell();
-  gone.tell();
+  gone.tell([]);
+  gone.tell([]);
   expect(table.told).toBe(0);
 });
 
@@ -96,10 +100,10 @@ test("of each in turn while others' calls are under way too", () => {
   table.calls = [TWIN, OTHER, PID];
   gone.add(TWIN);
   gone.add(OTHER);
-  const told = Array.from({ length: 4 }, () => (gone.tell(), table.told));
+  const told = Array.from({ length: 4 }, () => (gone.tell([]), table.told));
   expect(new Set(told)).toEqual(new Set([TWIN, OTHER]));
   table.calls = [PID];
-  gone.tell();
+  gone.tell([]);
   expect(table.told).toBe(0);
 });
 
@@ -108,7 +112,7 @@ test("not for ever", () => {
   const gone = new Gone(table.ring);
   table.calls = [PID, PID];
   gone.add(TWIN);
-  for (let round = 0; round < 1000; round++) gone.tell();
+  for (let round = 0; round < 1000; round++) gone.tell([]);
   expect(table.told).toBe(0);
 });
 
@@ -117,6 +121,23 @@ test("not across pid namespaces", () => {
   const gone = new Gone(table.ring);
   table.calls = [TWIN];
   gone.add(TWIN);
-  gone.tell();
+  gone.tell([]);
+  expect(table.told).toBe(0);
+});
+
+test("not of who cannot be told from somebody who lives, until that one has ended too", () => {
+  const table = new Table();
+  const gone = new Gone(table.ring);
+  // The memory has room for 16 bits of a pid.
+  table.ring.users.add(TWIN + 65_536);
+  table.calls = [TWIN];
+  gone.add(TWIN);
+  gone.tell([table.ring]);
+  expect(table.told).toBe(0);
+  table.ring.users.clear();
+  gone.tell([table.ring]);
+  expect(table.told).toBe(TWIN);
+  table.ring.users.add(TWIN + 65_536);
+  gone.tell([table.ring]);
   expect(table.told).toBe(0);
 });

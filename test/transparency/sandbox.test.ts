@@ -36,9 +36,11 @@ const SCENARIOS: readonly Scenario[] = [
   // The child is not killed for asking who it is; the parent pays for that with its socket, and may
   // not ask what its output is.
   { name: "vforks", actions: ["kill"], calls: 1, losses: { noAddress: 2 } },
+  { name: "vforks-twice", actions: ["kill"], calls: 1, losses: { noAddress: 2 } },
   { name: "tsync", actions: ALL, calls: -1 },
   // Under the first filter its ends are found, under the second no more.
   { name: "stacked", actions: ALL, calls: 2, losses: { noAddress: 2 } },
+  { name: "narrowed", actions: ALL, calls: 2 },
   { name: "arithmetic", actions: ["kill"], calls: 2 },
 ];
 
