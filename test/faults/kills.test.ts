@@ -145,6 +145,11 @@ function wrongs({ name, victim, killedNs, owedNs, calls }: Round, log: KQTimeLog
   return wrong;
 }
 
+/** A kill in the middle of write(2) may cut the last line; the next run begins behind it. */
+function parsed(text: string): KQTimeLog {
+  return parseLog(text.replace(/^[^\n]*[^;\n]\n(?=KQTIME-META;)/gm, ""), BASE_SEC);
+}
+
 async function lane(number: number, kills: number): Promise<{ due: number; lines: number }> {
   return withLoopback(async (node, scope) => {
     const random = new Random(SEED * 1000 + number);
@@ -158,7 +163,7 @@ async function lane(number: number, kills: number): Promise<{ due: number; lines
       rounds.push(one);
       // As it was left: nobody has mended it.
       const text = await readable(logPath);
-      const log = parseLog(text.slice(0, text.lastIndexOf("\n") + 1), BASE_SEC);
+      const log = parsed(text.slice(0, text.lastIndexOf("\n") + 1));
       expect(wrongs(one, log)).toEqual([]);
       expect(timeFlaws(log)).toEqual([]);
       if (victim === "target") {
@@ -173,7 +178,7 @@ async function lane(number: number, kills: number): Promise<{ due: number; lines
       rounds.some(({ kqtimePid }) => name.startsWith(`kqtime-${kqtimePid}-`)));
     expect(folders).toEqual([]);
     if (logPath.endsWith(".gz")) await scope.run(["gzip", "-t", logPath]);
-    const whole = parseLog(await readable(logPath), BASE_SEC);
+    const whole = parsed(await readable(logPath));
     for (const one of rounds) expect(wrongs(one, whole)).toEqual([]);
     expect(booksFlaws(last).filter((flaw) => !flaw.includes("KQTIME-BOOKS"))).toEqual([]);
     // Where each kill came before the first call there is nothing to report.
