@@ -7,7 +7,7 @@
 import { type Library, type Pointer, toArrayBuffer } from "bun:ffi";
 import { getSystemErrorName } from "node:util";
 import { KQTimeError } from "../errors.ts";
-import { openLibrary } from "./library.ts";
+import { openLibc } from "./library.ts";
 
 const O_CLOEXEC_NONBLOCK = 0o2000000 | 0o4000;
 const F_SETPIPE_SZ = 1031;
@@ -35,13 +35,7 @@ const symbols = {
 let loaded: Library<typeof symbols>["symbols"] | undefined;
 
 function libc(): Library<typeof symbols>["symbols"] {
-  loaded ??= openLibrary({
-    name: "libc",
-    environment: "KQTIME_LIBC",
-    sonames: ["libc.so.6"],
-    symbols,
-    packages: { apt: "libc6", dnf: "glibc" },
-  }).symbols;
+  loaded ??= openLibc(symbols);
   return loaded;
 }
 

@@ -6,7 +6,7 @@
 import { type Library } from "bun:ffi";
 import { chmodSync, closeSync, constants, openSync, readSync } from "node:fs";
 import { KQTimeError } from "../errors.ts";
-import { openLibrary } from "./library.ts";
+import { openLibc } from "./library.ts";
 
 /** Only who made it reads it. */
 const MODE = 0o622;
@@ -29,13 +29,7 @@ export class CountedFifo {
 
   /** Makes it. @throws KQTimeError `E_LIBC`, or what node:fs throws */
   constructor(readonly path: string) {
-    loaded ??= openLibrary({
-      name: "libc",
-      environment: "KQTIME_LIBC",
-      sonames: ["libc.so.6"],
-      symbols,
-      packages: { apt: "libc6", dnf: "glibc" },
-    }).symbols;
+    loaded ??= openLibc(symbols);
     if (loaded.mkfifo(path, MODE) !== 0) {
       throw new KQTimeError("E_LIBC", "mkfifo", `mkfifo ${path} failed`);
     }

@@ -6,7 +6,7 @@
 import { type Library, type Pointer, ptr, toArrayBuffer } from "bun:ffi";
 import { close, closeSync, constants, fstatSync, openSync } from "node:fs";
 import { KQTimeError } from "../errors.ts";
-import { openLibrary } from "./library.ts";
+import { openLibc } from "./library.ts";
 
 const AF_UNIX = 1;
 const SOCK_STREAM_NONBLOCK_CLOEXEC = 1 | 0o4000 | 0o2000000;
@@ -82,13 +82,7 @@ type Libc = Library<typeof symbols>["symbols"];
 let loaded: Libc | undefined;
 
 function libc(): Libc {
-  loaded ??= openLibrary({
-    name: "libc",
-    environment: "KQTIME_LIBC",
-    sonames: ["libc.so.6"],
-    symbols,
-    packages: { apt: "libc6", dnf: "glibc" },
-  }).symbols;
+  loaded ??= openLibc(symbols);
   return loaded;
 }
 

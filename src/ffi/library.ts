@@ -119,3 +119,14 @@ export function openLibrary<const Fns extends Symbols>(source: LibrarySource<Fns
     { cause },
   );
 }
+
+/** libc's own functions. @throws KQTimeError `E_LIBRARY` */
+export function openLibc<const Fns extends Symbols>(symbols: Fns): Library<Fns>["symbols"] {
+  return openLibrary({
+    name: "libc",
+    environment: "KQTIME_LIBC",
+    sonames: ["libc.so.6"],
+    symbols,
+    packages: { apt: "libc6", dnf: "glibc" },
+  }).symbols;
+}

@@ -6,7 +6,7 @@
 
 import { type Library, type Pointer, toArrayBuffer } from "bun:ffi";
 import { closeSync } from "node:fs";
-import { openLibrary } from "./library.ts";
+import { openLibc } from "./library.ts";
 
 const MFD_CLOEXEC = 1;
 const MFD_ALLOW_SEALING = 2;
@@ -28,13 +28,7 @@ let loaded: Library<typeof symbols>["symbols"] | undefined;
  * @throws KQTimeError `E_LIBRARY`
  */
 export function tryMemory(bytes: number): { op: string; errno: number } | null {
-  loaded ??= openLibrary({
-    name: "libc",
-    environment: "KQTIME_LIBC",
-    sonames: ["libc.so.6"],
-    symbols,
-    packages: { apt: "libc6", dnf: "glibc" },
-  }).symbols;
+  loaded ??= openLibc(symbols);
   const fd = loaded.memfd_create("kqtime-doctor", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (fd < 0) {
     const location = loaded.__errno_location() as Pointer;

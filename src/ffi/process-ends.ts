@@ -6,7 +6,7 @@
 
 import type { Library } from "bun:ffi";
 import { closeSync, readFileSync } from "node:fs";
-import { openLibrary } from "./library.ts";
+import { openLibc } from "./library.ts";
 
 /** The same number on all machines. */
 const SYS_PIDFD_OPEN = 434;
@@ -36,13 +36,7 @@ type Libc = Library<typeof symbols>["symbols"];
 let loaded: Libc | undefined;
 
 function libc(): Libc {
-  loaded ??= openLibrary({
-    name: "libc",
-    environment: "KQTIME_LIBC",
-    sonames: ["libc.so.6"],
-    symbols,
-    packages: { apt: "libc6", dnf: "glibc" },
-  }).symbols;
+  loaded ??= openLibc(symbols);
   return loaded;
 }
 

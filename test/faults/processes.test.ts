@@ -6,7 +6,8 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { e2e } from "../lib/e2e.ts";
 import { fixture } from "../lib/fixtures.ts";
 import { BARE, booksFlaws, flaws, Measurement, timeFlaws } from "../lib/kqtime.ts";
-import { withLoopback } from "../lib/network.ts";
+import { type Node, withLoopback } from "../lib/network.ts";
+import type { Scope } from "../lib/process.ts";
 import { startEcho } from "./echo.ts";
 
 const LIVES = 1000;
@@ -33,7 +34,8 @@ e2e(`${LIVES} short-lived processes`, () => withLoopback(async (node, scope) => 
   expect(new Set(measurement.log().calls.map(({ pid }) => pid)).size).toBe(LIVES);
 }), 60_000, ["python3", "xargs"]);
 
-e2e(`${LIVES_UNSEEN} short lives while kqtime stands still`, () => withLoopback(async (node, scope) => {
+/** Programs that begin and end while kqtime stands still. */
+async function liveUnseen(node: Node, scope: Scope): Promise<Measurement> {
   const { port } = await startEcho(scope, node);
   const go = scope.path("go");
   const loop = `echo waits; while [ ! -e ${go} ]; do sleep 0.01; done; seq ${LIVES_UNSEEN} |
@@ -45,6 +47,11 @@ e2e(`${LIVES_UNSEEN} short lives while kqtime stands still`, () => withLoopback(
   await measurement.running.says(/done/);
   measurement.running.kill("SIGCONT");
   await measurement.running.success();
+  return measurement;
+}
+
+e2e(`${LIVES_UNSEEN} short lives while kqtime stands still`, () => withLoopback(async (node, scope) => {
+  const measurement = await liveUnseen(node, scope);
   if (BARE) return;
   const bytes = LIVES_UNSEEN * 1000;
   expect(flaws(measurement, { out: bytes, in: bytes })).toEqual([]);
@@ -53,19 +60,9 @@ e2e(`${LIVES_UNSEEN} short lives while kqtime stands still`, () => withLoopback(
 
 e2e("more lives than the socket's queue takes while kqtime stands still are told", () =>
   withLoopback(async (node, scope) => {
-    const { port } = await startEcho(scope, node);
     // Of this namespace alone.
     await scope.run([...node.prefix, "sysctl", "-qw", `net.core.somaxconn=${QUEUE}`]);
-    const go = scope.path("go");
-    const loop = `echo waits; while [ ! -e ${go} ]; do sleep 0.01; done; seq ${LIVES_UNSEEN} |
-      xargs -P 4 -n 1 sh -c '"$1" "$2" "$3"; true' sh ${await fixture("short")} ${port}; echo done`;
-    const measurement = new Measurement(scope, ["sh", "-c", loop], { prefix: node.prefix });
-    await measurement.running.says(/waits/);
-    if (!BARE) measurement.running.kill("SIGSTOP");
-    writeFileSync(go, "");
-    await measurement.running.says(/done/);
-    measurement.running.kill("SIGCONT");
-    await measurement.running.success();
+    const measurement = await liveUnseen(node, scope);
     if (BARE) return;
     const { directions, losses, warnings } = measurement.summary();
     // seq, xargs, a shell and a program for each life, and a sleep or two before.
