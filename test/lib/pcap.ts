@@ -104,11 +104,11 @@ export class SeenStream {
     return at < this.starts.length && this.starts[at] <= offset ? this.#inorder[at] : NaN;
   }
 
-  /** Every time at which a byte of the range was first seen. */
-  timesWithin(start: number, end: number): number[] {
+  /** The first byte, within the range, of each packet that showed a byte of it for the first time. */
+  offsetsWithin(start: number, end: number): number[] {
     const found: number[] = [];
     for (let at = this.#at(start); at < this.starts.length && this.starts[at] < end; at++) {
-      found.push(this.timesNs[at]);
+      found.push(Math.max(start, this.starts[at]));
     }
     return found;
   }
