@@ -17,6 +17,8 @@ import { fixture } from "../lib/fixtures.ts";
 const INPUTS = 6000;
 const GROWTH_MOST_MB = 100;
 const SCRIBBLED_MS = 2000;
+/** At the least; they keep coming. */
+const SCRIBBLED_RECORDS = 1000;
 
 function residentMb(): number {
   Bun.gc(true);
@@ -58,15 +60,16 @@ test("a program that writes to its memory while that is read", async () => {
   await child.stdout.getReader().read();
   let records = 0;
   const untilMs = performance.now() + SCRIBBLED_MS;
-  for (let round = 0; performance.now() < untilMs; round++) {
+  // How many come while it lasts is a matter of who gets the processors.
+  for (let round = 0; records < SCRIBBLED_RECORDS || performance.now() < untilMs; round++) {
     records += session.rings.drain();
     engine.flush();
+    expect(performance.now() - untilMs).toBeLessThan(50_000);
     if (round % 64 === 0) engine.tick(round * 1e6);
     for (const { table, entry } of [...engine.live].slice(0, 8)) session.rings.refresh(table, entry);
   }
   child.kill();
   await child.exited;
-  expect(records).toBeGreaterThan(1000);
   session.end(true, process.pid);
   for (const each of memories) each.close();
 }, 60_000);
