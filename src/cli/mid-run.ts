@@ -119,13 +119,27 @@ function outletOf(fd: number): Outlet {
     return { put: (bytes) => write(own, bytes), close: () => closeSync(own) };
   } catch {
     // Another user's pipe, or no /proc: a look before each write, which others may forestall.
-    const put = (bytes: Uint8Array) => (isWritable(fd) ? write(fd, bytes.subarray(0, PIPE_BUF)) : 0);
-    return { put, close: nothing };
+    return { put: (bytes) => look(fd, bytes), close: nothing };
   }
 }
 
+function look(fd: number, bytes: Uint8Array): number {
+  try {
+    if (!isWritable(fd)) return 0;
+  } catch {
+    // As below.
+  }
+  return write(fd, bytes.subarray(0, PIPE_BUF));
+}
+
 function send(fd: number, bytes: Uint8Array): number {
-  const taken = sendNow(fd, bytes);
+  let taken: number;
+  try {
+    taken = sendNow(fd, bytes);
+  } catch {
+    // No library can be called: so nothing is measured, and the reader may be waited for.
+    return writeSync(fd, bytes);
+  }
   if (taken < 0) throw new Error("its reader is gone");
   return taken;
 }

@@ -55,7 +55,7 @@ export function bind<const Fns extends Symbols>(soname: string, symbols: Fns): L
 function addressSpace(): string {
   const limits = readFileSync("/proc/self/limits", "latin1");
   const bytes = /^Max address space\s+(\d+)/m.exec(limits)?.[1];
-  if (bytes === undefined) return ": unset BUN_JSC_useJIT";
+  if (bytes === undefined) return ": unset BUN_JSC_useJIT, or a service's MemoryDenyWriteExecute=";
   return `: raise \`ulimit -v\` from ${Math.floor(Number(bytes) / 1024)} to ${ADDRESS_SPACE_KIB} or more`;
 }
 

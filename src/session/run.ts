@@ -8,7 +8,7 @@ import { originalEnvironment, whyAltered } from "./environment.ts";
 import { findCommand, whyUnmeasurable } from "./executable.ts";
 import { type NativeParts, nativeParts } from "./paths.ts";
 import { Session, type SessionOptions } from "./session.ts";
-import { type Exit, exitCodeOf, Target, whyWithheld } from "./target.ts";
+import { type Exit, exitCodeOf, passOn, Target, whyWithheld } from "./target.ts";
 import { findUser, type User } from "./user.ts";
 
 export interface RunOptions extends Omit<SessionOptions, "everything"> {
@@ -76,6 +76,7 @@ async function runUnmeasured(options: RunOptions, user: User | null): Promise<Ex
     user,
     environment: {},
   });
+  target.onWarning = options.onWarning;
   try {
     return await target.ended;
   } finally {
@@ -115,6 +116,7 @@ class Run {
         failure = error;
       })
       .finally(() => collector.hurry());
+    target.onWarning = this.#options.onWarning;
     target.onLateSignal = (signal) => {
       // The command is gone; what it left behind is told to end, or left alone and let go.
       if (signal === "SIGINT" || signal === "SIGQUIT") stop = true;
@@ -164,11 +166,7 @@ class Run {
 
   #signalOthers(signal: NodeJS.Signals): void {
     for (const pid of this.#session.collector.rings.processes()) {
-      try {
-        process.kill(pid, signal);
-      } catch {
-        // It ended meanwhile.
-      }
+      passOn(signal, pid, () => process.kill(pid, signal), this.#options.onWarning);
     }
   }
 }

@@ -5,6 +5,7 @@ import { closeSync, openSync, readFileSync, readSync } from "node:fs";
 import { constants } from "node:os";
 import { ExitCode, KQTimeError } from "../errors.ts";
 import { inForeground, openFlags } from "../ffi/libc.ts";
+import { errnoOf } from "../output/open-file.ts";
 import { originalEnvironment } from "./environment.ts";
 import type { User } from "./user.ts";
 
@@ -24,6 +25,24 @@ export interface Launch {
   readonly command: readonly string[];
   readonly user: User | null;
   readonly environment: Record<string, string>;
+}
+
+/** Sends a signal to a process that may have ended, or become another user's. */
+export function passOn(
+  signal: NodeJS.Signals,
+  pid: number,
+  send: () => void,
+  warn: (message: string) => void,
+): void {
+  try {
+    send();
+  } catch (error) {
+    if (errnoOf(error) !== "EPERM") return;
+    warn(
+      `${signal} cannot be passed on to process ${pid}, which another user runs (EPERM): send it ` +
+        "yourself, or give kqtime CAP_KILL",
+    );
+  }
 }
 
 export interface Exit {
@@ -79,6 +98,9 @@ export class Target {
   /** What to do with a signal once the command has ended, but other processes of it have not. */
   onLateSignal: (signal: NodeJS.Signals) => void = () => {};
 
+  /** Told of a signal that did not reach the command. */
+  onWarning: (message: string) => void = () => {};
+
   /** Signals are no longer caught. */
   release(): void {
     for (const undo of this.#undo) undo();
@@ -92,7 +114,7 @@ export class Target {
 
   #forward(signal: NodeJS.Signals): void {
     if (this.exit !== null) this.onLateSignal(signal);
-    else this.#child.kill(signal);
+    else passOn(signal, this.pid, () => this.#child.kill(signal), this.onWarning);
   }
 
   #end(): Exit {

@@ -138,6 +138,18 @@ loopback("a signal that ends the target gives kqtime's exit code", async (node, 
   expect((await running.exit()).code).toBe(143);
 });
 
+loopback("a signal that must not be sent to the target is told of", async (node, scope) => {
+  const prefix = [...node.prefix, "setpriv", "--bounding-set", "-kill", "--inh-caps", "-kill"];
+  const nobody = ["setpriv", "--reuid", "65534", "--clear-groups"];
+  const command = [...nobody, "sh", "-c", "echo ready $$; exec cat"];
+  const running = kqtime(scope, ["run", "--quiet", "--", ...command], { prefix });
+  const [, pid] = await running.says(/ready (\d+)/);
+  running.kill("SIGTERM");
+  await running.says(new RegExp(`^kqtime: SIGTERM cannot be passed on to process ${pid}, .*CAP_KILL\n$`));
+  process.kill(Number(pid), "SIGTERM");
+  expect((await running.exit()).code).toBe(143);
+});
+
 // Runs a command on a terminal of its own, types Ctrl-C once the command is ready, and prints what
 // it said and its exit code.
 const TERMINAL = `

@@ -57,6 +57,26 @@ refusal("too little address space for Bun", async (node, scope) => {
   expectRefusal(exit, /raise `ulimit -v` from 1500000 to \d+ or more/);
 });
 
+// A socket is written to by a library's call, which may be what cannot be done.
+const SOCKET_STDERR = `
+import socket, subprocess, sys
+ours, theirs = socket.socketpair()
+code = subprocess.call(sys.argv[1:], stderr=theirs.fileno())
+theirs.close()
+sys.stderr.write(ours.makefile().read())
+sys.exit(code)
+`;
+
+refusal("no library can be called, and stderr is a socket", async (node, scope) => {
+  const words = ["run", "--quiet", "--anyway", "--", "sh", "-c", "echo started; exit 7"];
+  const exit = await kqtime(scope, words, {
+    prefix: [...node.prefix, "python3", "-c", SOCKET_STDERR],
+    env: { ...process.env, BUN_JSC_useJIT: "0" } as Record<string, string>,
+  }).exit();
+  expect(exit).toMatchObject({ code: 7, stdout: "started\n" });
+  expect(exit.stderr).toMatch(/^kqtime: Bun has no room .*MemoryDenyWriteExecute=; running the command .*\n$/);
+});
+
 refusal("kqtime within kqtime says which of them measures the command", async (node, scope) => {
   const inner = [join(ROOT, "bin", "kqtime"), "run", "--quiet", "--", "true"];
   const exit = await run(scope, node, ["--", ...inner]);
