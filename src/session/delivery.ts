@@ -18,7 +18,7 @@ const LAG_NS = 80e6;
 const LATE_MOST_NS = 1e9;
 
 export class Delivery {
-  #counted = -1;
+  #counted = 0;
   #countedAtNs = 0;
   /** Between the last two looks that found different counts: the earlier one. */
   #moreSinceNs = -Infinity;
@@ -27,7 +27,7 @@ export class Delivery {
 
   /** Before a read: how many packets the kernel has counted by `nowNs`. */
   look(counted: number, nowNs: number): void {
-    if (this.#counted >= 0 && counted !== this.#counted) this.#moreSinceNs = this.#countedAtNs;
+    if (counted !== this.#counted) this.#moreSinceNs = this.#countedAtNs;
     this.#counted = counted;
     this.#countedAtNs = nowNs;
   }

@@ -28,7 +28,7 @@ function made() {
     anyInterface: false,
     onWarning: () => {},
   });
-  const kernel = { counted: 7, givesNs: [] as number[] };
+  const kernel = { counted: 0, givesNs: [] as number[] };
   collector.source.read = (batch: PacketBatch) => {
     batch.count = 0;
     for (const ns of kernel.givesNs.splice(0)) batch.timeNs[batch.count++] = ns;
@@ -62,6 +62,13 @@ test("packets that the kernel has counted and not handed over are waited for", (
   expect(lagMs(300)).toBeGreaterThan(300 - 10);
   kernel.givesNs = [atNs];
   expect(lagMs(10)).toBeCloseTo(80, 3);
+  collector.close();
+});
+
+test("packets that came before the first look are waited for, too", () => {
+  const { collector, kernel, lagMs } = made();
+  kernel.counted = 7;
+  expect(lagMs(300)).toBeGreaterThan(300);
   collector.close();
 });
 
