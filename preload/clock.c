@@ -12,10 +12,15 @@
 #define NAME "__vdso_clock_gettime"
 #endif
 
-int (*kq_clock)(clockid_t, struct timespec *) = clock_gettime;
+/* Not libc's function, which sets the program's errno and asks no sandbox. */
+static int ask_kernel(clockid_t clock, struct timespec *now) {
+  return KQ_SYS(SYS_clock_gettime, clock, now) == 0 ? 0 : -1;
+}
+
+int (*kq_clock)(clockid_t, struct timespec *) = ask_kernel;
 
 /* The clock itself, when kq_clock is the one that asks first. */
-static int (*found)(clockid_t, struct timespec *) = clock_gettime;
+static int (*found)(clockid_t, struct timespec *) = ask_kernel;
 
 static __thread enum kq_clock_state of_thread;
 /* Not 0: a thread may not read it, or is trying to lose that. */

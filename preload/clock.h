@@ -16,7 +16,7 @@
 
 #include "sys.h"
 
-/* libc's until kq_clock_find, and where there is no such page. */
+/* A system call until kq_clock_find, and where there is no such page. */
 extern int (*kq_clock)(clockid_t clock, struct timespec *now);
 void kq_clock_find(void);
 
@@ -32,9 +32,12 @@ void kq_clock_restore(enum kq_clock_state before);
 /* It may again. */
 void kq_clock_open(void);
 
+/* 0 where a sandbox refuses the call that it may be. */
 static inline uint64_t kq_clock_ns(clockid_t clock) {
   struct timespec now;
-  kq_clock(clock, &now);
+  if (KQ_UNLIKELY(kq_clock(clock, &now) != 0)) {
+    return 0;
+  }
   return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 

@@ -5,6 +5,10 @@
  * Linux decides what a second connect() on one socket means (net/ipv4/af_inet.c,
  * __inet_stream_connect): while one is in progress it never sends another SYN, it only reports:
  * EALREADY, then 0 or the error; on a connected socket it is EISCONN.
+ *
+ * A thread may leave the call by a jump out of a signal handler, or be cancelled in it, and the socket
+ * may be used all the same, by another thread even while the call is under way. So its first use, or
+ * what connect() reports next, does what the end of the call has not done.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -25,6 +29,9 @@ enum mode {
   MODE_LATE,     /* the socket has had a connection; an entry is made if this makes another */
   MODE_DISSOLVE  /* AF_UNSPEC */
 };
+
+/* A connect() on it has begun and has not reported success. */
+#define UNDER_WAY ((uint64_t)(KQ_FD_IN_PROGRESS | KQ_FD_UNCONFIRMED))
 
 static bool copy_peer(struct kq_connect *c, const void *address, socklen_t length) {
   memset(&c->peer, 0, sizeof c->peer);
@@ -47,7 +54,7 @@ static bool announce(struct kq_connect *c) {
   }
   kq_entry_remote(&kq_table_entries[kq_fd_entry(c->entry)], &peer);
   kq_entry_publish(c->entry, KQ_STATE_CONNECTING);
-  kq_fd_bind(c->fd, c->entry | KQ_FD_IN_PROGRESS);
+  kq_fd_bind(c->fd, c->entry | UNDER_WAY);
   kq_note(KQ_KIND_CONNECT, 0, c->entry, c->fd, 0, 0, false);
   kq_registration_connecting(c->fd, c->entry);
   return true;
@@ -76,27 +83,42 @@ static void refuse(struct kq_connect *c, uint64_t bound, uint64_t after) {
   kq_fd_rebind(c->fd, bound, after);
 }
 
-/* The local address is known as soon as the SYN was sent. */
-static void open_entry(struct kq_connect *c, bool finished) {
-  struct kq_entry *entry = kq_entry_of(c->entry);
-  if (entry != NULL) {
-    struct kq_address peer;
-    if (!kq_entry_local(entry, c->fd)) {
-      kq_count_loss(KQ_LOSS_NO_ADDRESS);
-      refuse(c, c->entry | KQ_FD_IN_PROGRESS, KQ_FD_UNSUPPORTED);
-      return;
-    }
-    /* A library behind this one may have connected to another place, a proxy. */
-    if (finished && kq_address_peer(&peer, c->fd)) {
-      kq_entry_remote(entry, &peer);
-    } else {
-      resolve_any(entry);
-    }
-    kq_entry_publish(c->entry, KQ_STATE_OPEN);
-    kq_note(KQ_KIND_BIRTH, 0, c->entry, c->fd, 0, 0, false);
+static bool is_connecting(const struct kq_entry *entry) {
+  return (__atomic_load_n(&entry->state, __ATOMIC_ACQUIRE) & ((1u << KQ_STATE_BITS) - 1)) ==
+         KQ_STATE_CONNECTING;
+}
+
+/* The local address is known as soon as the SYN was sent; false if it is not. */
+static bool open_entry(struct kq_entry *entry, uint64_t word, int fd, bool finished) {
+  struct kq_address peer;
+  if (!kq_entry_local(entry, fd) || entry->lport == 0) {
+    return false;
   }
-  kq_fd_rebind(c->fd, c->entry | KQ_FD_IN_PROGRESS,
-               finished ? c->entry : c->entry | KQ_FD_IN_PROGRESS | KQ_FD_UNCONFIRMED);
+  /* A library behind this one may have connected to another place, a proxy. */
+  if (finished && kq_address_peer(&peer, fd)) {
+    kq_entry_remote(entry, &peer);
+  } else {
+    resolve_any(entry);
+  }
+  if (kq_entry_open(word)) {
+    kq_note(KQ_KIND_BIRTH, 0, word & ~UNDER_WAY, fd, 0, 0, false);
+  }
+  return true;
+}
+
+static void opened(struct kq_connect *c, bool finished) {
+  struct kq_entry *entry = kq_entry_of(c->entry);
+  uint64_t after = finished ? c->entry : c->entry | UNDER_WAY;
+  if (entry != NULL && !is_connecting(entry)) {
+    /* By a thread that used it meanwhile. */
+    kq_fd_rebind(c->fd, c->entry | KQ_FD_IN_PROGRESS, c->entry);
+    after |= KQ_FD_UNCONFIRMED;
+  } else if (entry != NULL && !open_entry(entry, c->entry, c->fd, finished)) {
+    kq_count_loss(KQ_LOSS_NO_ADDRESS);
+    refuse(c, c->entry | UNDER_WAY, KQ_FD_UNSUPPORTED);
+    return;
+  }
+  kq_fd_rebind(c->fd, c->entry | UNDER_WAY, after);
   if (finished) {
     kq_registration_connected(c->fd);
   }
@@ -136,6 +158,9 @@ uint64_t kq_connect_confirm(int fd, uint64_t word) {
   }
   if (entry == NULL || kq_session_foreign()) {
     return word;
+  }
+  if (is_connecting(entry)) {
+    open_entry(entry, word, fd, true);
   }
   if (!kq_address_peer(&peer, fd)) {
     if (KQ_REFUSED(SYS_getpeername, fd)) {
@@ -193,18 +218,21 @@ static bool under_way(long result, int error) {
 
 static void end_fresh(struct kq_connect *c, long result, int error) {
   if (under_way(result, error)) {
-    open_entry(c, result >= 0);
+    opened(c, result >= 0);
   } else if (error == EISCONN || error == EALREADY) {
     /* Connected behind our back: the next use finds out. */
-    refuse(c, c->entry | KQ_FD_IN_PROGRESS, KQ_FD_UNKNOWN);
+    refuse(c, c->entry | UNDER_WAY, KQ_FD_UNKNOWN);
   } else {
-    refuse(c, c->entry | KQ_FD_IN_PROGRESS, KQ_FD_TCP_IDLE);
+    refuse(c, c->entry | UNDER_WAY, KQ_FD_TCP_IDLE);
   }
 }
 
 static void end_report(struct kq_connect *c, long result, int error) {
   if (result >= 0 || error == EISCONN) {
-    kq_fd_rebind(c->fd, c->word, c->word & ~(uint64_t)KQ_FD_IN_PROGRESS);
+    uint64_t word = c->word & ~(uint64_t)KQ_FD_IN_PROGRESS;
+    if (kq_fd_rebind(c->fd, c->word, word) == word && (word & KQ_FD_UNCONFIRMED) != 0) {
+      kq_connect_confirm(c->fd, word);
+    }
   } else if (error != EALREADY && error != EINPROGRESS && error != EINTR && error != EFAULT &&
              error != EINVAL && error != EAFNOSUPPORT) {
     refuse(c, c->word, KQ_FD_TCP_IDLE);
@@ -224,7 +252,7 @@ void kq_connect_end(struct kq_connect *c, long result, int error) {
         kq_note(KQ_KIND_UNBIND, 0, c->word, c->fd, 0, 0, true);
         kq_fd_bind(c->fd, KQ_FD_TCP_IDLE);
         if (announce(c)) {
-          open_entry(c, result >= 0);
+          opened(c, result >= 0);
         }
       }
       break;

@@ -17,10 +17,9 @@ KQ_EXPORT int close(int fd) {
   if (kq_fd_kind(word) == KQ_FD_UNKNOWN) {
     return KQ_REAL(close)(fd);
   }
-  int result = kq_real.close(fd);
   /* Whatever close reports, Linux has freed the number, and with EBADF there was none. */
-  kq_death_end(fd, word, true);
-  return result;
+  KQ_DYING(dying) = {fd, word};
+  return kq_real.close(fd);
 }
 
 KQ_EXPORT int __close(int fd) __attribute__((alias("close")));

@@ -5,13 +5,21 @@
 #include "real.h"
 #include "recorder.h"
 
+/* It takes from a socket as well, where `to` is a pipe: then it does what splice(2) does. */
 KQ_EXPORT ssize_t sendfile(int to, int from, off_t *offset, size_t length) {
-  uint64_t word = kq_fd_look(to);
-  if (kq_fd_ignored(word)) {
+  uint64_t target = kq_fd_look(to);
+  uint64_t source = kq_fd_look(from);
+  if (kq_fd_ignored(target) && kq_fd_ignored(source)) {
     return KQ_REAL(sendfile)(to, from, offset, length);
   }
   KQ_CALL(call);
-  kq_begin(&call, to, word, KQ_KIND_OUT, length);
+  call.direction = NULL;
+  if (!kq_fd_ignored(target)) {
+    kq_begin(&call, to, target, KQ_KIND_OUT, length);
+  }
+  if (call.direction == NULL && !kq_fd_ignored(source)) {
+    kq_begin(&call, from, source, KQ_KIND_IN, length);
+  }
   ssize_t result = kq_real.sendfile(to, from, offset, length);
   kq_end(&call, result);
   return result;

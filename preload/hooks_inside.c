@@ -26,27 +26,20 @@ static void *in_libutil(const char *name) {
   (KQ_REAL(name) != NULL ? kq_real.name                                                        \
                          : (__typeof__(kq_real.name))(uintptr_t)in_libutil(#name))
 
-struct death {
-  int fd;
-  uint64_t word;
-};
-
-static struct death stream_dying(FILE *stream) {
-  struct death death = {-1, KQ_FD_UNKNOWN};
+static struct kq_dying stream_dying(FILE *stream) {
+  struct kq_dying dying = {-1, KQ_FD_UNKNOWN};
   if (kq_fd_limit != 0) {
     int saved = errno;
-    death.fd = fileno(stream);
+    dying.fd = fileno(stream);
     errno = saved;
-    death.word = death.fd >= 0 ? kq_death_begin(death.fd) : KQ_FD_UNKNOWN;
+    dying.word = dying.fd >= 0 ? kq_death_begin(dying.fd) : KQ_FD_UNKNOWN;
   }
-  return death;
+  return dying;
 }
 
 KQ_EXPORT int fclose(FILE *stream) {
-  struct death death = stream_dying(stream);
-  int result = KQ_REAL(fclose)(stream);
-  kq_death_end(death.fd, death.word, true);
-  return result;
+  KQ_DYING(dying) = stream_dying(stream);
+  return KQ_REAL(fclose)(stream);
 }
 
 /* Newer headers say of fclose() that its argument is not NULL; an alias has to say the same. */
@@ -57,10 +50,8 @@ KQ_EXPORT __typeof__(fclose) _IO_fclose __attribute__((alias("fclose")));
 #define FREOPEN(name)                                                                          \
   KQ_EXPORT FILE *name(const char *restrict path, const char *restrict mode,                   \
                        FILE *restrict stream) {                                                \
-    struct death death = stream_dying(stream);                                                 \
-    FILE *result = KQ_REAL(name)(path, mode, stream);                                          \
-    kq_death_end(death.fd, death.word, true);                                                  \
-    return result;                                                                             \
+    KQ_DYING(dying) = stream_dying(stream);                                                    \
+    return KQ_REAL(name)(path, mode, stream);                                                  \
   }
 
 FREOPEN(freopen)

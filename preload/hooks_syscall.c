@@ -57,8 +57,7 @@ static long out_call(ARGUMENTS) {
   KQ_CALL(call);
   bool vector = number == SYS_writev || number == SYS_pwritev2 || number == SYS_sendmsg ||
                 number == SYS_sendmmsg;
-  kq_begin(&call, fd, word, KQ_KIND_OUT,
-           vector ? 0 : (uint64_t)(number == SYS_sendfile ? d : c));
+  kq_begin(&call, fd, word, KQ_KIND_OUT, vector ? 0 : (uint64_t)c);
   long result = REAL();
   kq_connect_end(&connect, result, result < 0 ? errno : 0);
   switch (number) {
@@ -124,6 +123,22 @@ static long in_call(ARGUMENTS) {
       kq_end_received_messages(&call, (unsigned)c, result, (const struct mmsghdr *)b, flags);
       break;
   }
+  return result;
+}
+
+static long sendfile_call(ARGUMENTS) {
+  uint64_t target = kq_fd_look((int)a);
+  uint64_t source = kq_fd_look((int)b);
+  KQ_CALL(call);
+  call.direction = NULL;
+  if (!kq_fd_ignored(target)) {
+    kq_begin(&call, (int)a, target, KQ_KIND_OUT, (uint64_t)d);
+  }
+  if (call.direction == NULL && !kq_fd_ignored(source)) {
+    kq_begin(&call, (int)b, source, KQ_KIND_IN, (uint64_t)d);
+  }
+  long result = REAL();
+  kq_end(&call, result);
   return result;
 }
 
@@ -212,6 +227,8 @@ static long option_call(ARGUMENTS) {
   long result = REAL();
   if (number == SYS_setsockopt && kq_option_is_ulp((int)b, (int)c) && result == 0) {
     kq_option_ulp_set((int)a);
+  } else if (number == SYS_setsockopt && b == SOL_SOCKET && c == SO_RCVLOWAT) {
+    kq_option_low_water_set((int)a);
   }
   return result;
 }
@@ -243,8 +260,9 @@ long kq_syscall_dispatch(ARGUMENTS) {
     case SYS_sendto:
     case SYS_sendmsg:
     case SYS_sendmmsg:
-    case SYS_sendfile:
       return out_call(PASS);
+    case SYS_sendfile:
+      return sendfile_call(PASS);
     case SYS_read:
     case SYS_readv:
     case SYS_preadv2:

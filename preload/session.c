@@ -130,6 +130,10 @@ bool kq_session_identify(void) {
 }
 
 void kq_session_after_fork(void) {
+  if (kq_session_foreign()) {
+    /* A ring would be the vfork child's, and end with it. */
+    return;
+  }
   uint32_t expected = KQ_RING_INHERITED;
   if (!__atomic_compare_exchange_n(&kq_identity->state, &expected, KQ_RING_MAKING, false,
                                    __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {

@@ -71,6 +71,16 @@ void kq_dup_done(int from, int to);
 /* A descriptor is about to die. What begin returned goes to end, with whether it really did. */
 uint64_t kq_death_begin(int fd);
 void kq_death_end(int fd, uint64_t word, bool died);
+/* One that is over when its scope is left. A thread that is cancelled in it may have closed the number or
+   not: what it is then is asked at its next use. */
+struct kq_dying {
+  int fd;
+  uint64_t word;
+};
+static inline void kq_dying_over(struct kq_dying *dying) {
+  kq_death_end(dying->fd, dying->word, true);
+}
+#define KQ_DYING(name) struct kq_dying name __attribute__((cleanup(kq_dying_over)))
 void kq_death_range_begin(unsigned first, unsigned last);
 void kq_death_range_end(unsigned first, unsigned last);
 

@@ -122,6 +122,14 @@ void kq_entry_publish(uint64_t word, enum kq_state state) {
   }
 }
 
+bool kq_entry_open(uint64_t word) {
+  uint32_t generation = kq_fd_generation(word) << KQ_STATE_BITS;
+  uint32_t connecting = generation | KQ_STATE_CONNECTING;
+  return __atomic_compare_exchange_n(&kq_table_entries[kq_fd_entry(word)].state, &connecting,
+                                     generation | KQ_STATE_OPEN, false, __ATOMIC_RELEASE,
+                                     __ATOMIC_RELAXED);
+}
+
 void kq_entry_drop(uint64_t word) { kq_entry_publish(word, KQ_STATE_FREE); }
 
 uint64_t kq_entry_find(uint64_t inode) {

@@ -70,6 +70,8 @@ static inline struct kq_entry *kq_entry_of(uint64_t word);
 /* Takes a free entry, zeroed, in state FILLING. Returns the word for it, 0 if there is none. */
 uint64_t kq_entry_take(enum kq_type type);
 void kq_entry_publish(uint64_t word, enum kq_state state);
+/* A connecting entry is open; false if another thread was first. */
+bool kq_entry_open(uint64_t word);
 /* Gives back an entry that was never published. */
 void kq_entry_drop(uint64_t word);
 /* The open entry of a socket by its inode, as a word; 0 if none. */

@@ -157,6 +157,24 @@ static void vforks(void) {
   TELL("%d %d\n", (int)getpid(), (int)forked);
 }
 
+/* A vfork child is the first to move bytes after a fork. */
+static void vfork_writes(void) {
+  struct pair p = make_pair();
+  pid_t forked = fork();
+  if (forked == 0) {
+    pid_t child = vfork();
+    if (child == 0) {
+      write(p.client, text, 2);
+      _exit(0);
+    }
+    wait_for(child);
+    CHECK(send(p.client, text, 4, 0) == 4);
+    _exit(0);
+  }
+  wait_for(forked);
+  TELL("%d\n", (int)forked);
+}
+
 static void reuse(void) {
   struct pair p = make_pair();
   CHECK(send(p.client, text, 3, 0) == 3);
@@ -469,7 +487,8 @@ int main(int count, char **arguments) {
     void (*run)(void);
   } scenarios[] = {{"copies", copies}, {"forks", forks}, {"raw-forks", raw_forks},
                    {"fork-close", fork_close}, {"fork-jailed", fork_jailed},
-                   {"vforks", vforks}, {"reuse", reuse}, {"deaths", deaths},
+                   {"vforks", vforks}, {"vfork-writes", vfork_writes},
+                   {"reuse", reuse}, {"deaths", deaths},
                    {"arrivals", arrivals}, {"replaced", replaced}, {"standard", standard},
                    {"rights", rights}, {"inherit", inherit}, {"connects", connects},
                    {"fastopen", fastopen}, {"v6", v6}, {"connect-any", connect_any},

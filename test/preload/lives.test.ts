@@ -117,6 +117,15 @@ describe.skipIf(!canCompile)("the life of sockets", () => {
     expect(inTime(ofKind(run, "UNBIND")).map((record) => record.pid)).toEqual([forked!, parent!]);
   });
 
+  test("a ring that a forked child gets is its own, not that of its vfork child", () => {
+    const run = scenario("vfork-writes");
+    expect(run.rings.map((ring) => ring.pid)).toContain(Number(run.stdout));
+    expect(run.rings).toHaveLength(2);
+    expect(inTime(transfers(run)).map((record) => [record.bytes, record.off])).toEqual([
+      [2, 0], [4, 2],
+    ]);
+  });
+
   test("every way to close", () => {
     const run = scenario("deaths");
     const fds = numbers(run.stdout);

@@ -120,7 +120,15 @@ describe.skipIf(!canCompile)("calls that move bytes", () => {
       const entry = run.entries.find(({ lport }) => lport === Number(port))!;
       return (entry.flags & ENTRY.waits) !== 0;
     });
-    expect(marks).toEqual([...Array(11).fill(true), false, false]);
+    expect(marks).toEqual([...Array(12).fill(true), false, false]);
+  });
+
+  test("what sendfile takes from a socket is received", () => {
+    const run = scenario("piped");
+    if (run.stdout.startsWith("unsupported")) return;
+    expect(ofKind(run, "IN").map((record) => [record.bytes, record.off])).toEqual([
+      [5, 0], [10, 5], [11, 15], [14, 26],
+    ]);
   });
 
   test("a full ring drops and counts, never blocks", () => {
