@@ -5,12 +5,14 @@
 // Source: pipe(2), memfd_create(2), fcntl(2), socket(7), open(2) for O_TMPFILE, linkat(2).
 
 import { type Library, type Pointer, toArrayBuffer } from "bun:ffi";
+import { closeSync } from "node:fs";
 import { getSystemErrorName } from "node:util";
 import { KQTimeError } from "../errors.ts";
 import { openLibc } from "./library.ts";
 
 const O_CLOEXEC_NONBLOCK = 0o2000000 | 0o4000;
 const F_SETPIPE_SZ = 1031;
+const F_DUPFD_CLOEXEC = 1030;
 const MFD_CLOEXEC = 1;
 const SOL_SOCKET = 1;
 const SO_ACCEPTCONN = 30;
@@ -72,6 +74,17 @@ export function makeMemory(name: string): number {
   const fd = libc().memfd_create(name, MFD_CLOEXEC);
   if (fd < 0) throw failed("memfd_create");
   return fd;
+}
+
+/** Whether so many descriptors are free, beside those in use such as `fd`. */
+export function hasRoom(count: number, fd: number): boolean {
+  const more = libc().fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  if (more < 0) return false;
+  try {
+    return count <= 1 || hasRoom(count - 1, fd);
+  } finally {
+    closeSync(more);
+  }
 }
 
 /** Names the file behind a descriptor, which may have been opened without one. @throws as link(2) does */

@@ -6,6 +6,7 @@
 import { type Library, type Pointer, ptr, toArrayBuffer } from "bun:ffi";
 import { close, closeSync, constants, fstatSync, openSync } from "node:fs";
 import { KQTimeError } from "../errors.ts";
+import { hasRoom } from "./descriptors.ts";
 import { openLibc } from "./library.ts";
 
 const AF_UNIX = 1;
@@ -22,6 +23,8 @@ const MAP_SHARED = 1;
 const SUN_PATH_BYTES = 108;
 /** The most that the kernel allows unless net.core.somaxconn says less. */
 export const BACKLOG = 4096;
+/** What comes with a message, and the same opened anew. */
+const MESSAGE_DESCRIPTORS = 2;
 /** Connections kept that have said nothing yet: a process sends right after it has connected. */
 const SILENT_MOST = 64;
 const F_GET_SEALS = 1034;
@@ -268,7 +271,9 @@ export class MessageListener {
 
   /** The next message, or null if there is none now. Looks at `most` connections at the most. */
   next(most: number): Received | null {
+    // Where no descriptor is free for it, what comes with a message is lost: so that one waits.
     for (let i = 0; i < this.#silent.length; i++) {
+      if (!hasRoom(MESSAGE_DESCRIPTORS, this.#fd)) return null;
       const result = this.#receive(this.#silent[i]!);
       if (result === "later") continue;
       this.#silent.splice(i--, 1);
@@ -277,7 +282,7 @@ export class MessageListener {
     for (let n = 0; n < most; n++) {
       const fd = libc().accept4(this.#fd, null, null, SOCK_NONBLOCK_CLOEXEC);
       if (fd < 0) return null;
-      const result = this.#receive(fd);
+      const result = hasRoom(MESSAGE_DESCRIPTORS, fd) ? this.#receive(fd) : "later";
       if (result === "later") this.#silent.push(fd);
       else if (result !== null) return result;
       if (this.#silent.length > SILENT_MOST) closeForeign(this.#silent.shift()!);

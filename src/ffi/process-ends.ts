@@ -18,8 +18,10 @@ const EVENTS_A_CALL = 256;
 /** struct epoll_event is packed on x86-64 alone. */
 const EVENT_WORDS = process.arch === "x64" ? 3 : 4;
 const DATA_WORD = process.arch === "x64" ? 1 : 2;
-/** Of the descriptors that this process may have. */
+/** Of the descriptors that this process may have, … */
 const SHARE_OF_DESCRIPTORS = 0.5;
+/** … and as many as these are left for all else: some 16, and those that messages come with. */
+const LEFT_DESCRIPTORS = 32;
 
 const symbols = {
   /** long number, pid_t pid, unsigned int flags → long */
@@ -48,7 +50,7 @@ export class ProcessEnds {
   #epoll = -1;
 
   /** @param most Processes that are watched at a time. */
-  constructor(most = descriptorLimit() * SHARE_OF_DESCRIPTORS) {
+  constructor(most = mostOf(descriptorLimit())) {
     this.#most = most;
   }
 
@@ -98,6 +100,11 @@ export class ProcessEnds {
     // With its last descriptor it leaves the epoll, too.
     closeSync(fd);
   }
+}
+
+/** How many of so many descriptors are for processes; below 1: none. */
+export function mostOf(limit: number): number {
+  return Math.min(limit * SHARE_OF_DESCRIPTORS, limit - LEFT_DESCRIPTORS);
 }
 
 /** How many descriptors this process may have (getrlimit(2), RLIMIT_NOFILE). */

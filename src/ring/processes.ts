@@ -65,13 +65,20 @@ export class Processes {
 
   /**
    * Of these memfds' inodes, all that live and have them mapped, known or not. Looks at every process
-   * but those that `isOther`.
+   * but those that `isOther`. Null: no descriptor is free for that now.
    */
   findMapping(
     inodes: ReadonlySet<number>, isOther: (pid: number) => boolean,
-  ): Map<number, number[]> {
+  ): Map<number, number[]> | null {
     const found = new Map<number, number[]>();
-    for (const name of readdirSync("/proc")) {
+    let names: string[];
+    try {
+      names = readdirSync("/proc");
+    } catch (error) {
+      if ((error as { code?: unknown }).code !== "EMFILE") throw error;
+      return null;
+    }
+    for (const name of names) {
       const pid = Number(name);
       if (!Number.isInteger(pid) || pid === process.pid || isOther(pid)) continue;
       if (stat(pid).startTicks < this.#firstTicks) continue;

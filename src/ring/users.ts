@@ -144,6 +144,7 @@ export class Users {
     const found = this.#processes.findMapping(
       new Set(lonely.map((ring) => ring.inode)), (pid) => owners.get(pid)?.size === tables.size,
     );
+    if (found === null) return false;
     for (const ring of lonely) {
       const pids = found.get(ring.inode) ?? [];
       this.add(ring, pids.filter((pid) => owners.get(pid)?.has(ring.table) !== true));

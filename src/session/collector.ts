@@ -16,20 +16,13 @@ import type { MessageListener } from "../ffi/libc.ts";
 import { Observer } from "./observer.ts";
 import { CaptureWatch } from "./capture-watch.ts";
 import type { ClockWatch } from "./clock-watch.ts";
+import { Delivery } from "./delivery.ts";
 import { Orphans } from "./orphans.ts";
 import { Pace } from "./pace.ts";
 import { QueueWatch } from "./queue-watch.ts";
 import { Frame, type TapeWriter } from "./tape.ts";
 
 const BATCH_PACKETS = 4096;
-/**
- * The kernel hands over a block that is not full after this long: so long as the collector cannot
- * read, each costs a block of the buffer (measured: with 4 ms, 64 MiB last 1 to 2 s at 20 Mbit/s; with
- * 20 ms more than 4 s).
- */
-export const CAPTURE_TIMEOUT_MS = 20;
-/** A packet captured this long ago has been handed over, if the capture is empty now. */
-const CAPTURE_LAG_NS = 80e6;
 const TICK_EVERY_MS = 100;
 /** When nothing happens. */
 const IDLE_TICK_EVERY_MS = 500;
@@ -84,6 +77,7 @@ export class Collector implements RecordFeed {
   #syncAtMs = 0;
   #devicesAtMs = -Infinity;
   #capturedNs = -Infinity;
+  readonly #delivery = new Delivery();
   /** Of the packets in the batch: when they were read, and whether they were all that were there. */
   #readNs = 0;
   #empty = false;
@@ -295,7 +289,9 @@ export class Collector implements RecordFeed {
     }
     if (!this.#held) {
       this.#readNs = this.nowNs();
+      this.#delivery.look(this.#parts.capture.stats().received, this.#readNs);
       source.read(this.#batch, BATCH_PACKETS);
+      this.#delivery.gave(this.#batch, source.examined, engine.clock);
       this.#empty = this.#batch.count < BATCH_PACKETS && source.examined < BATCH_PACKETS;
       if (this.isDetached) this.#cut();
       if (this.#batch.count > 0) drops.now = this.captureWatch.drops();
@@ -333,7 +329,7 @@ export class Collector implements RecordFeed {
         drops.drained = drops.now;
         this.#tape?.packets(0, drops.now, drops.drained);
       }
-      this.#capturedNs = this.#readNs - CAPTURE_LAG_NS;
+      this.#capturedNs = Math.max(this.#capturedNs, this.#delivery.untilNs(this.#readNs));
     }
     const idle = this.#pace.isIdle && !this.#hurry;
     if (!this.isDetached) {
