@@ -303,9 +303,9 @@ export class Log {
     stats: DirectionStats,
     name: Uint8Array,
   ): void {
-    // They stand together, at the end of the last file.
+    // They stand together, at the end of the last file: what waits may have to go to the one before.
+    if (!this.#isEnding && this.#rotation !== null) this.sync();
     this.#isEnding = true;
-    this.#rotateAtBytes = Infinity;
     this.#putLine(writeBooks(direction, startNs, endNs, stats, name, this.#text.baseSec));
   }
 
@@ -421,7 +421,7 @@ export class Log {
     if (this.#rotation === null && this.#head.length + this.#lead.length === 0) return;
     const { isRegular, fileBytes } = sink;
     const ahead = (bytes * this.#momentBytes) / this.#text.length;
-    const isFull = !this.#isInMoment && fileBytes + bytes + ahead > this.#rotateAtBytes;
+    const isFull = !this.#isInMoment && fileBytes + this.#lead.length + bytes + ahead > this.#rotateAtBytes;
     this.#isInMoment ||= ahead > 0;
     if (this.#rotation !== null && fileBytes > 0 && isFull) {
       const { sizeBytes, files } = this.#rotation;
@@ -436,6 +436,7 @@ export class Log {
       // New, or another program has copied and emptied it.
       this.#lead = this.#head;
     }
+    if (this.#isEnding) this.#rotateAtBytes = Infinity;
     const lead = this.#lead;
     this.#lead = NOTHING;
     if (lead.length > 0) sink.write(lead, lead.length, 0);

@@ -97,6 +97,31 @@ for (const name of ["a.log", "a.log.gz"]) {
         expect(log.linesLost).toBe(0);
       }));
 
+    test("short runs that follow each other keep to the size, their books as well", () =>
+      inFolder((folder) => {
+        const path = join(folder, name);
+        const runs = 100;
+        // Fewer than a chunk: they wait until the end.
+        const lines = name.endsWith(".gz") ? 90 : 60;
+        const stats = new DirectionStats();
+        for (let n = 0; n < 3000; n++) stats.callNs.record(n * 977, 1);
+        for (let run = 0; run < runs; run++) {
+          const log = open(path, { sizeBytes: 65_536, files: 1000 });
+          writeLines(log, lines, run * lines);
+          log.books(0, 0, 1e9, stats, encodeName("x"));
+          log.books(1, 0, 1e9, stats, encodeName("x"));
+          log.close();
+        }
+        const found = files(path);
+        expect(found.length).toBeGreaterThan(2);
+        for (const each of found) expect(statSync(each).size).toBeLessThanOrEqual(65_536);
+        expect(offsets(found.flatMap(calls))).toEqual(counting(runs * lines));
+        const books = found.map((each) => readLines(each).filter((line) => line.startsWith("KQTIME-BOOKS")).length);
+        // Those of a run stand in one file.
+        expect(books.every((count) => count % 2 === 0)).toBe(true);
+        expect(books.reduce((sum, count) => sum + count, 0)).toBe(2 * runs);
+      }));
+
     test("the books stand together, however long they are", () =>
       inFolder((folder) => {
         const path = join(folder, name);
