@@ -10,7 +10,7 @@ export async function attachCommand(
   options: Omit<AttachOptions, "onWarning" | "onInterval">,
   quiet: boolean,
 ): Promise<number> {
-  const summary = await whileMeasuring((said) => attach({ ...options, ...said }));
-  report(summary, quiet);
+  const { summary, untold } = await whileMeasuring((said) => attach({ ...options, ...said }));
+  report(summary, untold, quiet);
   return ExitCode.Ok;
 }

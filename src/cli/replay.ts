@@ -2,6 +2,7 @@
 
 import { JSON_SUMMARY, PrivateFile } from "../session/private-file.ts";
 import { replay } from "../session/replay.ts";
+import type { Summary } from "../output/summary.ts";
 import { ExitCode } from "../errors.ts";
 import { printSummary } from "./run.ts";
 import { warn } from "./stderr.ts";
@@ -18,13 +19,13 @@ export interface ReplayCommand {
 export function replayCommand(options: ReplayCommand): number {
   const { folder, log, sockets } = options;
   const json = options.json === null ? null : new PrivateFile(options.json, JSON_SUMMARY);
-  const summary = replay({
-    folder,
-    log,
-    json: json?.identity ?? null,
-    socketsListed: sockets,
-    onWarning: warn,
-  });
+  let summary: Summary;
+  try {
+    summary = replay({ folder, log, json: json?.identity ?? null, socketsListed: sockets, onWarning: warn });
+  } catch (error) {
+    json?.discard();
+    throw error;
+  }
   json?.write(`${JSON.stringify(summary, null, 2)}\n`);
   if (!options.quiet) printSummary(summary);
   return ExitCode.Ok;

@@ -14,14 +14,14 @@ export async function runCommand(
   options: Omit<RunOptions, "onWarning" | "onInterval">,
   quiet: boolean,
 ): Promise<number> {
-  const { exitCode, summary } = await whileMeasuring((said) => run({ ...options, ...said }));
-  if (summary !== null) report(summary, quiet);
+  const { exitCode, summary, untold } = await whileMeasuring((said) => run({ ...options, ...said }));
+  if (summary !== null) report(summary, untold, quiet);
   return exitCode;
 }
 
-/** At the end; what was lost is said in any case. */
-export function report(summary: Summary, quiet: boolean): void {
-  if (quiet) for (const sentence of lossSentences(summary.losses)) warn(sentence);
+/** At the end; what was lost, or not measured, is said in any case. */
+export function report(summary: Summary, untold: readonly string[], quiet: boolean): void {
+  if (quiet) for (const sentence of [...untold, ...lossSentences(summary.losses)]) warn(sentence);
   else printSummary(summary);
 }
 

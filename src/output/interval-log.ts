@@ -36,6 +36,12 @@ export class IntervalLog {
     sink.write(line, line.length, 1);
   }
 
+  /** As `close`; a file that was made for nothing is taken away. */
+  discard(): void {
+    this.close();
+    this.#sink.removeEmpty();
+  }
+
   close(): void {
     this.#lost += this.#sink.close();
     if (this.#lost > 0) this.#onError(`${this.#lost} lines of the interval log were not written`);

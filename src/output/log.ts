@@ -48,9 +48,7 @@ const LPORT = ascii(",lport=");
 const RPORT = ascii(",rport=");
 const DIR = ascii(",dir=");
 const REASON = ascii(",reason=");
-const NAME = ascii(";");
-const FINISH = ascii(";\n");
-const NEWLINE = ascii("\n");
+const [NAME, FINISH, NEWLINE] = [ascii(";"), ascii(";\n"), ascii("\n")];
 
 export interface LogOptions {
   /** Unix seconds that all times given to the log are relative to. */
@@ -327,6 +325,12 @@ export class Log {
     }
     this.#sink.retry();
     this.#flush();
+  }
+
+  /** As `close`, of a run that is refused: a file that was made for it is taken away. */
+  discard(): void {
+    this.close();
+    this.#sink.removeEmpty();
   }
 
   /** Writes what can be written, counts the rest as lost, and closes. Never throws. */

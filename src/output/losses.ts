@@ -19,7 +19,7 @@ const LOSS_TEXT: Record<keyof Losses, readonly [one: string, many: string, how: 
   descriptorSockets: ["socket", "sockets", "not measured, descriptor too high"],
   addressSockets: ["socket", "sockets", "without known addresses"],
   staleCalls: ["call", "calls", "on sockets that were taken for ended"],
-  inheritedRings: ["process", "processes", "in an inherited ring"],
+  inheritedRings: ["forked process", "forked processes", "in the ring of its parent, which was full: raise --ring"],
   unheardProcesses: [
     "process",
     "processes",
@@ -38,13 +38,17 @@ const UNMEASURED: readonly (keyof Losses)[] = [
   "descriptorSockets",
   "addressSockets",
   "staleCalls",
-  "inheritedRings",
   "unheardProcesses",
 ];
 
-/** Those above zero. */
+/**
+ * Those above zero. A forked process that goes on in its parent's ring (a sandbox or a chroot kept its
+ * own from being handed over) loses nothing by it, unless the two fill that ring.
+ */
 export function lossesOf(losses: Losses): (keyof Losses)[] {
-  return LOSS_KEYS.filter((key) => losses[key] > 0);
+  return LOSS_KEYS.filter(
+    (key) => losses[key] > 0 && (key !== "inheritedRings" || losses.ringRecords > 0),
+  );
 }
 
 /** What `count` of them are, without the number. */

@@ -2,7 +2,9 @@
 // reader. A file that is made here belongs, under sudo, to who called it; one that was there before
 // keeps its owner.
 
-import { constants, fchmodSync, fchownSync, fstatSync, openSync, realpathSync } from "node:fs";
+import {
+  constants, fchmodSync, fchownSync, fstatSync, lstatSync, openSync, realpathSync, unlinkSync,
+} from "node:fs";
 import { dirname, resolve } from "node:path";
 
 /** Not in node's constants; Linux, x86-64 and arm64. */
@@ -27,6 +29,7 @@ const ERRNO_TEXT: Record<string, string> = {
   EIO: "input/output error",
   EISDIR: "it is a directory",
   ELOOP: "it is a symbolic link, which is not followed; name what it leads to",
+  ENAMETOOLONG: "the name is too long",
   ENOENT: "no such directory",
   ENOSPC: "no space left on the device",
   ENOTDIR: "part of the path is not a directory",
@@ -65,6 +68,16 @@ export interface OpenMode {
   readonly append?: boolean;
   /** The file must not be there yet. */
   readonly exclusive?: boolean;
+}
+
+/** Takes a file away that was made and not written to; any other stays. Never throws. */
+export function removeEmpty(path: string, file: Pick<OpenedFile, "identity" | "created">): void {
+  try {
+    const { dev, ino, size } = lstatSync(path);
+    if (file.created && size === 0 && file.identity === `${dev}:${ino}`) unlinkSync(path);
+  } catch {
+    // It is gone.
+  }
 }
 
 /** Opens for writing. @throws as open(2) does */

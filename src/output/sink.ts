@@ -9,20 +9,14 @@
 // it), and a log may move its own: what comes then goes to the new one.
 
 import {
-  closeSync,
-  constants,
-  fstatSync,
-  ftruncateSync,
-  lstatSync,
-  openSync,
-  readFileSync,
-  readSync,
-  renameSync,
+  closeSync, constants, fstatSync, ftruncateSync, lstatSync, openSync, readFileSync, readSync, renameSync,
   writeSync,
 } from "node:fs";
 import { KQTimeError } from "../errors.ts";
 import { closeForeign, tryLock, unlock } from "../ffi/libc.ts";
-import { errnoOf, identityOf, O_CLOEXEC, type OpenedFile, openOwn, openPrivate, reasonOf } from "./open-file.ts";
+import {
+  errnoOf, identityOf, O_CLOEXEC, type OpenedFile, openOwn, openPrivate, reasonOf, removeEmpty,
+} from "./open-file.ts";
 import { Patience } from "./patience.ts";
 import { moveAside, rotatedPath } from "./rotation.ts";
 
@@ -40,6 +34,8 @@ export class FileSink {
   linesWritten = 0;
   #fd: number;
   #identity: string | null;
+  /** Made by this run. */
+  #created: boolean;
   readonly #path: string;
   readonly #onError: (message: string) => void;
   readonly #reported = new Set<string>();
@@ -65,7 +61,7 @@ export class FileSink {
     private readonly foreign: boolean,
     /** With a slow reader, at the end. */
     private readonly patience: Patience,
-    identity: string | null,
+    { identity, created }: Pick<OpenedFile, "identity" | "created">,
     path: string,
     onError: (message: string) => void,
     /** What it is, in messages. */
@@ -73,6 +69,7 @@ export class FileSink {
   ) {
     this.#fd = fd;
     this.#identity = identity;
+    this.#created = created;
     this.#path = path;
     this.#onError = onError;
   }
@@ -85,8 +82,8 @@ export class FileSink {
     what = "log",
   ): FileSink {
     try {
-      const { fd, identity } = openPrivate(path, { append: true });
-      return new FileSink(fd, false, patience, identity, path, onError, what);
+      const file = openPrivate(path, { append: true });
+      return new FileSink(file.fd, false, patience, file, path, onError, what);
     } catch (error) {
       const why = `${what} "${path}" cannot be opened: ${reasonOf(error)}`;
       throw new KQTimeError("E_LOG", "open", why, undefined, { cause: error });
@@ -100,8 +97,8 @@ export class FileSink {
    */
   static adopt(fd: number, path: string, onError: (message: string) => void): FileSink {
     try {
-      const identity = identityOf(fd);
-      return new FileSink(ownPipe(fd), true, new Patience(0), identity, path, onError);
+      const file = { identity: identityOf(fd), created: false };
+      return new FileSink(ownPipe(fd), true, new Patience(0), file, path, onError);
     } catch (error) {
       closeForeign(fd);
       const why = `log "${path}" cannot be written to: ${reasonOf(error)}`;
@@ -129,8 +126,12 @@ export class FileSink {
       if (this.#isNamed()) return false;
       return this.#enter(openPrivate(this.#path, { append: true }), accept);
     } catch (error) {
-      const why = `${this.what} "${this.#path}" was moved away, and cannot be opened again`;
-      this.report("follow", `${why}: ${reasonOf(error)}; what comes goes to where it was moved`);
+      const isRemoved = fstatSync(this.#fd).nlink === 0;
+      const [done, again, then] = isRemoved
+        ? ["removed", "made", "what was written is lost, and so is what comes until it can"]
+        : ["moved away", "opened", "what comes goes to where it was moved"];
+      const why = `${this.what} "${this.#path}" was ${done}, and cannot be ${again} again`;
+      this.report(isRemoved ? "removed" : "follow", `${why}: ${reasonOf(error)}; ${then}`);
       return false;
     }
   }
@@ -171,7 +172,7 @@ export class FileSink {
   }
 
   /** Goes on in another file, if it is one to go on in. */
-  #enter({ fd, identity }: OpenedFile, accept: (sink: FileSink) => boolean): boolean {
+  #enter({ fd, identity, created }: OpenedFile, accept: (sink: FileSink) => boolean): boolean {
     const [oldFd, oldIdentity] = [this.#fd, this.#identity];
     this.#fd = fd;
     this.#identity = identity;
@@ -186,6 +187,7 @@ export class FileSink {
         const why = "another file has come there, which cannot be appended to";
         this.report("follow", `${this.what} "${this.#path}" was moved away, and ${why}`);
       } else {
+        this.#created = created;
         this.#leave(oldFd);
       }
     }
@@ -366,6 +368,11 @@ export class FileSink {
   /** At the end: whatever other runs do here is not waited for any more. */
   hurry(): void {
     this.#shareUntilMs = 0;
+  }
+
+  /** Once it is closed: takes the file away if it was made for nothing. */
+  removeEmpty(): void {
+    removeEmpty(this.#path, { identity: this.#identity, created: this.#created });
   }
 
   /** Closes and returns how many lines were given to it and never written. */

@@ -27,6 +27,12 @@ export interface AttachOptions
   readonly drainMs: number;
 }
 
+export interface Attached {
+  readonly summary: Summary;
+  /** As in `RunResult`. */
+  readonly untold: readonly string[];
+}
+
 /** What ends the measurement and leaves the processes alone. */
 const STOPPING = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"] as const;
 const PIDS_NAMED = 8;
@@ -34,7 +40,7 @@ const PIDS_NAMED = 8;
 const PASSES_MOST = 3;
 
 /** @throws KQTimeError if there is nothing to take over, or it cannot be measured */
-export async function attach(options: AttachOptions): Promise<Summary> {
+export async function attach(options: AttachOptions): Promise<Attached> {
   const taken = findSession(options.pid);
   let session: Session;
   try {
@@ -58,14 +64,11 @@ export async function attach(options: AttachOptions): Promise<Summary> {
   for (const signal of STOPPING) process.on(signal, stopNow);
   try {
     const lost = takeOver(session, taken);
-    for (const sentence of lost) {
-      options.onWarning(sentence);
-      session.warn(sentence);
-    }
+    for (const sentence of lost) session.tell(sentence);
     await collector.run(() => stop || collector.rings.open === 0);
     // Where the processes live on, there is no end to wait for.
     await (stop ? collector.detach() : collector.drain(options.drainMs));
-    return session.finish({ code: null, signal: null });
+    return { summary: session.finish({ code: null, signal: null }), untold: session.untold };
   } finally {
     for (const signal of STOPPING) process.off(signal, stopNow);
     session.close();

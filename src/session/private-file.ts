@@ -2,11 +2,14 @@
 // for them.
 
 import {
-  chmodSync, chownSync, closeSync, constants, ftruncateSync, lstatSync, mkdirSync, openSync, writeSync,
+  chmodSync, chownSync, closeSync, constants, fstatSync, ftruncateSync, lstatSync, mkdirSync, openSync,
+  rmdirSync, statSync, writeSync,
 } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { ExitCode, KQTimeError } from "../errors.ts";
-import { errnoOf, O_CLOEXEC, O_PATH, type OpenedFile, openPrivate, reasonOf, sudoOwner } from "../output/open-file.ts";
+import {
+  errnoOf, O_CLOEXEC, O_PATH, type OpenedFile, openPrivate, reasonOf, removeEmpty, sudoOwner,
+} from "../output/open-file.ts";
 import { Patience } from "../output/patience.ts";
 
 /** What `--json` writes, in messages. */
@@ -16,7 +19,7 @@ const SLOW_READER_STEP_MS = 2;
 
 /** A file that is opened early, so that it fails early, and written once at the end. */
 export class PrivateFile {
-  readonly #file: OpenedFile;
+  #file: OpenedFile;
 
   /** @param what for messages: "the JSON summary". @throws KQTimeError `E_FILE` */
   constructor(
@@ -43,6 +46,7 @@ export class PrivateFile {
 
   /** Replaces the contents and closes. @throws KQTimeError `E_FILE` */
   write(text: string, patience = new Patience()): void {
+    if (this.#isRemoved()) this.#makeAgain();
     const { fd, borrowed } = this.#file;
     const bytes = new TextEncoder().encode(text);
     try {
@@ -63,8 +67,31 @@ export class PrivateFile {
     }
   }
 
-  close(): void {
+  /** Instead of `write`: a file that was made for nothing is taken away. */
+  discard(): void {
+    removeEmpty(this.path, this.#file);
     closeSync(this.#file.fd);
+  }
+
+  /** Nobody would find what is written to it. */
+  #isRemoved(): boolean {
+    const { fd, borrowed } = this.#file;
+    const stat = fstatSync(fd);
+    return !borrowed && stat.isFile() && stat.nlink === 0;
+  }
+
+  /** @throws KQTimeError `E_FILE` */
+  #makeAgain(): void {
+    closeSync(this.#file.fd);
+    try {
+      // What may have come in its place is another's.
+      this.#file = openPrivate(this.path, { exclusive: true });
+    } catch (error) {
+      const why =
+        `${this.what} is lost: "${this.path}" was removed during the run, and cannot be made again: ` +
+        `${reasonOf(error)}; keep its folder until the run has ended`;
+      throw new KQTimeError("E_FILE", "write", why, ExitCode.Own, { cause: error });
+    }
   }
 
   #empty(): void {
@@ -73,6 +100,16 @@ export class PrivateFile {
     } catch {
       // A pipe has no length.
     }
+  }
+}
+
+/** Which file a path names, as in `OpenedFile`; null if none can be found. */
+export function identityOfPath(path: string): string | null {
+  try {
+    const stat = statSync(path);
+    return stat.isCharacterDevice() ? null : `${stat.dev}:${stat.ino}`;
+  } catch {
+    return null;
   }
 }
 
@@ -100,18 +137,31 @@ export function expectAllDifferent(
 
 /**
  * Makes a folder that only its user can look into, and those on the way to it; one that is there
- * stays as it is. @throws KQTimeError `E_FILE`, also if a link is in its place
+ * stays as it is. Returns what takes those that it made away again, if they are empty.
+ * @throws KQTimeError `E_FILE`, also if a link is in its place
  */
-export function makePrivateFolder(path: string): void {
+export function makePrivateFolder(path: string): () => void {
   try {
     const last = resolve(path);
     const missing: string[] = [];
+    const undo = () => {
+      try {
+        for (const each of missing.toReversed()) rmdirSync(each);
+      } catch {
+        // Somebody has put something into it.
+      }
+    };
     for (let at = last; statOf(at) === undefined; at = dirname(at)) missing.unshift(at);
     for (const each of missing) makeOne(each);
     const found = statOf(last);
-    if (found?.isDirectory() === true) return;
+    if (found?.isDirectory() === true) return undo;
+    if (found?.isFile() === true) {
+      const why = `"${path}" is a file, where a folder is needed: name another, or remove it`;
+      throw new KQTimeError("E_FILE", "mkdir", why);
+    }
     throw Object.assign(new Error(), { code: found?.isSymbolicLink() === true ? "ELOOP" : "ENOTDIR" });
   } catch (error) {
+    if (error instanceof KQTimeError) throw error;
     throw new KQTimeError("E_FILE", "mkdir", `the folder "${path}" cannot be made: ${reasonOf(error)}`);
   }
 }

@@ -1,6 +1,5 @@
 // `kqtime replay`: feeds a recording to the join again, for the identical log and summary.
 
-import { statSync } from "node:fs";
 import { join } from "node:path";
 import { PacketDigest } from "../capture/digest.ts";
 import { PacketBatch } from "../capture/packets.ts";
@@ -12,7 +11,7 @@ import { Log } from "../output/log.ts";
 import { EVERY_LINE, writeMeta } from "../output/selection.ts";
 import type { Summary } from "../output/summary.ts";
 import { Join, type JoinEnd, type JoinSetup } from "./join.ts";
-import { expectDifferent } from "./private-file.ts";
+import { expectDifferent, identityOfPath } from "./private-file.ts";
 import { endOf, freeOf, openOf, ruleOf, setupOf, stepOf, TIME_LIMIT_NS } from "./recorded.ts";
 import { parseRule } from "./rule-text.ts";
 import { ENTRY_WORDS, SLOT_WORDS } from "../ring/ring.ts";
@@ -35,13 +34,13 @@ export function replay(options: ReplayOptions): Summary {
   const events = join(options.folder, EVENTS_FILE);
   const headers = join(options.folder, HEADERS_FILE);
   const outputs = [
-    { option: "--log", identity: options.log === null ? null : identityOf(options.log) },
+    { option: "--log", identity: options.log === null ? null : identityOfPath(options.log) },
     { option: "--json", identity: options.json },
   ];
   expectDifferent(outputs[0]!, outputs[1]!);
   for (const output of outputs) {
     for (const path of [events, headers]) {
-      expectDifferent(output, { option: "the recording", identity: identityOf(path) });
+      expectDifferent(output, { option: "the recording", identity: identityOfPath(path) });
     }
   }
   const frames = readTape(options.folder);
@@ -73,12 +72,6 @@ export function replay(options: ReplayOptions): Summary {
     log?.close();
     capture.close();
   }
-}
-
-/** Which file a path names, as in `OpenedFile`; null if there is none. */
-function identityOf(path: string): string | null {
-  const stat = statSync(path, { throwIfNoEntry: false });
-  return stat === undefined || stat.isCharacterDevice() ? null : `${stat.dev}:${stat.ino}`;
 }
 
 /** Words of a frame's body, where all frames of the type have as many. */

@@ -22,6 +22,8 @@ export interface RunResult {
   readonly exitCode: number;
   /** Null if the command ran without being measured. */
   readonly summary: Summary | null;
+  /** What it says of the session that was not told during the run. */
+  readonly untold: readonly string[];
 }
 
 /** How long processes may outlive the command before the user is told what is waited for. */
@@ -54,7 +56,7 @@ export async function run(options: RunOptions): Promise<RunResult> {
   } catch (error) {
     if (!options.anyway || !(error instanceof KQTimeError)) throw error;
     options.onWarning(`${error.message}; running the command without measuring it`);
-    return { exitCode: exitCodeOf(await runUnmeasured(options, user)), summary: null };
+    return { exitCode: exitCodeOf(await runUnmeasured(options, user)), summary: null, untold: [] };
   }
   return new Run(options, user, session, native).run();
 }
@@ -127,7 +129,10 @@ class Run {
         this.#lookAround(target.pid);
         return target.exit !== null || failure !== null;
       });
-      if (failure !== null) throw failure;
+      if (failure !== null) {
+        this.#session.discard();
+        throw failure;
+      }
       collector.round();
       const sinceMs = performance.now();
       let told = false;
@@ -150,7 +155,7 @@ class Run {
       await (stop ? collector.detach() : collector.drain(this.#options.drainMs));
       for (const sentence of this.#bystanders.warnings()) this.#session.warn(sentence);
       const summary = this.#session.finish(target.exit!);
-      return { exitCode: exitCodeOf(target.exit!), summary };
+      return { exitCode: exitCodeOf(target.exit!), summary, untold: this.#session.untold };
     } finally {
       target.release();
       this.#session.close();

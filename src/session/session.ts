@@ -1,7 +1,7 @@
 // A live measurement: capture, rings, join and outputs, from opening to the summary, whatever it is
 // that is measured (a command, a program that asks for it itself).
 
-import { readlinkSync } from "node:fs";
+import { readlinkSync, rmSync } from "node:fs";
 import { Capture } from "../ffi/libpcap.ts";
 import type { LabelMode } from "../match/label-modes.ts";
 import { IntervalLog } from "../output/interval-log.ts";
@@ -18,7 +18,7 @@ import { Collector } from "./collector.ts";
 import { CAPTURE_TIMEOUT_MS } from "./delivery.ts";
 import { SessionFolder } from "./folder.ts";
 import { Join, type JoinEnd, type JoinSetup } from "./join.ts";
-import { expectAllDifferent, JSON_SUMMARY, makePrivateFolder, PrivateFile } from "./private-file.ts";
+import { expectAllDifferent, identityOfPath, JSON_SUMMARY, makePrivateFolder, PrivateFile } from "./private-file.ts";
 import { picksPackets } from "./partial-filter.ts";
 import { Requests } from "./requests.ts";
 import { PacketDigest } from "../capture/digest.ts";
@@ -80,6 +80,7 @@ export class Session {
   readonly isFound: boolean;
   /** They end in the summary. */
   readonly #warnings = new Warnings();
+  readonly #told = new Set<string>();
   readonly #options: SessionOptions;
   readonly #capture: Capture;
   readonly #folder: SessionFolder;
@@ -88,6 +89,8 @@ export class Session {
   readonly #intervalLog: IntervalLog | null = null;
   readonly #tape: TapeWriter | null = null;
   readonly #join: Join;
+  /** What takes the outputs away again that were made, the last one first. */
+  readonly #unmake: (() => void)[] = [];
   readonly #pids = new Set<number>();
   readonly #netns = ownNamespace();
   #foreignRings = 0;
@@ -98,12 +101,10 @@ export class Session {
     const baseSec = Math.floor(Date.now() / 1000);
     const clock = new ClockWatch(baseSec);
     const undo: (() => void)[] = [];
+    const unmake = this.#unmake;
     const warn = (message: string) => this.warn(message);
     // An output that fails: somebody may be there to mend it.
-    const failed = (message: string) => {
-      warn(message);
-      options.onWarning(message);
-    };
+    const failed = (message: string) => this.tell(message);
     try {
       // The capture first: what passes while the rest is made is seen.
       const capture = Capture.live({
@@ -117,7 +118,7 @@ export class Session {
       if (options.json !== null) {
         const json = new PrivateFile(options.json, JSON_SUMMARY);
         this.#json = json;
-        undo.push(() => json.close());
+        unmake.unshift(() => json.discard());
       }
       const startNs = clock.nowNs();
       const lines = selectionOf(options);
@@ -129,17 +130,18 @@ export class Session {
           baseSec, onError: failed, rotation, head, follow: true, patience: this.#patience,
         });
         log = opened;
-        undo.push(() => opened.close());
+        unmake.unshift(() => opened.discard());
       }
       if (options.intervalLog !== null) {
         const opened = new IntervalLog(options.intervalLog, failed, this.#patience);
         this.#intervalLog = opened;
-        undo.push(() => opened.close());
+        unmake.unshift(() => opened.discard());
       }
       expectAllDifferent([
         { option: "--log", identity: log?.identity ?? null },
         { option: "--json", identity: this.#json?.identity ?? null },
         { option: "--interval-log", identity: this.#intervalLog?.identity ?? null },
+        { option: "--record", identity: options.record === null ? null : identityOfPath(options.record) },
       ]);
       const { earlier } = options;
       const again = earlier === undefined ? null : SessionFolder.again(earlier.socket, earlier.token);
@@ -163,10 +165,10 @@ export class Session {
         session: 1 + Math.floor(Math.random() * SESSIONS),
       };
       if (options.record !== null) {
-        makePrivateFolder(options.record);
-        const tape = new TapeWriter(options.record, warn);
+        unmake.unshift(makePrivateFolder(options.record));
+        const tape = new TapeWriter(options.record, failed);
         this.#tape = tape;
-        undo.push(() => tape.abandon());
+        unmake.unshift(() => tape.abandon());
         tape.text(Frame.Setup, setup);
       }
       const join = new Join(setup, log, {
@@ -200,13 +202,16 @@ export class Session {
         onWarning: warn,
       });
       if (options.record !== null) {
-        const dump = capture.dumpTo(makeHeadersFile(options.record));
+        const headers = makeHeadersFile(options.record);
+        unmake.unshift(() => rmSync(headers, { force: true }));
+        const dump = capture.dumpTo(headers);
         this.collector.source.dump = dump;
         this.collector.source.digest = new PacketDigest();
         this.#tape!.savefile = dump;
       }
       for (const warning of capture.warnings) warn(warning);
     } catch (error) {
+      this.discard();
       for (const step of undo.reverse()) step();
       throw error;
     }
@@ -238,6 +243,23 @@ export class Session {
 
   warn(message: string): void {
     this.#warnings.add(message);
+  }
+
+  /** As `warn`, and at once. */
+  tell(message: string): void {
+    this.warn(message);
+    this.#told.add(message);
+    this.#options.onWarning(message);
+  }
+
+  /** What the summary says of the session that nobody was told at once. */
+  get untold(): string[] {
+    return this.#warnings.list().filter((message) => !this.#told.has(message));
+  }
+
+  /** Takes the outputs away again: nothing was measured, and there is nothing to finish. */
+  discard(): void {
+    for (const step of this.#unmake.splice(0)) step();
   }
 
   /** Settles the books, writes the outputs, and gives the summary. */

@@ -10,7 +10,7 @@
 // bytes of body) and a body that is padded to a multiple of four. Little-endian. A kqtime that is
 // killed leaves an incomplete chunk. ("kqtime tape 4\n" has no checksums of packets.)
 
-import { closeSync, constants, fstatSync, openSync, readSync, unlinkSync, writeSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readSync, rmSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { KQTimeError } from "../errors.ts";
 import type { ClockStep } from "../match/clock-steps.ts";
@@ -190,13 +190,17 @@ export class TapeWriter {
 
   close(): void {
     this.#flush();
+    // Nobody would find what was written to it.
+    if (fstatSync(this.#fd).nlink === 0) {
+      this.#fail(`"${this.#path}" was removed during the run: keep its folder until the run has ended`);
+    }
     closeSync(this.#fd);
   }
 
   /** Takes the file away again: nothing was recorded. */
   abandon(): void {
     closeSync(this.#fd);
-    unlinkSync(this.#path);
+    rmSync(this.#path, { force: true });
   }
 
   #begin(type: number, words: number): number {
