@@ -2,6 +2,7 @@
 // started it as a child that it does not wait for; it learns of the session by one line on a pipe.
 
 import { closeSync, fstatSync, writeSync } from "node:fs";
+import { ExitCode, KQTimeError } from "../errors.ts";
 import { Session, type SessionOptions } from "./session.ts";
 
 /** The pipe on which the program waits for the line. */
@@ -21,9 +22,13 @@ export type CollectOptions = Pick<
 
 /**
  * Runs until every handle is freed, or every process has ended.
- * @throws KQTimeError after the program has been told
+ * @throws KQTimeError after the program has been told, or `E_USAGE` if there is none
  */
 export async function collect(options: CollectOptions): Promise<void> {
+  if (!hasProgram()) {
+    const why = "collect is what libkqtime starts, with a pipe as descriptor 3: to measure a command, use `kqtime run`";
+    throw new KQTimeError("E_USAGE", "arguments", why, ExitCode.Usage);
+  }
   let session: Session;
   try {
     session = new Session({
@@ -81,10 +86,17 @@ function readyText({ environment }: Session): string {
   return `${KQTIME_SLOTS} ${KQTIME_TOKEN} ${KQTIME_SESSION}`;
 }
 
+function hasProgram(): boolean {
+  try {
+    return fstatSync(STATUS_FD).isFIFO();
+  } catch {
+    return false;
+  }
+}
+
 /** Tells the program; false if it does not listen any more. */
 function report(line: string): boolean {
   try {
-    if (!fstatSync(STATUS_FD).isFIFO()) return false;
     writeSync(STATUS_FD, `${line.replaceAll("\n", " ")}\n`);
     closeSync(STATUS_FD);
     return true;

@@ -1,7 +1,7 @@
 // Looks at a command before it is started: LD_PRELOAD works on dynamically linked glibc programs
 // that do not change privileges. See ld.so(8) (secure-execution mode) and elf(5).
 
-import { accessSync, closeSync, constants, openSync, readSync, statSync } from "node:fs";
+import { accessSync, closeSync, constants, existsSync, openSync, readSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { ExitCode, KQTimeError } from "../errors.ts";
 import { readAttribute } from "../ffi/libc.ts";
@@ -18,7 +18,10 @@ const VFS_CAP_EFFECTIVE = 1;
 export function findCommand(command: string, path = process.env.PATH ?? "/usr/bin:/bin"): string {
   const notFound = () =>
     new KQTimeError("E_NOT_FOUND", "exec", `${command}: command not found`, ExitCode.NotFound);
-  if (command === "") throw notFound();
+  if (command === "") {
+    const why = "the command's name is empty: what is measured stands after `--`";
+    throw new KQTimeError("E_NOT_FOUND", "exec", why, ExitCode.NotFound);
+  }
   const candidates = command.includes("/")
     ? [command]
     : path.split(":").map((folder) => join(folder === "" ? "." : folder, command));
@@ -69,6 +72,25 @@ export function whyUnmeasurable(file: string, as: RunsAs): string | null {
   return null;
 }
 
+/** The interpreter that a file needs and that is not there, in words; null if that is not what it lacks. */
+export function whyNoInterpreter(file: string): string | null {
+  const head = read(file);
+  if (head === null) return null;
+  if (head[0] === 0x23 && head[1] === 0x21) {
+    // As the kernel reads it: a carriage return belongs to the name (binfmt_script.c).
+    const [line = ""] = new TextDecoder("latin1").decode(head.subarray(2)).split("\n");
+    const interpreter = line.replace(/^[ \t]+/, "").split(/[ \t]/)[0]!;
+    if (existsSync(interpreter)) return null;
+    const name = interpreter.replace(/\r$/, "");
+    const why = name === interpreter ? "install it, or correct that line" : "the line ends as in DOS (CR LF): convert the file";
+    return `the interpreter "${name}" in the first line of ${file} does not exist: ${why}`;
+  }
+  const view = new DataView(head.buffer, head.byteOffset, head.byteLength);
+  const loader = isProgram(head, view) ? findInterpreter(head, view) : null;
+  if (loader === null || loader === "" || existsSync(loader)) return null;
+  return `the loader "${loader}" of ${file} does not exist: install the libc that it is linked with`;
+}
+
 /** The command among the words that env(1) is given; null if there is none. */
 function envCommand(words: string[]): string | null {
   for (let i = 0; i < words.length; i++) {
@@ -81,7 +103,7 @@ function envCommand(words: string[]): string | null {
 
 function whyNoPreload(program: string, head: Uint8Array, as: RunsAs): string | null {
   const view = new DataView(head.buffer, head.byteOffset, head.byteLength);
-  if (head.length < 64 || view.getUint32(0, false) !== 0x7f454c46) return null;
+  if (!isProgram(head, view)) return null;
   const machine = MACHINES[process.arch];
   if (head[4] !== 2 || (machine !== undefined && view.getUint16(18, true) !== machine)) {
     return `${program} is of another architecture than the preload library`;
@@ -102,6 +124,11 @@ function whyNoPreload(program: string, head: Uint8Array, as: RunsAs): string | n
     return `${program} is linked with musl, the preload library with glibc`;
   }
   return null;
+}
+
+/** An ELF file, with the whole of its first header. */
+function isProgram(head: Uint8Array, view: DataView): boolean {
+  return head.length >= 64 && view.getUint32(0, false) === 0x7f454c46;
 }
 
 /** Whether executing a file gives capabilities: struct vfs_cap_data of linux/capability.h. */

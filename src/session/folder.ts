@@ -24,7 +24,7 @@ import { basename, dirname, isAbsolute, join } from "node:path";
 import { CountedFifo } from "../ffi/fifo.ts";
 import { MessageListener, processExists, unixSocketAnswers } from "../ffi/libc.ts";
 import { KQTimeError } from "../errors.ts";
-import { O_CLOEXEC, O_PATH } from "../output/open-file.ts";
+import { O_CLOEXEC, O_PATH, reasonOf } from "../output/open-file.ts";
 import { Constant } from "../ring/layout.ts";
 
 const PREFIX = "kqtime-";
@@ -56,8 +56,15 @@ export class SessionFolder {
       const path = mkdtempSync(join(base, `${PREFIX}${process.pid}-`));
       return SessionFolder.#listen(path, randomHex(12), randomHex(16));
     } catch (error) {
-      const why = error instanceof Error ? error.message : String(error);
-      throw new KQTimeError("E_SESSION", "mkdtemp", `no session can be made in ${base}: ${why}`);
+      const why = error instanceof KQTimeError ? error.message : reasonOf(error);
+      const where = process.getuid?.() === 0 ? "TMPDIR" : "XDG_RUNTIME_DIR or TMPDIR";
+      throw new KQTimeError(
+        "E_SESSION",
+        "mkdtemp",
+        `no session folder can be made in ${base}: ${why}; set ${where} to one that can be written to`,
+        undefined,
+        { cause: error },
+      );
     }
   }
 

@@ -294,7 +294,9 @@ export function* readTape(folder: string): Generator<TapeFrame> {
   try {
     fd = openSync(path, constants.O_RDONLY);
   } catch (error) {
-    const why = `${folder} holds no recording: ${EVENTS_FILE} (${errnoOf(error)})`;
+    const why = errnoOf(error) === "ENOTDIR"
+      ? `${folder} is a file: replay takes the folder that \`run --record\` has made`
+      : `${folder} holds no recording: ${EVENTS_FILE} (${errnoOf(error)})`;
     throw new KQTimeError("E_RECORD", "read", why);
   }
   try {

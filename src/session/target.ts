@@ -7,6 +7,7 @@ import { ExitCode, KQTimeError } from "../errors.ts";
 import { inForeground, openFlags } from "../ffi/libc.ts";
 import { errnoOf } from "../output/open-file.ts";
 import { originalEnvironment } from "./environment.ts";
+import { findCommand, whyNoInterpreter } from "./executable.ts";
 import type { User } from "./user.ts";
 
 /** Signals that kqtime passes on; the terminal's own ones reach the target without help. */
@@ -54,10 +55,12 @@ export class Target {
   exit: Exit | null = null;
   readonly ended: Promise<Exit>;
   readonly #child: Bun.Subprocess;
+  readonly #user: User | null;
   readonly #undo: (() => void)[] = [];
 
   constructor(launch: Launch, ignored = ignoredSignals()) {
     const { user } = launch;
+    this.#user = user;
     const argv = [launch.launcher];
     // Bun ignores SIGPIPE.
     if ((ignored & SIGPIPE_BIT) === 0n) argv.push("--sigdfl", "PIPE");
@@ -157,9 +160,28 @@ export class Target {
       const why = "the command cannot be started with its open files: raise `ulimit -n`";
       return new KQTimeError("E_LAUNCH", op, `${why} (${name})`);
     }
+    if (op === "exec") {
+      const refusal = whyNotRun(path, name, this.#user);
+      if (refusal !== null) return refusal;
+    }
     const code = op !== "exec" ? ExitCode.Own : name === "ENOENT" ? ExitCode.NotFound : ExitCode.CannotRun;
     return new KQTimeError("E_LAUNCH", op, `${path}: ${op} failed (${name})`, code);
   }
+}
+
+/** Why execvp(3) refused a command, and what to do; null if there is no more to say than that. */
+function whyNotRun(command: string, errno: string, user: User | null): KQTimeError | null {
+  if (errno === "ENOENT") {
+    const why = whyNoInterpreter(findCommand(command, originalEnvironment().PATH));
+    return why === null ? null : new KQTimeError("E_LAUNCH", "exec", why, ExitCode.NotFound);
+  }
+  if (errno !== "EACCES") return null;
+  const why =
+    user === null
+      ? `${command} cannot be run: permission denied (EACCES): is its interpreter executable, and its file system not mounted noexec?`
+      : `${command} cannot be run by ${user.name}: permission denied (EACCES): that user needs the right to ` +
+        "execute it and all folders above it (chmod, or a copy in /usr/local/bin)";
+  return new KQTimeError("E_LAUNCH", "exec", why, ExitCode.CannotRun);
 }
 
 /** The exit code that stands for an end: the command's, or 128 + n for signal n. */
