@@ -81,9 +81,13 @@ export function whyNoInterpreter(file: string): string | null {
     const [line = ""] = new TextDecoder("latin1").decode(head.subarray(2)).split("\n");
     const interpreter = line.replace(/^[ \t]+/, "").split(/[ \t]/)[0]!;
     if (existsSync(interpreter)) return null;
-    const name = interpreter.replace(/\r$/, "");
-    const why = name === interpreter ? "install it, or correct that line" : "the line ends as in DOS (CR LF): convert the file";
-    return `the interpreter "${name}" in the first line of ${file} does not exist: ${why}`;
+    if (interpreter.endsWith("\r")) {
+      return `the first line of ${file} ends as in DOS (CR LF), so that its interpreter is not found: convert the file`;
+    }
+    return (
+      `the interpreter "${interpreter}" in the first line of ${file} does not exist: install it, or ` +
+      "correct that line"
+    );
   }
   const view = new DataView(head.buffer, head.byteOffset, head.byteLength);
   const loader = isProgram(head, view) ? findInterpreter(head, view) : null;

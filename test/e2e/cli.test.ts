@@ -40,6 +40,7 @@ test.skipIf(BARE)("a command line that is not understood is 2, but for run", asy
       [["replay", "a", "b"], /"b"/],
       [["demo", "--Such-Option"], /unknown option --Such-Option /],
       [["demo", "--seconds", "many"], /not "many"/],
+      [["collect"], /libkqtime .*`kqtime run`/],
       [["doctor", "-x"], /unknown option -x /],
     ];
     for (const [words, pattern] of cases) {

@@ -1,7 +1,7 @@
 // What a run leaves behind: its log, its summary, and a recording that gives both again.
 
 import { expect } from "bun:test";
-import { closeSync, constants, openSync, readFileSync, statSync, writeFileSync, writeSync } from "node:fs";
+import { closeSync, constants, mkdirSync, openSync, readFileSync, statSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { fixture } from "../lib/fixtures.ts";
 import { flaws, kqtime, Measurement } from "../lib/kqtime.ts";
@@ -28,6 +28,36 @@ loopback("a replayed record gives the same output", async (node, scope) => {
   const again = JSON.parse(readFileSync(json, "utf8"));
   const { directions, labels, sockets, losses, booksBalance } = measurement.summary();
   expect(again).toMatchObject({ directions, labels, sockets, losses, booksBalance });
+});
+
+loopback("outputs whose folder is removed during the run: each says so in one line", async (node, scope) => {
+  const folder = scope.path("outputs");
+  const [log, json, intervals, record] = ["log", "json", "intervals", "record"].map((name) => join(folder, name));
+  mkdirSync(folder);
+  const exit = await kqtime(scope, [
+    "run", "--quiet", "--log", log!, "--json", json!, "--interval", "3600", "--interval-log", intervals!,
+    "--record", record!, "--", "sh", "-c", `rm -r ${folder}; exit 7`,
+  ], { prefix: node.prefix }).exit();
+  expect(exit.code).toBe(7);
+  const lines = exit.stderr.trim().split("\n").sort();
+  expect(lines).toHaveLength(4);
+  expect(lines[0]).toContain(`interval log "${intervals}" was removed, and cannot be made again: no such directory`);
+  expect(lines[1]).toContain(`log "${log}" was removed, and cannot be made again: no such directory`);
+  expect(lines[2]).toContain(`the JSON summary is lost: "${json}" was removed during the run`);
+  expect(lines[3]).toContain(`the recording is incomplete: "${record}/events.kqt" was removed during the run`);
+});
+
+loopback("a summary's file that is removed is made again, but another's in its place is left alone", async (node, scope) => {
+  const json = scope.path("summary.json");
+  const run = (then: string) =>
+    kqtime(scope, ["run", "--quiet", "--json", json, "--", "sh", "-c", `rm ${json}; ${then}`], { prefix: node.prefix }).exit();
+  expect(await run("true")).toMatchObject({ code: 0, stderr: "" });
+  expect(JSON.parse(readFileSync(json, "utf8")).booksBalance).toBe(true);
+  expect(statSync(json).mode & 0o777).toBe(0o600);
+  const exit = await run(`echo precious > ${json}`);
+  expect(exit.code).toBe(0);
+  expect(exit.stderr).toMatch(/^kqtime: the JSON summary is lost: .* it is there already \(EEXIST\).*\n$/);
+  expect(readFileSync(json, "utf8")).toBe("precious\n");
 });
 
 /** Of kqtime's start, its end, and a wait of 5 s; three of these are more. */

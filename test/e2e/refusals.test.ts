@@ -2,7 +2,7 @@
 // shows only later is warned of in the summary.
 
 import { expect, test } from "bun:test";
-import { chmodSync, chownSync, copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { e2e } from "../lib/e2e.ts";
 import { BARE, kqtime, ROOT, type Summary } from "../lib/kqtime.ts";
@@ -167,6 +167,84 @@ refusal("outputs that are one file", async (node, scope) => {
     rmSync(record, { recursive: true });
   }
   expect((await run(scope, node, ["--log", "/dev/null", "--json", "/dev/null", "--", "true"])).code).toBe(0);
+});
+
+refusal("what is refused leaves nothing behind", async (node, scope) => {
+  const made = ["one", "other", "record"].map((name) => scope.path(name));
+  const [one, other, record] = made as [string, string, string];
+  const file = scope.path("file");
+  writeFileSync(file, "");
+  const same = /name the same file: give each its own/;
+  const cases: [string[], RegExp][] = [
+    [["--log", one, "--json", one], same],
+    [["--log", one, "--interval-log", one, "--interval", "1"], same],
+    [["--log", one, "--record", one], same],
+    [["--log", one, "--json", join(other, "no", "folder")], /no such directory/],
+    [["--log", one, "--json", scope.path("n".repeat(300))], /the name is too long/],
+    [["--log", `${one}.gz`, "--json", other, "--record", join(record, "in"), "--interface", "none0"], /no interface/],
+    [["--log", one, "--json", other, "--record", file], /"[^"]*file" is a file, where a folder is needed/],
+  ];
+  const before = readdirSync(scope.folder).sort();
+  for (const [words, why] of cases) {
+    expectRefusal(await run(scope, node, [...words, "--", "echo", "started"]), why);
+    expect(readdirSync(scope.folder).sort()).toEqual(before);
+  }
+  // Found out only when it is started.
+  const script = scope.path("script");
+  writeFileSync(script, "#!/no/such/interpreter\n");
+  chmodSync(script, 0o755);
+  const words = ["--log", one, "--json", other, "--record", join(record, "in"), "--", script];
+  const exit = await run(scope, node, words);
+  expect(exit).toMatchObject({ code: 127, stdout: "" });
+  expect(exit.stderr).toMatch(/^kqtime: the interpreter "\/no\/such\/interpreter" in the first line of .* does not exist: .*\n$/);
+  expect(readdirSync(scope.folder).sort()).toEqual([...before, "script"].sort());
+  const missing = await kqtime(scope, ["replay", file, "--json", one], { prefix: node.prefix }).exit();
+  expectRefusal(missing, /file is a file: replay takes the folder that `run --record` has made/);
+  expect(readdirSync(scope.folder).sort()).toEqual([...before, "script"].sort());
+});
+
+refusal("what cannot be run: why, and what to do", async (node, scope) => {
+  const expectLine = (exit: Exit, code: number, ...patterns: RegExp[]) => {
+    expect(exit).toMatchObject({ code, stdout: "" });
+    for (const pattern of patterns) expect(exit.stderr).toMatch(pattern);
+    expect(exit.stderr.trim().split("\n")).toHaveLength(1);
+  };
+  const program = await compile(scope, "hidden", []);
+  chmodSync(scope.folder, 0o700);
+  const hidden = await run(scope, node, ["--user", "nobody", "--", program]);
+  expectLine(hidden, 126, /cannot be run by nobody: permission denied/, /all folders above it/);
+  const script = scope.path("dos");
+  writeFileSync(script, "#!/bin/sh\r\necho started\r\n");
+  chmodSync(script, 0o755);
+  expectLine(await run(scope, node, ["--", script]), 127, /the first line of .*dos ends as in DOS \(CR LF\)/);
+  expectLine(await run(scope, node, ["--", ""]), 127, /the command's name is empty/);
+});
+
+// With a /run that cannot be written to, and another such folder.
+const READ_ONLY = 'mount -t tmpfs -o ro none /run && mount -t tmpfs -o ro none "$0" && exec "$@"';
+
+refusal("no place for the session's folder, and the variable that names one", async (node, scope) => {
+  const closed = scope.path("closed");
+  mkdirSync(closed);
+  const prefix = [...node.prefix, "unshare", "--mount", "sh", "-c", READ_ONLY, closed];
+  const start = (folder: string) =>
+    kqtime(scope, ["run", "--quiet", "--", "echo", "started"], {
+      prefix, env: { ...process.env, TMPDIR: folder } as Record<string, string>,
+    }).exit();
+  expectRefusal(await start(closed), /folder can be made in .*closed: the file system is read-only/, /set TMPDIR to one/);
+  expect(await start(scope.folder)).toMatchObject({ code: 0, stdout: "started\n", stderr: "" });
+});
+
+refusal("what was not measured is said with --quiet too, in one line each", async (node, scope) => {
+  const sleep = ["sleep", "1"];
+  const bare = await run(scope, node, ["--", "env", "-i", ...sleep]);
+  expect(bare.code).toBe(0);
+  expect(bare.stderr).toMatch(/^kqtime: 1 process of the command ran without the preload library \(sleep\) .*\n$/);
+  const hidden = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /run && exec "$@"', "sh"];
+  const inside = await run(scope, node, ["--", ...hidden, ...sleep]);
+  expect(inside.code).toBe(0);
+  expect(inside.stderr).toMatch(/^kqtime: 1 process of the command could not reach kqtime \(sleep\) .*\n$/);
+  expect(await run(scope, node, ["--", "true"])).toMatchObject({ code: 0, stderr: "" });
 });
 
 refusal("a log that is no gzip file, and outputs that nobody reads", async (node, scope) => {

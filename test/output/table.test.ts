@@ -1,6 +1,7 @@
 // The table, as a user sees it.
 
 import { expect, test } from "bun:test";
+import { lossSentences } from "../../src/output/losses.ts";
 import { Reason } from "../../src/output/reasons.ts";
 import { DirectionStats } from "../../src/output/stats.ts";
 import { buildSummary, type SummaryInput } from "../../src/output/summary.ts";
@@ -50,6 +51,16 @@ test("a reader is told what columns and labels mean", () => {
 test("arguments are quoted as a shell takes them", () => {
   const command = ["sh", "-c", "it's; $HOME", "", "--a=b/c"];
   expect(table(summaryInput({ command }), 100)).toContain("sh -c 'it'\\''s; $HOME' '' --a=b/c");
+});
+
+test("a process in its parent's ring is no loss, unless that ring was full", () => {
+  const { losses } = buildSummary(summaryInput());
+  expect(lossSentences({ ...losses, inheritedRings: 1 })).toEqual([]);
+  const full = lossSentences({ ...losses, inheritedRings: 1, ringRecords: 5 });
+  expect(full).toEqual([
+    "5 records dropped, the ring was full",
+    "1 forked process in the ring of its parent, which was full: raise --ring",
+  ]);
 });
 
 test("no losses, and yet unmatched bytes: why is said above", () => {
