@@ -130,7 +130,7 @@ function declare(cli: CAC): Map<string, Action> {
       default: DEFAULT_SLOTS,
     })
     .option("--anyway", "Run the command even if it cannot be measured")
-    .option("--quiet", "No summary on stderr, only errors and what was lost")
+    .option("--quiet", "No summary on stderr, only errors and what was lost or not measured")
     .example("  sudo kqtime run --log kqtime.log.gz -- curl -s -o /dev/null http://example.net/")
     .example("  sudo kqtime run --user debian-tor --sockets 0 --json relay.json -- tor -f torrc");
   actions.set("run", async (given) => {
@@ -188,7 +188,7 @@ function declare(cli: CAC): Map<string, Action> {
     .option("--buffer <mib>", "Size of the kernel's capture buffer, MiB", {
       default: DEFAULT_BUFFER_MIB,
     })
-    .option("--quiet", "No summary on stderr, only errors and what was lost")
+    .option("--quiet", "No summary on stderr, only errors and what was lost or not measured")
     .example("  sudo kqtime attach --log rest.log.gz 4711");
   actions.set("attach", async (given) => {
     const pid = given.words[0]!;
@@ -220,7 +220,7 @@ function declare(cli: CAC): Map<string, Action> {
     .option("--log <file>", "Write a line for each call; .gz compresses")
     .option("--json <file>", "Write the summary as JSON")
     .option("--sockets <n>", "How many sockets it lists one by one (default: as recorded)")
-    .option("--quiet", "No summary on stderr, only errors and what was lost");
+    .option("--quiet", "No summary on stderr, only errors and what was lost or not measured");
   actions.set("replay", async (given) => {
     const { replayCommand } = await import("./replay.ts");
     return replayCommand({

@@ -4,7 +4,7 @@ import { JSON_SUMMARY, PrivateFile } from "../session/private-file.ts";
 import { replay } from "../session/replay.ts";
 import type { Summary } from "../output/summary.ts";
 import { ExitCode } from "../errors.ts";
-import { printSummary } from "./run.ts";
+import { report } from "./run.ts";
 import { warn } from "./stderr.ts";
 
 export interface ReplayCommand {
@@ -27,6 +27,6 @@ export function replayCommand(options: ReplayCommand): number {
     throw error;
   }
   json?.write(`${JSON.stringify(summary, null, 2)}\n`);
-  if (!options.quiet) printSummary(summary);
+  report(summary, [], options.quiet);
   return ExitCode.Ok;
 }

@@ -4,7 +4,7 @@
 import { lstatSync, renameSync } from "node:fs";
 
 export interface Rotation {
-  /** No file grows beyond it, unless by one write, or one moment's queue lengths. */
+  /** No file grows beyond it, unless by one write, one moment's queue lengths, or the books. */
   readonly sizeBytes: number;
   /** Files that are kept, the one that is written to included. */
   readonly files: number;
