@@ -65,6 +65,7 @@ export function replay(options: ReplayOptions): Summary {
       for (const frame of frames) player.play(frame);
       return player.finish();
     } catch (error) {
+      log?.discard();
       if (error instanceof KQTimeError) throw error;
       throw damaged(events, error instanceof Error ? error.message : String(error));
     }
