@@ -4,6 +4,7 @@ import { cac, type CAC, type Command } from "cac";
 import { ExitCode, KQTimeError } from "../errors.ts";
 import { LABEL_MODES } from "../match/label-modes.ts";
 import { SOCKETS_LISTED } from "../output/summary.ts";
+import { DEFAULT_FILTER } from "../session/partial-filter.ts";
 import { VERSION } from "../version.ts";
 import { printHelp } from "./help.ts";
 import { declareLongRuns, longRuns } from "./long-runs.ts";
@@ -11,7 +12,6 @@ import { declareLogCommands } from "./log-commands.ts";
 import { Given, usage } from "./options.ts";
 import { warn } from "./stderr.ts";
 
-const DEFAULT_FILTER = "tcp and not port 22";
 const DEFAULT_BUFFER_MIB = 64;
 const DEFAULT_SLOTS = 65536;
 const DEFAULT_STATS_SECONDS = 1;

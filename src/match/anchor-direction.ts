@@ -35,6 +35,8 @@ export class Direction {
   /** Bytes before this offset, or this count, passed when nobody kept the packets. */
   floorOffset = 0;
   floorCount = -Infinity;
+  /** What passed at this offset and behind it did so when somebody did, whatever `floorCount` says. */
+  keptFrom = Infinity;
   /** The counter when it was last read. */
   counter = 0;
   /** Bytes passed in calls that nobody recorded, after the base was confirmed. */
@@ -88,7 +90,7 @@ export class Direction {
 
   /** First offset that is not below the floor. */
   get floor(): number {
-    return Math.max(0, this.floorOffset, this.floorCount - this.base);
+    return Math.max(0, this.floorOffset, Math.min(this.keptFrom, this.floorCount - this.base));
   }
 
   /** Forgets what packets have shown. */

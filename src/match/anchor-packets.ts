@@ -7,6 +7,9 @@ const FIRST_ROWS = 16;
 /** More are not kept of one connection; the oldest go. */
 const MOST_ROWS = 8192;
 
+/** Nothing is longer on its way from the capture to its socket. */
+export const DELIVERY_NS = 2e6;
+
 /** Memory for the packets of all connections together, in rows of about 40 bytes. */
 export class RowBudget {
   left: number;
@@ -65,6 +68,13 @@ export class AnchorPackets {
   droppedOutEnd = -1;
   droppedInEnd = -1;
 
+  /**
+   * What this end acknowledged when all that had passed before the first packet here had reached it; -1:
+   * not known yet.
+   */
+  firstAckOut = -1;
+  #firstNs = Infinity;
+
   /** The payload that has been seen, kept or not; a FIN counts as one. */
   readonly seenOut = new SeenBytes();
   readonly seenIn = new SeenBytes();
@@ -88,6 +98,7 @@ export class AnchorPackets {
     const timeNs = batch.timeNs[i]!;
     this.total++;
     if (timeNs > this.lastNs) this.lastNs = timeNs;
+    if (timeNs < this.#firstNs) this.#firstNs = timeNs;
     this.#timeNs[at] = timeNs;
     const words = this.#words;
     const w = at * AnchorPackets.#stride;
@@ -98,6 +109,10 @@ export class AnchorPackets {
     words[w + 3] = flags;
     words[w + 4] = batch.interfaceIndex[i]!;
     words[w + 5] = out ? 1 : 0;
+    const isPlain = (flags & (TcpFlag.ACK | TcpFlag.RST | TcpFlag.SYN)) === TcpFlag.ACK;
+    if (out && this.firstAckOut < 0 && isPlain && timeNs > this.#firstNs + DELIVERY_NS) {
+      this.firstAckOut = batch.acknowledgment[i]!;
+    }
     const numbers = batch.payloadBytes[i]! + ((flags & TcpFlag.FIN) !== 0 ? 1 : 0);
     if (numbers === 0 || (flags & (TcpFlag.RST | TcpFlag.SYN)) !== 0) return;
     (out ? this.seenOut : this.seenIn).add(batch.sequence[i]!, numbers);

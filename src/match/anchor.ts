@@ -27,7 +27,7 @@
 // its way from the tap to the socket, and at none less. A later quiet moment would tell (anchors.ts).
 
 import { Direction, type Moment, type Trust } from "./anchor-direction.ts";
-import { AnchorPackets, Reach, type RowBudget } from "./anchor-packets.ts";
+import { AnchorPackets, DELIVERY_NS, Reach, type RowBudget } from "./anchor-packets.ts";
 
 /** Numbers of an observation: what the kernel says of one socket at one moment, and its entry. */
 export const Observed = {
@@ -57,8 +57,6 @@ export const Observed = {
   count: 14,
 } as const;
 
-/** Nothing on its way arrives later than this. */
-const DELIVERY_NS = 2e6;
 /** A capture that shows everything contradicts itself where a clock is set, and hardly elsewhere. */
 const CONTRADICTIONS_MOST = 3;
 /** A moment that cannot be judged yet waits; more moments than these are not worth waiting for. */
@@ -75,6 +73,8 @@ export interface AnchorStart {
   readonly arrived: number;
   /** Bytes passed before anybody kept the packets: the first moment says which. */
   readonly isLate: boolean;
+  /** Everything behind this offset was sent when somebody did; Infinity: not known. */
+  readonly sentFrom: number;
   /** Packets that the capture has dropped so far. */
   readonly drops: number;
   /** When the socket was first seen, and the two counters then; NaN: unknown. */
@@ -108,6 +108,7 @@ export class Anchor {
     this.packets = new AnchorPackets(budget);
     this.out = new Direction(start.outBase, start.outTrust);
     this.in = new Direction(start.inBase, start.inTrust);
+    this.out.keptFrom = start.sentFrom;
   }
 
   /** Packets that the capture had dropped when the first packet was kept. */
@@ -186,6 +187,8 @@ export class Anchor {
   firstOffset(isOut: boolean): number {
     const side = isOut ? this.out : this.in;
     const { packets } = this;
+    // What came behind what had been acknowledged came later.
+    if (!isOut && packets.firstAckOut >= 0) side.keptFrom = side.offsetOf(packets.firstAckOut);
     const dropped = isOut ? packets.droppedOutEnd : packets.droppedInEnd;
     const floor = dropped < 0 ? side.floor : Math.max(side.floor, side.offsetOf(dropped));
     const first = packets.firstPayload(isOut);

@@ -97,6 +97,7 @@ export class Anchors {
         inTrust: adopted ? "none" : "certain",
         arrived: adopted && queued !== 0xffffffff ? queued : -1,
         isLate: isTaken,
+        sentFrom: isTaken && connection.outProgress.active === 0 ? streamOffset(connection, true) : Infinity,
         drops: now,
         birthNs: connection.birthNs,
         ...countsAtBirth(words, adopted && counted && !isTaken),
@@ -117,6 +118,8 @@ export class Anchors {
   takeHeir(heir: Connection, words: Uint32Array): void {
     const owner = heir.continues!.connection;
     const { anchor } = owner;
+    // Its own calls may have been under way.
+    if (anchor !== null) anchor.out.keptFrom = Infinity;
     const outBase = anchor === null ? NaN : readCount(words, EntryWord.sentBefore) - anchor.out.base;
     const inBase = anchor === null ? NaN : readCount(words, EntryWord.readBefore) - anchor.in.base;
     const counted = ((words[EntryWord.type]! >>> 16) & EntryFlag.Counted) !== 0;

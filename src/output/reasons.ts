@@ -13,7 +13,7 @@ export const Reason = {
   noAnchor: 3,
   /** The connection ended before these bytes were sent. */
   closedUnsent: 4,
-  /** The packet filter excludes this connection. */
+  /** No packet of this connection was captured: filter, interface or namespace exclude it. */
   filtered: 5,
   /** Addresses were rewritten between the socket and the capture. */
   nat: 6,
@@ -66,7 +66,8 @@ export const REASON_HELP: readonly string[] = [
   "the socket is older than the capture, and these bytes passed before its numbers were known; " +
     "measure it from its start",
   "the connection was reset or ended before these bytes left; the peer or the program aborted it",
-  "the packet filter excludes this connection; widen --filter",
+  "no packet of this connection was captured; --filter or --interface excludes it, or it is in another " +
+    "network namespace",
   "addresses or ports are rewritten between socket and capture; capture on the inner interface",
   "the process died, or the call was cut off, before its result was known; nothing to be done",
   "urgent data (MSG_OOB) shifts the stream against the wire; nothing to be done",

@@ -213,8 +213,8 @@ class Table {
     }
     if (sockets > 0 || calls > 0) {
       this.#sentence(
-        `not measured: datagram sockets (${formatCount(sockets)} sockets, ` +
-          `${formatCount(calls)} calls, ${formatBytes(bytes)})`,
+        `not measured: ${formatCount(sockets)} datagram socket${sockets === 1 ? "" : "s"} ` +
+          `(${formatCount(calls)} call${calls === 1 ? "" : "s"}, ${formatBytes(bytes)})`,
       );
     }
   }

@@ -6,7 +6,8 @@ import { formatBytes, formatTime } from "../output/units.ts";
 import type { Log } from "../output/log.ts";
 import { lossSentences } from "../output/losses.ts";
 import { EVERY_LINE, type LineSelection, selectedLines } from "../output/selection.ts";
-import { Reason, REASON_HELP, REASONS } from "../output/reasons.ts";
+import { adviceOn, type Circumstances, type FilterKind } from "../output/advice.ts";
+import { Reason, REASONS } from "../output/reasons.ts";
 import { buildSummary, type Losses, type Summary } from "../output/summary.ts";
 import type { StepsTold } from "../match/clock-steps.ts";
 import { Engine } from "../match/engine.ts";
@@ -35,6 +36,10 @@ export interface JoinSetup {
   queues: boolean;
   /** The capture's filter picks packets out of connections. */
   isPartial: boolean;
+  /** What the filter may be to blame for; recordings of earlier versions do not tell. */
+  filter?: FilterKind | undefined;
+  /** The capture is of one interface. */
+  isOneDevice?: boolean | undefined;
   /** How many sockets the summary lists one by one; recordings of earlier versions have none. */
   socketsListed?: number | undefined;
   /** Which calls have a line in the session's log; without it, in recordings of earlier versions: all. */
@@ -64,8 +69,12 @@ export interface JoinEnd {
   /** Recordings of earlier versions do not have all. */
   losses: Omit<Losses, "badRecords" | "logLines" | LaterLoss> & { [loss in LaterLoss]?: number };
   badRecords: number;
+  /** Calls that have no time, for their threads may not read the clock. */
+  noClock?: number | undefined;
   /** Processes lived on: see `Collector.detach`. */
   isDetached: boolean;
+  /** Of a replay: the recording ends before the session did. */
+  isCut?: boolean | undefined;
   warnings: string[];
 }
 
@@ -224,7 +233,7 @@ export class Join {
         warnings: [
           ...end.warnings.filter((warning) => before?.warnings.has(warning) !== true),
           ...howClockWasSet(this.engine.clock.takeInterval(), this.#setup.baseSec),
-          ...whatIsMissing(books),
+          ...whatIsMissing(books, this.#circumstances(end, losses)),
           ...lossSentences(lost),
         ],
       }),
@@ -266,8 +275,8 @@ export class Join {
     }
     warnings.push(...howClockWasSet(engine.clock.told, this.#setup.baseSec));
     warnings.push(...engine.handles.notes(), ...whatIsOlder(engine));
-    warnings.push(...whatIsMissing(labels));
     const losses = this.#losses(end, log);
+    warnings.push(...whatIsMissing(labels, this.#circumstances(end, losses)));
     warnings.push(...lossSentences(losses));
     sockets.trim();
     return buildSummary({
@@ -282,6 +291,12 @@ export class Join {
       losses,
       warnings,
     });
+  }
+
+  #circumstances({ noClock = 0, isCut = false }: JoinEnd, losses: Losses): Circumstances {
+    const { filter, isOneDevice = false } = this.#setup;
+    const { ringRecords: ringFull, memoryRecords: noMemory } = losses;
+    return { filter, isOneDevice, isCut, ringFull, noMemory, noClock };
   }
 
   /** What all summaries have. */
@@ -344,7 +359,7 @@ function whatIsOlder({ anchors, waiting }: Engine): string[] {
   if (partial > 0) {
     warnings.push(
       `${sockets(partial)} cannot be measured, for the capture shows only some of their packets: use a ` +
-        "filter that selects whole connections, and an interface that all their packets pass",
+        "--filter that selects whole connections, and an interface that all their packets pass",
     );
   }
   if (waiting.givenUp > 0) {
@@ -355,7 +370,9 @@ function whatIsOlder({ anchors, waiting }: Engine): string[] {
 }
 
 /** What a reader of the figures must know first; one sentence each. */
-function whatIsMissing(labels: Iterable<{ out: DirectionStats; in: DirectionStats }>): string[] {
+function whatIsMissing(
+  labels: Iterable<{ out: DirectionStats; in: DirectionStats }>, circumstances: Circumstances,
+): string[] {
   const warnings: string[] = [];
   const out = new DirectionStats();
   const inbound = new DirectionStats();
@@ -370,10 +387,10 @@ function whatIsMissing(labels: Iterable<{ out: DirectionStats; in: DirectionStat
         "cannot see (C stdio, io_uring, a program that it was not loaded into)",
     );
   }
-  for (const [reason, help] of REASON_HELP.entries()) {
+  for (const [reason, name] of REASONS.entries()) {
     if (reason === Reason.closedUnsent) continue;
     const bytes = out.unmatched[reason]! + inbound.unmatched[reason]!;
-    if (bytes > 0) warnings.push(`${formatBytes(bytes)} ${REASONS[reason]}: ${help}`);
+    if (bytes > 0) warnings.push(`${formatBytes(bytes)} ${name}: ${adviceOn(reason, circumstances)}`);
   }
   return warnings;
 }

@@ -4,8 +4,22 @@
 //
 // Source: pcap-filter(7).
 
+import type { FilterKind } from "../output/advice.ts";
+
+export const DEFAULT_FILTER = "tcp and not port 22";
+
 const BY_PACKET = /\b(?:greater|less|len|inbound|outbound)\b|\[/;
+/** `src or dst` is what there is without a word, too. */
+const BOTH_ENDS = /\bsrc\s+(?:or|\|\|)\s+dst\b/g;
+const BY_END = /\b(?:src|dst)\b/;
 
 export function picksPackets(filter: string): boolean {
   return BY_PACKET.test(filter);
+}
+
+/** What a filter may be to blame for: see `Circumstances`. */
+export function filterKind(filter: string): FilterKind {
+  if (filter === DEFAULT_FILTER) return "default";
+  const isByEnd = BY_END.test(filter.replace(BOTH_ENDS, ""));
+  return picksPackets(filter) || isByEnd ? "parts" : "whole";
 }

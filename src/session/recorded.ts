@@ -3,6 +3,7 @@
 
 import type { ClockStep } from "../match/clock-steps.ts";
 import { LABEL_MODES } from "../match/label-modes.ts";
+import { FILTER_KINDS } from "../output/advice.ts";
 import type { HandleSetup, JoinEnd, JoinSetup } from "./join.ts";
 
 type Check = (value: unknown) => boolean;
@@ -57,6 +58,8 @@ const isSetup = shape({
   everything: isBoolean,
   queues: isBoolean,
   isPartial: isBoolean,
+  filter: optional(oneOf(...FILTER_KINDS)),
+  isOneDevice: optional(isBoolean),
   socketsListed: optional(isCount),
   lines: optional(orNull(isSelection)),
   intervalNs: optional(isCount),
@@ -71,7 +74,9 @@ const isEnd = shape({
   losses: (value) => shape({ ringRecords: isCount, capturePackets: isCount })(value) &&
     Object.values(value as object).every(isCount),
   badRecords: isCount,
+  noClock: optional(isCount),
   isDetached: isBoolean,
+  isCut: optional(isBoolean),
   warnings: listOf(isText),
 });
 

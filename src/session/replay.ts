@@ -258,6 +258,7 @@ class Player {
       },
       badRecords: 0,
       isDetached: false,
+      isCut: true,
       warnings: [
         "the recording is cut off, for kqtime was killed or the disk was full: these figures are " +
           "those up to the cut, and losses are known only in part",

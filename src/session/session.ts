@@ -19,7 +19,7 @@ import { CAPTURE_TIMEOUT_MS } from "./delivery.ts";
 import { SessionFolder } from "./folder.ts";
 import { Join, type JoinEnd, type JoinSetup } from "./join.ts";
 import { expectAllDifferent, identityOfPath, JSON_SUMMARY, makePrivateFolder, PrivateFile } from "./private-file.ts";
-import { picksPackets } from "./partial-filter.ts";
+import { filterKind, picksPackets } from "./partial-filter.ts";
 import { Requests } from "./requests.ts";
 import { PacketDigest } from "../capture/digest.ts";
 import { Frame, makeHeadersFile, TapeWriter } from "./tape.ts";
@@ -159,6 +159,8 @@ export class Session {
         everything: options.everything,
         queues: options.statsEveryMs > 0 && (options.log ?? options.record) !== null,
         isPartial: picksPackets(options.filter),
+        filter: filterKind(options.filter),
+        isOneDevice: options.interface !== "any",
         socketsListed: options.socketsListed,
         lines,
         intervalNs: options.intervalMs * 1e6,
@@ -327,6 +329,7 @@ export class Session {
       pids: [...this.#pids],
       losses,
       badRecords: rings.badRecords,
+      noClock: rings.losses(Loss.NoClock),
       isDetached: this.collector.isDetached,
       warnings: this.#warnings.list(),
     };
@@ -335,12 +338,12 @@ export class Session {
   /** What kept processes from being measured. */
   #look(): void {
     const { rings } = this.collector;
-    if (rings.withoutMemory > 0) {
-      const slots = this.#options.slots;
+    const without = rings.withoutMemory;
+    if (without > 0) {
       this.warn(
-        `${rings.withoutMemory} process${rings.withoutMemory === 1 ? "" : "es"} got no memory for a ring ` +
-          `of ${slots} slots and ${rings.withoutMemory === 1 ? "was" : "were"} not measured: lower --ring, ` +
-          "or raise the limits (ulimit -f, the memory cgroup)",
+        `${without} process${without === 1 ? "" : "es"} got no memory, or no descriptor, for a ring of ` +
+          `${this.#options.slots} slots and ${without === 1 ? "was" : "were"} not measured: lower --ring, ` +
+          "or raise the limits (ulimit -n, ulimit -f, the memory cgroup)",
       );
     } else if (rings.attached === 0 && this.#folder.unheard === 0) {
       this.warn(

@@ -49,5 +49,8 @@ e2e("calls that may not read the clock have no time, and that is said", async ()
   if (!summary) return;
   // 10 bytes before it; two calls each way inside.
   expect(flows(summary)).toEqual([[30, 10, { "ring drop": 20 }], [30, 10, { "ring drop": 20 }]]);
+  const advice = summary.warnings.find((warning) => warning.includes("ring drop:"));
+  expect(advice).toContain("clock");
+  expect(advice).not.toContain("--ring");
   expect(summary.warnings.filter((text) => /^4 calls have no time: /.test(text))).toHaveLength(1);
 });

@@ -57,6 +57,7 @@ class Play {
       {
         outBase: base.out + off, inBase: base.in + off, outTrust: base.trust, inTrust: base.trust,
         arrived: features.late ? -1 : model.received - model.read, isLate: features.late,
+        sentFrom: features.late && random.chance(0.7) ? model.written - base.out : Infinity,
         drops: model.dropsNs.length,
         // Met in the middle, the library has looked at its counters.
         birthNs: model.nowNs, acked: features.late ? NaN : model.acked, received: features.late ? NaN : model.received,
@@ -268,7 +269,7 @@ describe("bytes that were seen", () => {
 
 describe("what an anchor asks for", () => {
   const start = {
-    outBase: 1, inBase: 0, outTrust: "certain", inTrust: "certain", arrived: -1, isLate: true, drops: 0,
+    outBase: 1, inBase: 0, outTrust: "certain", inTrust: "certain", arrived: -1, isLate: true, sentFrom: Infinity, drops: 0,
     birthNs: 0, acked: NaN, received: NaN,
   } as const;
 

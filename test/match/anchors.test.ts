@@ -331,6 +331,35 @@ describe("a socket that was taken over", () => {
     expect(bench.engine.badRecords).toBe(0);
   });
 
+  for (const active of [0, 1]) {
+    const how = active === 0 ? "" : ", in a call";
+    test(`moves bytes on before the kernel is asked about it${how}: what passed first is matched`, () => {
+      const bench = new Bench();
+      const flags = EntryFlag.Connected;
+      const out = { active, off: 100, callNs: 0 };
+      bench.engine.takeEntry(bench.table, 0, entry({ flags, out, in: { active: 0, off: 50, callNs: 0 } }));
+      // Sent again: the first one passed before the capture, and is on its way to the socket.
+      bench.packet(3 * MS, false, 50, 5, 100);
+      bench.packet(3.1 * MS, true, 100, 0, 50);
+      bench.packet(3.2 * MS, true, 100, 0, 55);
+      // From here on all that had been on its way to the socket is there.
+      bench.packet(6 * MS, true, 100, 8, 55);
+      bench.packet(7 * MS, false, 55, 5, 108);
+      bench.packet(7.1 * MS, true, 108, 0, 60);
+      bench.send(0, 5.9 * MS, 100, 8);
+      bench.receive(0, 7.2 * MS, 50, 10);
+      observe(bench, 10 * MS, { acked: 109, received: 60, outOff: 108, inOff: 60 });
+      bench.packet(11 * MS, false, 60, 0, 108);
+      bench.packet(11 * MS, true, 108, 0, 60);
+      observe(bench, 30 * MS, { acked: 109, received: 60, outOff: 108, inOff: 60 });
+      bench.engine.tick(100 * MS);
+      bench.finish();
+      // Its call may have sent them before the capture began.
+      expect(bench.out(0)).toEqual(active === 0 ? { matched: 8 } : { matched: 0, [Reason.noAnchor]: 8 });
+      expect(bench.in(0)).toEqual({ matched: 5, [Reason.noAnchor]: 5 });
+    });
+  }
+
   for (const first of ["its birth", "its handshake"]) {
     test(`still connecting: its handshake is its anchor (${first} is read first)`, () => {
       const bench = new Bench();

@@ -199,7 +199,7 @@ test("sockets of other kinds are named, also where nothing else was seen", () =>
   const otherSockets = { MPTCP: 1, SCTP: 1200, DCCP: 0 };
   for (const input of [summaryInput({ otherSockets }), { ...busyInput(), otherSockets }]) {
     const lines = table(input, 100).split("\n");
-    expect(lines.filter((line) => /^not measured: [\d,]+ /.test(line)))
+    expect(lines.filter((line) => /^not measured: .*(MPTCP|SCTP)/.test(line)))
       .toEqual(["not measured: 1 MPTCP socket", "not measured: 1200 SCTP sockets"]);
   }
 });
