@@ -7,6 +7,7 @@ import { type Library, type Pointer, ptr, toArrayBuffer } from "bun:ffi";
 import { close, closeSync, constants, fstatSync, openSync } from "node:fs";
 import { KQTimeError } from "../errors.ts";
 import { hasRoom } from "./descriptors.ts";
+import { InOrder } from "./in-order.ts";
 import { openLibc } from "./library.ts";
 
 const AF_UNIX = 1;
@@ -23,10 +24,6 @@ const MAP_SHARED = 1;
 const SUN_PATH_BYTES = 108;
 /** The most that the kernel allows unless net.core.somaxconn says less. */
 export const BACKLOG = 4096;
-/** What comes with a message, and the same opened anew. */
-const MESSAGE_DESCRIPTORS = 2;
-/** Connections kept that have said nothing yet: a process sends right after it has connected. */
-const SILENT_MOST = 64;
 const F_GET_SEALS = 1034;
 const F_SEAL_SHRINK = 2;
 const TMPFS_MAGIC = 0x01021994;
@@ -254,8 +251,12 @@ export class MessageListener {
   readonly #credentials = new Int32Array(new ArrayBuffer(12));
   readonly #length = new Uint32Array(new ArrayBuffer(8));
 
-  /** Accepted, but their message is not there yet. */
-  readonly #silent: number[] = [];
+  readonly #messages = new InOrder<Received>({
+    accept: () => libc().accept4(this.#fd, null, null, SOCK_NONBLOCK_CLOEXEC),
+    receive: (connection) => this.#receive(connection),
+    hasRoom: (descriptors) => hasRoom(descriptors, this.#fd),
+    close: closeForeign,
+  });
 
   /** @throws KQTimeError `E_LIBC` */
   constructor(readonly path: string) {
@@ -271,23 +272,7 @@ export class MessageListener {
 
   /** The next message, or null if there is none now. Looks at `most` connections at the most. */
   next(most: number): Received | null {
-    // Where no descriptor is free for it, what comes with a message is lost: so that one waits.
-    for (let i = 0; i < this.#silent.length; i++) {
-      if (!hasRoom(MESSAGE_DESCRIPTORS, this.#fd)) return null;
-      const result = this.#receive(this.#silent[i]!);
-      if (result === "later") continue;
-      this.#silent.splice(i--, 1);
-      if (result !== null) return result;
-    }
-    for (let n = 0; n < most; n++) {
-      const fd = libc().accept4(this.#fd, null, null, SOCK_NONBLOCK_CLOEXEC);
-      if (fd < 0) return null;
-      const result = hasRoom(MESSAGE_DESCRIPTORS, fd) ? this.#receive(fd) : "later";
-      if (result === "later") this.#silent.push(fd);
-      else if (result !== null) return result;
-      if (this.#silent.length > SILENT_MOST) closeForeign(this.#silent.shift()!);
-    }
-    return null;
+    return this.#messages.next(most);
   }
 
   /** Answers a message; nothing more can be said on its connection. */
@@ -304,7 +289,10 @@ export class MessageListener {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    for (const fd of this.#silent) closeForeign(fd);
+    for (const { fd, connection } of this.#messages.close()) {
+      if (fd >= 0) closeForeign(fd);
+      closeForeign(connection);
+    }
     closeSync(this.#fd);
   }
 
