@@ -7,16 +7,20 @@ import { KQTimeError } from "../errors.ts";
 import type { Decoder } from "../ffi/decoder.ts";
 import { GzipDecoder } from "../ffi/inflate.ts";
 import { XzDecoder } from "../ffi/lzma.ts";
+import { MEMBER_SIGNATURE, nextMember } from "../ffi/zlib.ts";
 import { ZstdDecoder } from "../ffi/zstd.ts";
 import { errnoOf, reasonOf } from "../output/open-file.ts";
 import { formatExact } from "../output/units.ts";
+import { announcedBytes, LOOK_AHEAD_BYTES, MEMBER_BYTES_MOST, memberEnd } from "./member-end.ts";
 
 const STDIN = 0;
 const READ_BYTES = 1 << 20;
 /** Compressed input that stays at hand, to look for the next member when this one is damaged. */
 const KEPT_BYTES = 1 << 16;
-const MAGIC_BYTES = 6;
+/** As many as it takes to see a member behind the first two bytes of a torn one. */
+const START_BYTES = 2 + MEMBER_SIGNATURE.length;
 const SLOW_WRITER_MS = 5;
+const NOTHING_BEHIND = "nothing behind it can be read";
 
 /** What another reason is behind than for a file that is written. */
 const UNREADABLE: Record<string, string> = {
@@ -31,8 +35,9 @@ interface Format {
   readonly open: () => Decoder;
 }
 
+const GZIP: Format = { name: "gzip", magic: [0x1f, 0x8b, 8], open: () => new GzipDecoder() };
 const FORMATS: readonly Format[] = [
-  { name: "gzip", magic: [0x1f, 0x8b, 8], open: () => new GzipDecoder() },
+  GZIP,
   { name: "xz", magic: [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0], open: () => new XzDecoder() },
   { name: "zstd", magic: [0x28, 0xb5, 0x2f, 0xfd], open: () => new ZstdDecoder() },
 ];
@@ -48,7 +53,9 @@ export class Input {
   /** Sentences about what could not be read, for the user. */
   readonly problems: string[] = [];
   readonly #fd: number;
-  readonly #raw = new Uint8Array(new ArrayBuffer(KEPT_BYTES + READ_BYTES));
+  readonly #raw = new Uint8Array(
+    new ArrayBuffer(KEPT_BYTES + MEMBER_BYTES_MOST + LOOK_AHEAD_BYTES + READ_BYTES),
+  );
   #from = 0;
   #to = 0;
   #ended = false;
@@ -57,6 +64,10 @@ export class Input {
   #begun = false;
   /** Where in the compressed input the present member, frame or stream began. */
   #partAt = 0;
+  /** Where it ends, if that is known; it is at hand up to there. */
+  #partEnd = Infinity;
+  /** Up to here, what a header said of its member's length was wrong once. */
+  #doubtedTo = 0;
 
   /** @param path a file; `-` is standard input. @throws KQTimeError `E_INPUT` */
   constructor(path: string) {
@@ -103,9 +114,10 @@ export class Input {
 
   #begin(): void {
     this.#begun = true;
-    while (this.#to < MAGIC_BYTES && !this.#ended) this.#refill();
+    while (this.#to < START_BYTES && !this.#ended) this.#refill();
     const start = this.#raw.subarray(0, this.#to);
     this.#format = FORMATS.find(({ magic }) => magic.every((byte, i) => start[i] === byte)) ?? null;
+    if (nextMember(start, 0, Math.min(START_BYTES, this.#to)) > 0) this.#format = GZIP;
     this.#decoder = this.#format?.open() ?? null;
     if (this.#decoder === null && start[0] === 0x42 && start[1] === 0x5a && start[2] === 0x68) {
       const how = `bzip2 -dc ${this.name} | kqtime …`;
@@ -118,13 +130,17 @@ export class Input {
       if (this.#from === this.#to && !this.#ended) this.#refill();
       if (decoder.between) {
         if (this.#from === this.#to) return 0;
-        this.#partAt = this.readBytes - this.#to + this.#from;
+        this.#beginPart();
       }
-      const written = decoder.decode(this.#raw, this.#from, this.#to, into, at, room);
+      const end = this.#partEnd - this.readBytes + this.#to;
+      const to = Math.min(this.#to, end);
+      const written = decoder.decode(this.#raw, this.#from, to, into, at, room);
       this.#from += decoder.consumed;
       if (written > 0) return written;
       if (written < 0) {
-        if (!this.#resume(decoder)) return 0;
+        if (!this.#resume(decoder, decoder.failure)) return 0;
+      } else if (decoder.consumed === 0 && !decoder.between && this.#from === end) {
+        if (!this.#resume(decoder, "a part was torn there")) return 0;
       } else if (decoder.consumed === 0 && !decoder.between) {
         this.problems.push(`${this.name} is cut off in the middle: what it holds up to there was read`);
         decoder.restart();
@@ -133,14 +149,34 @@ export class Input {
     }
   }
 
+  #beginPart(): void {
+    this.#partAt = this.readBytes - this.#to + this.#from;
+    this.#partEnd = Infinity;
+    if (this.#format !== GZIP) return;
+    this.#require(LOOK_AHEAD_BYTES);
+    this.#require(announcedBytes(this.#raw, this.#from, this.#to) + LOOK_AHEAD_BYTES);
+    const isDoubted = this.#partAt < this.#doubtedTo;
+    this.#partEnd = this.readBytes - this.#to + memberEnd(this.#raw, this.#from, this.#to, isDoubted);
+  }
+
   /** After damage: goes on with the next member that can be found. False if there is none. */
-  #resume(decoder: Decoder): boolean {
+  #resume(decoder: Decoder, failure: string): boolean {
     const { name, magic } = this.#format!;
     const where = `near byte ${formatExact(this.readBytes - this.#to + this.#from)}`;
-    const problem = `${this.name} is damaged ${where} (${decoder.failure}): `;
+    const problem = `${this.name} is damaged ${where} (${failure}): `;
     decoder.restart();
-    // A cut member swallows the head of the next one before the damage shows.
     const begun = this.#partAt - (this.readBytes - this.#to);
+    if (this.#partEnd !== Infinity) {
+      // Torn after all, and whole ones make up for what it lacks? Then the next one begins before.
+      const end = this.#partEnd - (this.readBytes - this.#to);
+      const next = nextMember(this.#raw, begun + 1, end);
+      this.#from = next < 0 ? end : next;
+      this.#doubtedTo = Math.max(this.#doubtedTo, this.#partEnd);
+      const goesOn = this.#from < this.#to || !this.#ended;
+      this.#tell(problem + (goesOn ? `reading goes on with the next ${name} part` : NOTHING_BEHIND));
+      return goesOn;
+    }
+    // A cut member swallows the head of the next one before the damage shows.
     let from = Math.max(begun + 1, this.#from - KEPT_BYTES, 0);
     for (;;) {
       const found = find(this.#raw, magic, from, this.#to);
@@ -151,7 +187,7 @@ export class Input {
       }
       if (this.#ended) {
         this.#from = this.#to;
-        this.#tell(`${problem}nothing behind it can be read`);
+        this.#tell(problem + NOTHING_BEHIND);
         return false;
       }
       this.#from = Math.max(from, this.#to - magic.length + 1);
@@ -166,6 +202,11 @@ export class Input {
     else if (this.problems.length === 5) this.problems.push(`${this.name} is damaged in more places`);
   }
 
+  /** Has the next `bytes` at hand, `MEMBER_BYTES_MOST` and a look ahead at most, if there are so many. */
+  #require(bytes: number): void {
+    while (this.#to - this.#from < bytes && !this.#ended) this.#refill();
+  }
+
   /** Reads on behind what is at hand; `#from` and `#to` may move, with the bytes. */
   #refill(): void {
     const kept = Math.max(0, this.#from - KEPT_BYTES);
@@ -174,7 +215,7 @@ export class Input {
       this.#from -= kept;
       this.#to -= kept;
     }
-    this.#to += this.#readRaw(this.#raw, this.#to, this.#raw.length - this.#to);
+    this.#to += this.#readRaw(this.#raw, this.#to, Math.min(READ_BYTES, this.#raw.length - this.#to));
   }
 
   #readRaw(into: Uint8Array, at: number, room: number): number {

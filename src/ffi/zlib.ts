@@ -70,6 +70,7 @@ const AVAIL_OUT = 32;
 export const MEMBER_SIGNATURE: readonly number[] = [
   0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 3, 8, 0, 0x4b, 0x51, 4, 0,
 ];
+const SIGNATURE = Uint8Array.from(MEMBER_SIGNATURE);
 /** Bytes before the compressed data: the signature and the member's length (u32). */
 export const MEMBER_HEADER_BYTES = MEMBER_SIGNATURE.length + 4;
 /** Bytes after it: CRC and length of the text. */
@@ -83,6 +84,13 @@ export function lastMember(bytes: Uint8Array): number {
     if (same === MEMBER_SIGNATURE.length) return at;
   }
   return -1;
+}
+
+/** Where in `bytes[from … to)` the first such header begins (its signature at least), -1 if none does. */
+export function nextMember(bytes: Uint8Array, from: number, to: number): number {
+  if (to - from < SIGNATURE.length) return -1;
+  const at = Buffer.from(bytes.buffer, bytes.byteOffset + from, to - from).indexOf(SIGNATURE);
+  return at < 0 ? -1 : from + at;
 }
 
 /** The whole length of the member whose header begins at `at`, from its extra field. */

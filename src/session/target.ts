@@ -190,18 +190,31 @@ export function exitCodeOf(exit: Exit): number {
   return 128 + (constants.signals[exit.signal as NodeJS.Signals] ?? 0);
 }
 
-/** "soft:hard" as kqtime was started with: Bun has raised its own soft limit since. */
+/**
+ * "soft:hard" as kqtime was started with, null if that is not known: Bun has raised its own soft limit
+ * since. The hard one it has left as it was; what stands for the soft one may be beyond it, where it is
+ * that of the process which started kqtime with less.
+ */
 function openFileLimits(): string | null {
-  const known = process.env.KQTIME_NOFILE;
-  if (known !== undefined && /^(\d+|unlimited):(\d+|unlimited)$/.test(known)) return known;
+  const own = limitsOf("self");
+  const known = /^(\d+|unlimited):/.exec(process.env.KQTIME_NOFILE ?? "");
+  const soft = known?.[1] ?? limitsOf(process.ppid)?.soft;
+  if (own === null || soft === undefined) return null;
+  const { hard } = own;
+  const isBeyond = hard !== "unlimited" && !(Number(soft) <= Number(hard));
+  return `${isBeyond ? hard : soft}:${hard}`;
+}
+
+/** A process's limits of open files, as the kernel writes them: a number or "unlimited". */
+function limitsOf(pid: number | "self"): { soft: string; hard: string } | null {
   try {
-    const limits = readFileSync(`/proc/${process.ppid}/limits`, "latin1");
+    const limits = readFileSync(`/proc/${pid}/limits`, "latin1");
     const found = /^Max open files\s+(\d+|unlimited)\s+(\d+|unlimited)/m.exec(limits);
-    if (found !== null) return `${found[1]}:${found[2]}`;
+    return found === null ? null : { soft: found[1]!, hard: found[2]! };
   } catch {
     // Another user's process, for example under su.
+    return null;
   }
-  return null;
 }
 
 /** Ignored signals, bit n - 1 for signal n; asked before any handler is installed. */

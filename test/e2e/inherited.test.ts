@@ -47,6 +47,22 @@ e2e("a descriptor that cannot be handed on is told of", () => withLoopback(async
   expect(exit.stderr).toMatch(/^kqtime: descriptors? (\d+, )*70(, \d+)* (is|are) not handed on .*\n$/);
 }), 60_000, ["bash"]);
 
+e2e("limits of open files below those of the process that started kqtime", () =>
+  withLoopback(async (node, scope) => {
+    // Without bin/kqtime, nobody tells the soft limit but the parent: a shell, which lives on.
+    const words = [
+      "prlimit", "--nofile=900:2000", "sh", "-c", '"$@"; exit $?', "sh",
+      "setpriv", "--bounding-set", "-sys_resource", "prlimit", "--nofile=700:800",
+      process.execPath, join(ROOT, "kqtime.ts"), "run", "--quiet", "--", "sh", "-c", "ulimit -Sn; ulimit -Hn",
+    ];
+    const env = { ...process.env };
+    delete env.KQTIME_NOFILE;
+    const ran = await scope.run(words, { prefix: node.prefix, env });
+    expect(ran.stdout).toBe("800\n800\n");
+    const said = await scope.run(words, { prefix: node.prefix, env: { ...env, KQTIME_NOFILE: "300:5000" } });
+    expect(said.stdout).toBe("300\n800\n");
+  }), 60_000, ["prlimit", "setpriv"]);
+
 e2e("ignored signals stay ignored, others do not become so", async () => {
   const [plain, measured] = await both(`
     show() { "$@" grep SigIgn: /proc/self/status; }

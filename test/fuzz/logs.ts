@@ -16,6 +16,7 @@ import { reportCsv } from "../../src/analysis/report-csv.ts";
 import { TextOutput } from "../../src/analysis/text-output.ts";
 import { Window } from "../../src/analysis/window.ts";
 import { KQTimeError } from "../../src/errors.ts";
+import { MEMBER_SIGNATURE, MemberEncoder } from "../../src/ffi/zlib.ts";
 import { writeBooks } from "../../src/output/books.ts";
 import { encodeName } from "../../src/output/name.ts";
 import { DirectionStats } from "../../src/output/stats.ts";
@@ -29,6 +30,8 @@ import { checkTables, ExportCheck } from "./exports.ts";
 import { type Fuzzer, must } from "./harness.ts";
 
 const HEAD_BYTES = 4;
+const MEMBER_TEXT_BYTES = 1 << 16;
+const LENGTH_AT = MEMBER_SIGNATURE.length;
 const BASE = 1_700_000_000;
 const NUMBERS = [
   "0", "-1", "1", "9007199254740993", "9007199254740991", "1700000000123", "1e5", "-0",
@@ -120,8 +123,15 @@ function plain(random: Random): Uint8Array {
   return bytes;
 }
 
-function compress(kind: number, bytes: Uint8Array): Uint8Array {
+/** In gzip, half of the members are those of a log, with their length in the header. */
+function compress(kind: number, bytes: Uint8Array, random: Random, encoder: MemberEncoder): Uint8Array {
   const whole = bytes as Uint8Array<ArrayBuffer>;
+  if (kind === 0 && random.chance(0.5) && whole.length <= MEMBER_TEXT_BYTES) {
+    const member = encoder.output.slice(0, encoder.encode(whole, whole.length));
+    // One that lies.
+    if (random.chance(0.1)) new DataView(member.buffer).setUint32(LENGTH_AT, random.below(2 * member.length), true);
+    return member;
+  }
   return kind === 0 ? Bun.gzipSync(whole) : Bun.zstdCompressSync(whole);
 }
 
@@ -171,6 +181,7 @@ export class LogFuzzer implements Fuzzer {
   #folder = "";
   #parsed = -1;
   #xz: Uint8Array[] = [];
+  readonly #encoder = new MemberEncoder(MEMBER_TEXT_BYTES, 1);
 
   private constructor(font: Font) {
     this.#font = font;
@@ -204,7 +215,7 @@ export class LogFuzzer implements Fuzzer {
     const members: Uint8Array[] = [];
     const kind = random.below(this.#xz.length > 0 ? 3 : 2);
     for (let left = 1 + random.below(3); left > 0; left--) {
-      let member = kind === 2 ? random.pick(this.#xz) : compress(random.chance(0.9) ? kind : 1 - kind, plain(random));
+      let member = kind === 2 ? random.pick(this.#xz) : compress(random.chance(0.9) ? kind : 1 - kind, plain(random), random, this.#encoder);
       if (random.chance(0.4)) member = member.subarray(0, random.below(member.length + 1));
       if (random.chance(0.4)) {
         member = member.slice();
@@ -300,6 +311,7 @@ export class LogFuzzer implements Fuzzer {
   }
 
   close(): void {
+    this.#encoder.close();
     if (this.#folder === "") return;
     closeSync(this.#parsed);
     rmSync(this.#folder, { recursive: true, force: true });
