@@ -113,7 +113,7 @@ test("what cannot be looked at is told as what cannot be read, in one line", asy
     [circle, "its symbolic links lead in a circle (ELOOP)"],
     [join(log, "a.log"), "part of the path is not a directory (ENOTDIR)"],
     [scope.path("none.log"), "there is no such file (ENOENT)"],
-    [long, "ENAMETOOLONG"],
+    [long, "the name is too long (ENAMETOOLONG)"],
   ] as const) {
     for (const given of [[path], [log, path]]) {
       const exit = await kqtime(scope, ["report", ...given]).exit();
