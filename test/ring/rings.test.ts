@@ -5,107 +5,12 @@ import { expect, test } from "bun:test";
 import { closeSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Mapping, MessageListener, RealtimeClock } from "../../src/ffi/libc.ts";
-import type { RecordFeed } from "../../src/ring/feed.ts";
+import { MessageListener, RealtimeClock } from "../../src/ffi/libc.ts";
 import {
-  Constant, DirectionWord, EntryWord, Header, HeaderWord, Kind, Loss, Message, Slot, SlotWord, State,
+  Constant, DirectionWord, EntryWord, Header, HeaderWord, Loss, Message, State,
 } from "../../src/ring/layout.ts";
-import { Ring } from "../../src/ring/ring.ts";
-import { Rings } from "../../src/ring/rings.ts";
 import { connectTo, Seal, sealedMemory, sendDescriptors, TargetMemory } from "../fuzz/memory.ts";
-import { slotWords } from "../match/words.ts";
-
-const SLOTS = 64;
-const SLOT_WORDS = Constant.slotBytes / 4;
-const HEADER_WORDS = Constant.headerBytes / 4;
-
-/** A process's memory, written as the preload library does, by hand. */
-class Writer {
-  readonly buffer: ArrayBuffer;
-  readonly words: Uint32Array;
-  readonly mapping: Mapping;
-  readonly ring: Ring;
-  #head = 0;
-
-  constructor(id: bigint) {
-    const bytes = Constant.headerBytes + SLOTS * Constant.slotBytes + Constant.entryBytes;
-    this.buffer = new ArrayBuffer(bytes);
-    this.words = new Uint32Array(this.buffer);
-    const put = (name: keyof typeof HeaderWord, value: number) => {
-      this.words[HeaderWord[name]] = value;
-    };
-    put("magic", Constant.magic);
-    put("version", Constant.version);
-    put("headerBytes", Constant.headerBytes);
-    put("slotBytes", Constant.slotBytes);
-    put("entryBytes", Constant.entryBytes);
-    put("slotCount", SLOTS);
-    put("entryCount", 1);
-    const view = new DataView(this.buffer);
-    view.setBigUint64(Header.ringId, id, true);
-    view.setBigUint64(Header.tableId, id, true);
-    const mapping = { buffer: this.buffer, bytes, inode: 0, close: () => {} };
-    this.mapping = mapping as unknown as Mapping;
-    this.ring = new Ring(this.mapping, process.pid);
-  }
-
-  /** Claims a slot; returns what commits it. */
-  claim(port: number, timeNs: bigint, pid = -1): () => void {
-    while (this.#isRetired(this.#head)) this.#head++;
-    const index = this.#head++;
-    Atomics.store(this.words, HeaderWord.head, this.#head);
-    return () => {
-      const at = HEADER_WORDS + (index & (SLOTS - 1)) * SLOT_WORDS;
-      const kind = pid < 0 ? Kind.Listen : Kind.Fork;
-      const slot = slotWords({ kind, entry: 0, generation: 0, timeNs: 0, off: port, pid });
-      slot[SlotWord.timeNs] = Number(timeNs & 0xffffffffn);
-      slot[SlotWord.timeNs + 1] = Number(timeNs >> 32n);
-      const halves = new Uint16Array(this.buffer);
-      const { retired } = Slot;
-      const mark = halves[at * 2 + retired / 2]!;
-      this.words.set(slot.subarray(1), at + 1);
-      halves[at * 2 + retired / 2] = mark;
-      Atomics.store(this.words, at, index + 1);
-    };
-  }
-
-  #isRetired(index: number): boolean {
-    const at = Constant.headerBytes + (index & (SLOTS - 1)) * Constant.slotBytes + Slot.retired;
-    return this.words[HeaderWord.retired]! > 0 && new Uint16Array(this.buffer)[at / 2] !== 0;
-  }
-
-  write(port: number, timeNs: bigint): void {
-    this.claim(port, timeNs)();
-  }
-
-  fork(pid: number, timeNs: bigint): void {
-    this.claim(0, timeNs, pid)();
-  }
-}
-
-const TOKEN = "0".repeat(32);
-const silent = { next: () => null } as unknown as MessageListener;
-
-/** Rings of `count` processes, and the ports of their records in the order in which they are read. */
-function open(count: number, listener = silent) {
-  const read: number[] = [];
-  const told = { counted: () => {} };
-  let tables = 0;
-  const feed: RecordFeed = {
-    lookAtClock: () => told.counted(),
-    addTable: () => tables++,
-    endTable: () => {},
-    isUnknown: () => false,
-    entry: () => {},
-    record: (_table, words) => read.push(words[SlotWord.off]!),
-  };
-  const rings = new Rings(listener, TOKEN, feed);
-  const writers = Array.from({ length: count }, (_, i) => new Writer(BigInt(i + 1)));
-  for (const { ring } of writers) rings.adopt(ring, [process.pid]);
-  return { rings, writers, read, told };
-}
-
-const nowNs = (): bigint => BigInt(Date.now()) * 1_000_000n;
+import { HEADER_WORDS, nowNs, open, SLOT_WORDS, SLOTS, TOKEN, withClock, Writer } from "./writer.ts";
 
 test("records of several processes come in the order of their times", () => {
   const { rings, writers, read } = open(3);
@@ -185,91 +90,6 @@ test("a drain that lasts long reads all that it should", () => {
   expect(rings.complete).toBe(true);
 });
 
-test("a thread that never fills its slot is not waited for for ever", async () => {
-  const { rings, writers, read } = open(2);
-  const start = nowNs() - 1_000_000_000n;
-  writers[0]!.claim(1, start);
-  writers[1]!.write(2, start + 1000n);
-  rings.drain();
-  expect(rings.complete).toBe(false);
-  while (!rings.complete) {
-    await new Promise((resolve) => setImmediate(resolve));
-    rings.drain();
-  }
-  expect(read).toEqual([2]);
-  writers[1]!.write(3, start + 2000n);
-  rings.drain();
-  expect(rings.complete).toBe(true);
-  expect(read).toEqual([2, 3]);
-});
-
-/** Runs with a clock that stands still but for what the body adds, ms. */
-function withClock(body: (clock: { ms: number }) => void): void {
-  const clock = { ms: performance.now() };
-  const { now } = performance;
-  performance.now = () => clock.ms;
-  try {
-    body(clock);
-  } finally {
-    performance.now = now;
-  }
-}
-
-test("what a thread commits late is read, unless it took a second", () => {
-  const { rings, writers, read } = open(2);
-  const start = nowNs() - 1_000_000_000n;
-  withClock((clock) => {
-    const commit = writers[0]!.claim(1, start);
-    writers[0]!.write(2, start + 1000n);
-    writers[1]!.write(3, start + 2000n);
-    for (let round = 0; round < 900; round++) {
-      rings.drain();
-      clock.ms += 1;
-    }
-    // Others are not kept waiting; what is behind the slot is.
-    expect([rings.complete, read]).toEqual([true, [3]]);
-    commit();
-    rings.drain();
-    expect([rings.complete, read]).toEqual([true, [3, 1, 2]]);
-    expect([rings.badRecords, rings.lostRecords()]).toEqual([0, 0]);
-  });
-});
-
-test("slots that are filled slowly, one after the other, keep nobody waiting for long", () => {
-  const { rings, writers, read } = open(2);
-  const start = nowNs() - 10_000_000_000n;
-  const [slow, honest] = writers;
-  withClock((clock) => {
-    const commits = Array.from({ length: 40 }, (_, n) => slow!.claim(2 * n, start + BigInt(n)));
-    let heldMs = 0;
-    let longestMs = 0;
-    let atOnceMs = 0;
-    for (let ms = 0; ms < 5000; ms++, clock.ms++) {
-      // Never so late that a slot is given up for itself.
-      if (ms % 70 === 69) {
-        commits.shift()!();
-        commits.push(slow!.claim(1000 + 2 * ms, start + BigInt(ms)));
-      }
-      if (ms % 10 === 0) honest!.write(2 * ms + 1, start + BigInt(ms));
-      rings.drain();
-      atOnceMs = rings.complete ? 0 : atOnceMs + 1;
-      longestMs = Math.max(longestMs, atOnceMs);
-      if (!rings.complete) heldMs++;
-    }
-    expect(longestMs).toBeLessThanOrEqual(200);
-    expect(heldMs).toBeLessThan(200 + 0.3 * 5000);
-    // Of the honest one everything, and of the other what it filled.
-    expect(read.filter((port) => port % 2 === 1).length).toBe(500);
-    expect(read.filter((port) => port % 2 === 0).length).toBe(71);
-    // Patience comes back: a slot that is being filled is waited for again.
-    for (const commit of commits) commit();
-    for (let ms = 0; ms < 1000; ms++, clock.ms++) rings.drain();
-    slow!.claim(1, start);
-    rings.drain();
-    expect(rings.complete).toBe(false);
-  });
-});
-
 test("an entry in which a call is under way is given back once that has ended, or after a minute", () => {
   for (const ends of [true, false]) {
     const { rings, writers } = open(1);
@@ -310,93 +130,10 @@ test("a process that forks often while the collector stands still is not taken f
   expect(rings.badRecords).toBe(1);
 });
 
-/** Drains as a collector does that looks each 10 ms, by a clock of the test's own, until it is told. */
-function drainUntil(rings: Rings, isOver: () => boolean): number {
-  const { now } = performance;
-  let sinceMs = 0;
-  performance.now = () => sinceMs;
-  try {
-    for (; !isOver() && sinceMs < 60_000; sinceMs += 10) rings.drain();
-  } finally {
-    performance.now = now;
-  }
-  return sinceMs;
-}
-
-for (const count of [1, 2]) {
-  test(`a record that is never finished is given up, its slot used no more (${count} rings)`, () => {
-    const { rings, writers, read } = open(count);
-    const [writer] = writers;
-    const abandoned: number[] = [];
-    rings.onAbandoned = (pid) => abandoned.push(pid);
-    const start = nowNs() - 5_000_000_000n;
-    writer!.write(1, start);
-    const late = writer!.claim(2, start + 1000n);
-    writer!.write(3, start + 2000n);
-    const waitedMs = drainUntil(rings, () => read.length === 2);
-    expect(read).toEqual([1, 3]);
-    expect(waitedMs).toBeWithin(1000, 2000);
-    expect([abandoned, rings.lostRecords(), rings.badRecords]).toEqual([[process.pid], 1, 1]);
-    // Three laps, and the thread finishes its record all the same: once, in the middle of them.
-    for (let port = 4; port < 4 + 3 * SLOTS; port++) {
-      if (port === 4 + SLOTS * 1.5) late();
-      writer!.write(port, start + BigInt(port) * 1000n);
-      if (port % 5 === 0) rings.drain();
-    }
-    rings.drain();
-    expect(rings.complete).toBe(true);
-    expect(read).toEqual([1, ...Array.from({ length: 1 + 3 * SLOTS }, (_, i) => 3 + i)]);
-    expect([rings.lostRecords(), rings.badRecords, rings.pressure()]).toEqual([1, 1, 0]);
-    // Another collector that goes on with this ring passes over the slot too.
-    const heir = new Ring(writer!.mapping, process.pid);
-    const slot = new Uint32Array(SLOT_WORDS);
-    for (let port = 0; port < SLOTS; port++) {
-      writer!.write(port, start);
-      expect(heir.backlog()).toBeGreaterThan(0);
-      expect([heir.next(slot), slot[SlotWord.off]]).toEqual([true, port]);
-      heir.publish();
-    }
-    expect(heir.backlog()).toBe(0);
-  });
-}
-
-test("while a ring fills up, a record that is not finished is given up sooner", () => {
-  const { rings, writers, read } = open(1);
-  const start = nowNs() - 5_000_000_000n;
-  writers[0]!.claim(1, start);
-  for (let port = 2; port < SLOTS; port++) writers[0]!.write(port, start + BigInt(port));
-  expect(drainUntil(rings, () => read.length > 0)).toBeWithin(100, 200);
-});
-
-test("a collector that has not looked for a while gives nothing up for that", () => {
-  const { rings, writers, read } = open(1);
-  const { now } = performance;
-  const commit = writers[0]!.claim(1, nowNs() - 5_000_000_000n);
-  performance.now = () => 0;
-  try {
-    rings.drain();
-    performance.now = () => 3_600_000;
-    for (let look = 0; look < 3; look++) rings.drain();
-  } finally {
-    performance.now = now;
-  }
-  commit();
-  rings.drain();
-  expect([read, rings.lostRecords()]).toEqual([[1], 0]);
-});
-
 test("calls that were left by a jump may have no record", () => {
   const { rings, writers } = open(1);
   writers[0]!.words[HeaderWord.losses + Loss.Left] = 3;
   expect(rings.lostRecords()).toBe(3);
-});
-
-test("so many slots are given up, and no more", () => {
-  const { rings, writers } = open(1);
-  const start = nowNs() - 5_000_000_000n;
-  for (let n = 0; n < SLOTS; n++) writers[0]!.claim(n, start);
-  drainUntil(rings, () => false);
-  expect(rings.lostRecords()).toBe(SLOTS / 4);
 });
 
 test("a socket table is used as long as a process with one of its rings lives", async () => {
