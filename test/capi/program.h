@@ -90,11 +90,6 @@ static inline int connect_to(const struct pair *p, int client, int flags) {
   return accept(p->listener, NULL, NULL);
 }
 
-static inline void wait_for(pid_t child) {
-  int status;
-  CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
-}
-
 static inline void *receive(void *argument) {
   const struct pair *p = argument;
   char buffer[10];

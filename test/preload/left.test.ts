@@ -1,9 +1,8 @@
 // Calls that decide about a descriptor and never end: what they have done is found out later.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { BUILD_MS, Bench, canCompile, ENTRY, ofKind, STATE } from "./ringdump.ts";
+import { BUILD_MS, Bench, canCompile, ENTRY, LOOPBACK, ofKind, STATE } from "./ringdump.ts";
 
-const LOOPBACK = "00000000000000000000ffff7f000001";
 /** Each of the three connections waits for its second SYN, a second after the first. */
 const SYNS_MS = 30_000;
 
@@ -16,12 +15,7 @@ describe.skipIf(!canCompile)("calls that are left in the middle", () => {
   }, BUILD_MS);
   afterAll(() => bench.remove());
 
-  const scenario = (name: string) => {
-    const run = bench.run([], ["./left", name]);
-    expect(run.stderr).toBe("");
-    expect(run.code).toBe(0);
-    return run;
-  };
+  const scenario = (name: string) => bench.scenario("left", name);
 
   test("a connect that was left, by a jump or a cancellation, is born at its next use", () => {
     const run = scenario("connect");

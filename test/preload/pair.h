@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define CHECK(condition)                                                                       \
@@ -58,6 +59,12 @@ static inline void take(int fd, size_t length) {
     CHECK(got > 0);
     length -= (size_t)got;
   }
+}
+
+/* A child that must end well. */
+static inline void wait_for(pid_t child) {
+  int status;
+  CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
 /* What a scenario tells the test. */

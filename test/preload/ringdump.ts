@@ -1,6 +1,7 @@
 // Compiles the fixtures of the preload library and runs them under ringdump, a collector that
 // only prints: these tests are about the library alone.
 
+import { expect } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -147,6 +148,16 @@ export class Bench {
     return run;
   }
 
+  /** Runs a scenario of a fixture, which must end well and has nothing to complain of. */
+  scenario(
+    program: string, name: string, options: string[] = [], env: Record<string, string> = {},
+  ): Run {
+    const run = this.run(options, [`./${program}`, name], env);
+    expect(run.stderr).toBe("");
+    expect(run.code).toBe(0);
+    return run;
+  }
+
   remove(): void {
     rmSync(this.folder, { recursive: true, force: true });
   }
@@ -184,6 +195,12 @@ export function bytesOn(run: Run, kind: string, fd: number): number[] {
     .map((record) => record.bytes);
 }
 
+/** The numbers that a scenario told. */
+export function numbers(text: string): number[] {
+  return text.trim().split(/\s+/).map(Number);
+}
+
+export const LOOPBACK = "00000000000000000000ffff7f000001";
 export const LOSS = {
   ringFull: 0, noMemory: 1, tableFull: 2, fdRange: 3, noAddress: 4, noRing: 5, stale: 6, left: 7,
   noClock: 8,

@@ -3,6 +3,7 @@
  */
 #define _GNU_SOURCE
 #include "pair.h"
+#include "scenarios.h"
 
 #include <fcntl.h>
 #include <linux/filter.h>
@@ -398,25 +399,16 @@ static void fsize_outer(void) {
 }
 
 int main(int count, char **arguments) {
-  static const struct {
-    const char *name;
-    void (*run)(void);
-  } scenarios[] = {{"threads", threads}, {"overlap", overlap}, {"cancel", cancel},
-                   {"cancel-deferred", cancel_deferred}, {"cancel-at-once", cancel_at_once},
-                   {"jump", jump}, {"jumps", jumps}, {"jump-inside", jump_inside}, {"laps", laps},
-                   {"handler", handler}, {"sandbox", sandbox}, {"table", table}, {"churns", churns}, {"fsize", fsize},
-                   {"fsize-outer", fsize_outer}, {"reentry", reentry},
-                   {"same-size", same_size}, {"probe", probe},
-                   {"short-accept", short_accept}, {"stale", stale}};
+  static const struct scenario scenarios[] = {
+      {"threads", threads}, {"overlap", overlap}, {"cancel", cancel},
+      {"cancel-deferred", cancel_deferred}, {"cancel-at-once", cancel_at_once}, {"jump", jump},
+      {"jumps", jumps}, {"jump-inside", jump_inside}, {"laps", laps}, {"handler", handler},
+      {"sandbox", sandbox}, {"table", table}, {"churns", churns}, {"fsize", fsize},
+      {"fsize-outer", fsize_outer}, {"reentry", reentry}, {"same-size", same_size},
+      {"probe", probe}, {"short-accept", short_accept}, {"stale", stale}};
   if (count > 2 && strcmp(arguments[1], "probed") == 0) {
     probed(atoi(arguments[2]));
     return 0;
   }
-  for (size_t index = 0; index < sizeof scenarios / sizeof *scenarios; index++) {
-    if (count > 1 && strcmp(scenarios[index].name, arguments[1]) == 0) {
-      scenarios[index].run();
-      return 0;
-    }
-  }
-  return 2;
+  return RUN_SCENARIO(scenarios, count, arguments);
 }

@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import {
-  BUILD_MS, Bench, canCompile, ENTRY, isContiguous, LOSS, ofKind, SLOT, transfers,
+  BUILD_MS, Bench, canCompile, ENTRY, isContiguous, LOSS, numbers, ofKind, SLOT, transfers,
 } from "./ringdump.ts";
 
 describe.skipIf(!canCompile)("under stress", () => {
@@ -17,9 +17,7 @@ describe.skipIf(!canCompile)("under stress", () => {
   afterAll(() => bench.remove());
 
   const scenario = (name: string, options: string[] = [], env: Record<string, string> = {}) => {
-    const run = bench.run(options, ["./stress", name], env);
-    expect(run.stderr).toBe("");
-    expect(run.code).toBe(0);
+    const run = bench.scenario("stress", name, options, env);
     for (const entry of run.entries) {
       expect([entry.out.active, entry.in.active]).toEqual([0, 0]);
     }
@@ -124,7 +122,7 @@ describe.skipIf(!canCompile)("under stress", () => {
     test(`a signal handler sends on the socket that a call waits on, ${how}`, () => {
       const env = wrapped ? { RINGDUMP_PRELOAD: `${bench.folder}/wrapper.so` } : undefined;
       const run = scenario("reentry", [], env);
-      const [total, ...sends] = run.stdout.trim().split(/\s+/).map(Number);
+      const [total, ...sends] = numbers(run.stdout);
       const out = ofKind(run, "OUT");
       expect(isContiguous(out)).toBe(true);
       expect(out.reduce((sum, record) => sum + record.bytes, 0)).toBe(total!);

@@ -4,6 +4,7 @@
  */
 #define _GNU_SOURCE
 #include "pair.h"
+#include "scenarios.h"
 
 #include <fcntl.h>
 #include <netinet/tcp.h>
@@ -310,17 +311,9 @@ static void many(void) {
 }
 
 int main(int count, char **arguments) {
-  static const struct {
-    const char *name;
-    void (*run)(void);
-  } scenarios[] = {{"every-out", every_out}, {"every-in", every_in}, {"partial", partial},
-                   {"special-in", special_in}, {"faults", faults}, {"udp", udp},
-                   {"zerocopy", zerocopy}, {"ktls", ktls}, {"waits", waits}, {"many", many}, {"piped", piped}};
-  for (size_t index = 0; index < sizeof scenarios / sizeof *scenarios; index++) {
-    if (count > 1 && strcmp(scenarios[index].name, arguments[1]) == 0) {
-      scenarios[index].run();
-      return 0;
-    }
-  }
-  return 2;
+  static const struct scenario scenarios[] = {
+      {"every-out", every_out}, {"every-in", every_in}, {"partial", partial},
+      {"special-in", special_in}, {"faults", faults}, {"udp", udp}, {"zerocopy", zerocopy},
+      {"ktls", ktls}, {"waits", waits}, {"many", many}, {"piped", piped}};
+  return RUN_SCENARIO(scenarios, count, arguments);
 }

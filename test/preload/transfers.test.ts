@@ -16,12 +16,8 @@ describe.skipIf(!canCompile)("calls that move bytes", () => {
   }, BUILD_MS);
   afterAll(() => bench.remove());
 
-  const scenario = (name: string, ...options: string[]) => {
-    const run = bench.run(options, ["./transfers", name]);
-    expect(run.stderr).toBe("");
-    expect(run.code).toBe(0);
-    return run;
-  };
+  const scenario = (name: string, ...options: string[]) =>
+    bench.scenario("transfers", name, options);
 
   test("each outbound entry", () => {
     const run = scenario("every-out");
