@@ -12,8 +12,8 @@
 #include <sys/resource.h>
 
 #include "address.h"
+#include "note.h"
 #include "proc.h"
-#include "recorder.h"
 #include "sandbox.h"
 #include "session.h"
 #include "socket.h"

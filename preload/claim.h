@@ -8,7 +8,6 @@
 #define KQ_CLAIM_H
 
 #include <stddef.h>
-#include <string.h>
 
 #include "session.h"
 
@@ -72,14 +71,6 @@ static inline void commit(struct kq_slot *slot, uint32_t index) {
   __atomic_store_n(&slot->commit, index + 1, __ATOMIC_RELEASE);
 }
 
-/* Puts the record into its slot. */
-static inline void fill(struct kq_slot *slot, uint32_t index, const struct kq_slot *record) {
-  slot->kind = record->kind;
-  slot->flags = record->flags;
-  memcpy(&slot->entry, &record->entry, KQ_SLOT_BYTES - offsetof(struct kq_slot, entry));
-  commit(slot, index);
-}
-
 /* Claims a slot of this process's ring; NULL if there is none, and that is counted. */
 static inline __attribute__((always_inline)) struct kq_slot *claim_own(uint32_t *index,
                                                                        bool passive) {
@@ -94,14 +85,6 @@ static inline __attribute__((always_inline)) struct kq_slot *claim_own(uint32_t 
     __atomic_fetch_add(&ring->header->losses[why], 1, __ATOMIC_RELAXED);
   }
   return slot;
-}
-
-static inline void push(const struct kq_slot *record, bool passive) {
-  uint32_t index;
-  struct kq_slot *slot = claim_own(&index, passive);
-  if (KQ_LIKELY(slot != NULL)) {
-    fill(slot, index, record);
-  }
 }
 
 #endif

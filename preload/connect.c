@@ -15,7 +15,7 @@
 #include <netinet/in.h>
 #include <string.h>
 
-#include "recorder.h"
+#include "note.h"
 #include "registration.h"
 #include "sandbox.h"
 #include "session.h"

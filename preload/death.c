@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "address.h"
-#include "recorder.h"
+#include "note.h"
 #include "registration.h"
 #include "session.h"
 #include "socket.h"

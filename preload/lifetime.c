@@ -32,7 +32,6 @@
 #include "headroom.h"
 #include "memory.h"
 #include "real.h"
-#include "recorder.h"
 #include "registration.h"
 #include "session.h"
 #include "socket.h"

@@ -18,8 +18,8 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "clock.h"
 #include "headroom.h"
-#include "recorder.h"
 #include "unheard.h"
 
 #define FIRST_RESERVE_BYTES (256u << 10)

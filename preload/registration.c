@@ -14,7 +14,7 @@
 
 #include "../c/kqtime_preload.h"
 #include "address.h"
-#include "recorder.h"
+#include "note.h"
 #include "session.h"
 #include "socket.h"
 #include "table.h"

@@ -10,6 +10,7 @@
 
 #include "lifetime.h"
 #include "memory.h"
+#include "note.h"
 #include "recorder.h"
 #include "sandbox.h"
 #include "table.h"

@@ -7,7 +7,8 @@
 #include <string.h>
 
 #include "address.h"
-#include "recorder.h"
+#include "clock.h"
+#include "note.h"
 #include "registration.h"
 #include "session.h"
 #include "socket_internal.h"
