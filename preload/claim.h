@@ -11,23 +11,6 @@
 
 #include "session.h"
 
-#define RESERVE_SLOTS ((256u << 10) / KQ_SLOT_BYTES)
-
-static bool extend(struct kq_ring *ring, uint32_t position) {
-  uint32_t ready = __atomic_load_n(&ring->ready, __ATOMIC_RELAXED);
-  while (position >= ready) {
-    uint32_t left = ring->mask + 1 - ready;
-    uint32_t step = left < RESERVE_SLOTS ? left : RESERVE_SLOTS;
-    /* Page by page: slot counts are multiples of 64, and so are both steps. */
-    if (!kq_session_reserve(&ring->slots[ready], (uint64_t)step * KQ_SLOT_BYTES)) {
-      return false;
-    }
-    ready += step;
-    __atomic_store_n(&ring->ready, ready, __ATOMIC_RELAXED);
-  }
-  return true;
-}
-
 /* Claims a slot; NULL if there is none, and `why` says for which reason. */
 static inline __attribute__((always_inline)) struct kq_slot *claim(struct kq_ring *ring,
                                                                    uint32_t *index,
@@ -47,7 +30,7 @@ static inline __attribute__((always_inline)) struct kq_slot *claim(struct kq_rin
       continue;
     }
     if (KQ_UNLIKELY((head & ring->mask) >= __atomic_load_n(&ring->ready, __ATOMIC_RELAXED)) &&
-        !extend(ring, head & ring->mask)) {
+        !kq_session_extend(ring, head & ring->mask)) {
       *why = KQ_LOSS_NO_MEMORY;
       return NULL;
     }

@@ -15,6 +15,8 @@
 #include "sandbox.h"
 #include "table.h"
 
+#define RESERVE_SLOTS ((256u << 10) / KQ_SLOT_BYTES)
+
 struct kq_ring *kq_ring;
 struct kq_header *kq_table_header;
 struct kq_entry *kq_table_entries;
@@ -154,6 +156,21 @@ void kq_session_after_fork(void) {
     kq_count_loss(KQ_LOSS_NO_RING);
   }
   __atomic_store_n(&kq_identity->state, KQ_RING_READY, __ATOMIC_RELEASE);
+}
+
+bool kq_session_extend(struct kq_ring *ring, uint32_t position) {
+  uint32_t ready = __atomic_load_n(&ring->ready, __ATOMIC_RELAXED);
+  while (position >= ready) {
+    uint32_t left = ring->mask + 1 - ready;
+    uint32_t step = left < RESERVE_SLOTS ? left : RESERVE_SLOTS;
+    /* Page by page: slot counts are multiples of 64, and so are both steps. */
+    if (!kq_session_reserve(&ring->slots[ready], (uint64_t)step * KQ_SLOT_BYTES)) {
+      return false;
+    }
+    ready += step;
+    __atomic_store_n(&ring->ready, ready, __ATOMIC_RELAXED);
+  }
+  return true;
 }
 
 void kq_session_reserve_all(void) {

@@ -73,6 +73,9 @@ void kq_session_after_fork(void);
 /* Gets all memory that will ever be needed: a sandbox is about to forbid that. */
 void kq_session_reserve_all(void);
 
+/* Makes memory of a ring present, up to this slot at least; false if there is none left. */
+bool kq_session_extend(struct kq_ring *ring, uint32_t position);
+
 /* Makes memory of a shared mapping present; false if there is none left. */
 bool kq_session_reserve(void *start, uint64_t bytes);
 
