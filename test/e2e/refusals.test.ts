@@ -302,7 +302,7 @@ refusal("a build that is not there", async (node, scope) => {
 refusal("no memory for the ring", async (node, scope) => {
   const { exit, warnings } = await warningsOf(scope, node, ["sh", "-c", "ulimit -f 100; exec true"]);
   expect(exit.code).toBe(0);
-  expect(warnings).toMatch(/no memory for a ring/);
+  expect(warnings).toMatch(/no memory, or no descriptor, for a ring/);
   expect(warnings).toMatch(/--ring/);
 });
 

@@ -61,7 +61,7 @@ export const PLANTED: readonly Planted[] = [
   scanner("while (bytes[to]! >= SPACE && bytes[to] !== SEMICOLON) to++;", "while (bytes[to] !== SEMICOLON) to++;"),
   reader("buffer[end++] = NEWLINE;", "end++;"),
   reader("held = end - newline - 1;", "held = 0;"),
-  input("if (!this.#resume(decoder)) return 0;", "throw new Error(decoder.failure);"),
+  input("if (!this.#resume(decoder, decoder.failure)) return 0;", "throw new Error(decoder.failure);"),
   input("let from = Math.max(begun + 1, this.#from - KEPT_BYTES, 0);", "let from = Math.max(begun, this.#from - KEPT_BYTES, 0);"),
   books("if (!key || !value || !form.test(value)) return null;", "if (!key || !value) return null;"),
   histogram("if (!fits) throw", "if (false) throw"),
