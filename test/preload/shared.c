@@ -27,7 +27,6 @@ static void take_turns(int kind) {
   pid_t child = kind == 0 ? fork() : (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
   if (child == 0) {
     CHECK(send(p.client, text, 5, 0) == 5);
-    char byte;
     take(p.server, 8);
     CHECK(write(gate[1], "x", 1) == 1);
     /* A socket of the child's own, in the table of its parent. */
@@ -39,7 +38,6 @@ static void take_turns(int kind) {
       _exit(0);
     }
     wait_for(grandchild);
-    (void)byte;
     _exit(0);
   }
   char byte;
