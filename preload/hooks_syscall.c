@@ -126,38 +126,14 @@ static long in_call(ARGUMENTS) {
   return result;
 }
 
-static long sendfile_call(ARGUMENTS) {
-  uint64_t target = kq_fd_look((int)a);
-  uint64_t source = kq_fd_look((int)b);
+/* sendfile(2) or splice(2). */
+static long between_call(ARGUMENTS) {
+  bool is_splice = number == SYS_splice;
   KQ_CALL(call);
-  call.direction = NULL;
-  if (!kq_fd_ignored(target)) {
-    kq_begin(&call, (int)a, target, KQ_KIND_OUT, (uint64_t)d);
-  }
-  if (call.direction == NULL && !kq_fd_ignored(source)) {
-    kq_begin(&call, (int)b, source, KQ_KIND_IN, (uint64_t)d);
-  }
+  kq_begin_between(&call, (int)(is_splice ? a : b), (int)(is_splice ? c : a),
+                   (uint64_t)(is_splice ? e : d));
   long result = REAL();
   kq_end(&call, result);
-  return result;
-}
-
-static long splice_call(ARGUMENTS) {
-  uint64_t source = kq_fd_look((int)a);
-  uint64_t target = kq_fd_look((int)c);
-  KQ_CALL(in);
-  KQ_CALL(out);
-  in.direction = NULL;
-  out.direction = NULL;
-  if (!kq_fd_ignored(source)) {
-    kq_begin(&in, (int)a, source, KQ_KIND_IN, (uint64_t)e);
-  }
-  if (in.direction == NULL && !kq_fd_ignored(target)) {
-    kq_begin(&out, (int)c, target, KQ_KIND_OUT, (uint64_t)e);
-  }
-  long result = REAL();
-  kq_end(&in, result);
-  kq_end(&out, result);
   return result;
 }
 
@@ -262,7 +238,8 @@ long kq_syscall_dispatch(ARGUMENTS) {
     case SYS_sendmmsg:
       return out_call(PASS);
     case SYS_sendfile:
-      return sendfile_call(PASS);
+    case SYS_splice:
+      return between_call(PASS);
     case SYS_read:
     case SYS_readv:
     case SYS_preadv2:
@@ -270,8 +247,6 @@ long kq_syscall_dispatch(ARGUMENTS) {
     case SYS_recvmsg:
     case SYS_recvmmsg:
       return in_call(PASS);
-    case SYS_splice:
-      return splice_call(PASS);
     case SYS_accept:
     case SYS_accept4:
       return accept_call(PASS);

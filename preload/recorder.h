@@ -70,6 +70,20 @@ void kq_recorder_forked(void);
 /* `word` is what kq_fd_look(fd) gave, `asked` what the call asks for in bytes, 0 if unknown. */
 void kq_begin(struct kq_call *call, int fd, uint64_t word, enum kq_kind kind, uint64_t asked);
 
+/* Of bytes that go from one descriptor to another: one of them is a pipe or a file, so at most one is
+   measured. */
+static inline void kq_begin_between(struct kq_call *call, int from, int to, uint64_t asked) {
+  uint64_t source = kq_fd_look(from);
+  uint64_t target = kq_fd_look(to);
+  call->direction = NULL;
+  if (!kq_fd_ignored(source)) {
+    kq_begin(call, from, source, KQ_KIND_IN, asked);
+  }
+  if (call->direction == NULL && !kq_fd_ignored(target)) {
+    kq_begin(call, to, target, KQ_KIND_OUT, asked);
+  }
+}
+
 /* `moved` is the number of bytes; none are recorded for 0 or less. The bytes themselves are left
    alone: by now another thread may have unmapped them, or somebody have cut the file behind them. */
 void kq_end(struct kq_call *call, int64_t moved);
