@@ -94,6 +94,9 @@ async function child(name: string, options: Options): Promise<void> {
   console.log(JSON.stringify(told));
 }
 
+/** The fuzzer that runs now. */
+let running: Bun.Subprocess | null = null;
+
 /** Runs one fuzzer to its end, whatever that is; returns whether nothing was found. */
 async function run(name: string, inputs: number, { seed, seconds }: Options, folder: string): Promise<[boolean, number]> {
   const progress = join(folder, name);
@@ -102,6 +105,7 @@ async function run(name: string, inputs: number, { seed, seconds }: Options, fol
   const argv = [process.execPath, import.meta.path, "--child", progress, "--inputs", String(inputs)];
   argv.push("--seed", String(seed), ...(seconds === Infinity ? [] : ["--time", String(seconds)]), name);
   const process_ = Bun.spawn(argv, { stdout: "pipe", stderr: "inherit", env: { ...process.env, TMPDIR: folder } });
+  running = process_;
   let hangs = false;
   let last = -1;
   let sinceMs = performance.now();
@@ -174,6 +178,14 @@ async function main(): Promise<number> {
     return 0;
   }
   const folder = mkdtempSync(join(tmpdir(), "kqtime-fuzz-"));
+  const remove = () => rmSync(folder, { recursive: true, force: true });
+  for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
+    process.on(signal, () => {
+      running?.kill("SIGKILL");
+      remove();
+      process.exit(code);
+    });
+  }
   let whole = 0;
   let clean = true;
   try {
@@ -183,7 +195,7 @@ async function main(): Promise<number> {
       whole += count;
     }
   } finally {
-    rmSync(folder, { recursive: true, force: true });
+    remove();
   }
   console.log(`${whole} inputs, seed ${options.seed}: ${clean ? "nothing found" : "SOMETHING WAS FOUND, see above"}`);
   return clean ? 0 : 1;
