@@ -1,22 +1,17 @@
 // What cannot be measured is not started, and the one line that says so names the remedy; what
 // shows only later is warned of in the summary.
 
-import { expect, test } from "bun:test";
+import { expect } from "bun:test";
 import { chmodSync, chownSync, copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { e2e } from "../lib/e2e.ts";
-import { BARE, kqtime, ROOT, type Summary } from "../lib/kqtime.ts";
-import { withLoopback, type Node } from "../lib/network.ts";
+import { kqtime, ROOT, type Summary } from "../lib/kqtime.ts";
+import { aboutKqtime } from "../lib/loopback.ts";
+import type { Node } from "../lib/network.ts";
 import type { Exit, Scope } from "../lib/process.ts";
 
 const NOBODY = 65534;
 /** Says that it ran, so that a test sees whether the target was started. */
 const SOURCE = `#include <stdio.h>\nint main(void) { puts("started"); return 7; }\n`;
-
-function refusal(name: string, body: (node: Node, scope: Scope) => Promise<void>): void {
-  if (BARE) test.skip(`${name} [skipped: it is about kqtime itself]`, () => {});
-  else e2e(name, () => withLoopback(body), 60_000);
-}
 
 function run(
   scope: Scope,
@@ -51,7 +46,7 @@ async function warningsOf(scope: Scope, node: Node, command: readonly string[], 
   return { exit, warnings: summary.warnings.join("\n") };
 }
 
-refusal("too little address space for Bun", async (node, scope) => {
+aboutKqtime("too little address space for Bun", async (node, scope) => {
   const prefix = [...node.prefix, "sh", "-c", 'ulimit -v 1500000; exec "$@"', "sh"];
   const exit = await kqtime(scope, ["run", "--quiet", "--", "true"], { prefix }).exit();
   expectRefusal(exit, /raise `ulimit -v` from 1500000 to \d+ or more/);
@@ -67,7 +62,7 @@ sys.stderr.write(ours.makefile().read())
 sys.exit(code)
 `;
 
-refusal("no library can be called, and stderr is a socket", async (node, scope) => {
+aboutKqtime("no library can be called, and stderr is a socket", async (node, scope) => {
   const words = ["run", "--quiet", "--anyway", "--", "sh", "-c", "echo started; exit 7"];
   const exit = await kqtime(scope, words, {
     prefix: [...node.prefix, "python3", "-c", SOCKET_STDERR],
@@ -77,7 +72,7 @@ refusal("no library can be called, and stderr is a socket", async (node, scope) 
   expect(exit.stderr).toMatch(/^kqtime: Bun has no room .*MemoryDenyWriteExecute=; running the command .*\n$/);
 });
 
-refusal("kqtime within kqtime says which of them measures the command", async (node, scope) => {
+aboutKqtime("kqtime within kqtime says which of them measures the command", async (node, scope) => {
   const inner = [join(ROOT, "bin", "kqtime"), "run", "--quiet", "--", "true"];
   const exit = await run(scope, node, ["--", ...inner]);
   expect(exit).toMatchObject({ code: 0, stdout: "" });
@@ -85,7 +80,7 @@ refusal("kqtime within kqtime says which of them measures the command", async (n
   expect(exit.stderr).toBe(`kqtime: ${why}\n`);
 });
 
-refusal("a static program", async (node, scope) => {
+aboutKqtime("a static program", async (node, scope) => {
   const program = await compile(scope, "static", ["-static"]);
   expectRefusal(await run(scope, node, ["--", program]), /statically linked/, /--anyway/);
   const anyway = await run(scope, node, ["--anyway", "--", program]);
@@ -93,7 +88,7 @@ refusal("a static program", async (node, scope) => {
   expect(anyway.stderr).toMatch(/statically linked/);
 });
 
-refusal("a script whose interpreter is static", async (node, scope) => {
+aboutKqtime("a script whose interpreter is static", async (node, scope) => {
   const program = await compile(scope, "interpreter", ["-static"]);
   const script = scope.path("script");
   writeFileSync(script, `#!${program}\n`);
@@ -101,14 +96,14 @@ refusal("a script whose interpreter is static", async (node, scope) => {
   expectRefusal(await run(scope, node, ["--", script]), /statically linked/);
 });
 
-refusal("a setuid program", async (node, scope) => {
+aboutKqtime("a setuid program", async (node, scope) => {
   const program = await compile(scope, "setuid", []);
   chownSync(program, NOBODY, NOBODY);
   chmodSync(program, 0o4755);
   expectRefusal(await run(scope, node, ["--", program]), /setuid/, /owner/);
 });
 
-refusal("a setuid program of the user that the command runs as is none to that user", async (node, scope) => {
+aboutKqtime("a setuid program of the user that the command runs as is none to that user", async (node, scope) => {
   chmodSync(scope.folder, 0o755);
   const program = await compile(scope, "setuid", []);
   chownSync(program, NOBODY, NOBODY);
@@ -120,7 +115,7 @@ refusal("a setuid program of the user that the command runs as is none to that u
   expect((await run(scope, node, ["--", program])).code).toBe(7);
 });
 
-refusal("a program with file capabilities, unless it runs as root", async (node, scope) => {
+aboutKqtime("a program with file capabilities, unless it runs as root", async (node, scope) => {
   chmodSync(scope.folder, 0o755);
   const program = await compile(scope, "capable", []);
   const set = `import os, struct, sys
@@ -130,7 +125,7 @@ os.setxattr(sys.argv[1], "security.capability", struct.pack("<5I", 0x02000001, 1
   expect((await run(scope, node, ["--", program])).code).toBe(7);
 });
 
-refusal("an interpreter behind env -S", async (node, scope) => {
+aboutKqtime("an interpreter behind env -S", async (node, scope) => {
   const program = await compile(scope, "behind-env", ["-static"]);
   const script = scope.path("script");
   for (const words of [`-S A=1 ${program} -x`, `-S${program} -x`, `-S -u A ${program}`, program]) {
@@ -140,7 +135,7 @@ refusal("an interpreter behind env -S", async (node, scope) => {
   }
 });
 
-refusal("a command or an environment that is not UTF-8", async (node, scope) => {
+aboutKqtime("a command or an environment that is not UTF-8", async (node, scope) => {
   const bun = join(ROOT, "node_modules", ".bin", "bun");
   const start = (words: string) =>
     scope.start(["bash", "-c", `${words} -- printf started`], {
@@ -152,7 +147,7 @@ refusal("a command or an environment that is not UTF-8", async (node, scope) => 
   expect((await start("X=$'\\u00fc' $KQ"))).toMatchObject({ code: 0, stdout: "started" });
 });
 
-refusal("outputs that are one file", async (node, scope) => {
+aboutKqtime("outputs that are one file", async (node, scope) => {
   const path = scope.path("one");
   const other = `${scope.folder}/./one`;
   writeFileSync(path, "precious");
@@ -169,7 +164,7 @@ refusal("outputs that are one file", async (node, scope) => {
   expect((await run(scope, node, ["--log", "/dev/null", "--json", "/dev/null", "--", "true"])).code).toBe(0);
 });
 
-refusal("what is refused leaves nothing behind", async (node, scope) => {
+aboutKqtime("what is refused leaves nothing behind", async (node, scope) => {
   const made = ["one", "other", "record"].map((name) => scope.path(name));
   const [one, other, record] = made as [string, string, string];
   const file = scope.path("file");
@@ -203,7 +198,7 @@ refusal("what is refused leaves nothing behind", async (node, scope) => {
   expect(readdirSync(scope.folder).sort()).toEqual([...before, "script"].sort());
 });
 
-refusal("what cannot be run: why, and what to do", async (node, scope) => {
+aboutKqtime("what cannot be run: why, and what to do", async (node, scope) => {
   const expectLine = (exit: Exit, code: number, ...patterns: RegExp[]) => {
     expect(exit).toMatchObject({ code, stdout: "" });
     for (const pattern of patterns) expect(exit.stderr).toMatch(pattern);
@@ -223,7 +218,7 @@ refusal("what cannot be run: why, and what to do", async (node, scope) => {
 // With a /run that cannot be written to, and another such folder.
 const READ_ONLY = 'mount -t tmpfs -o ro none /run && mount -t tmpfs -o ro none "$0" && exec "$@"';
 
-refusal("no place for the session's folder, and the variable that names one", async (node, scope) => {
+aboutKqtime("no place for the session's folder, and the variable that names one", async (node, scope) => {
   const closed = scope.path("closed");
   mkdirSync(closed);
   const prefix = [...node.prefix, "unshare", "--mount", "sh", "-c", READ_ONLY, closed];
@@ -235,7 +230,7 @@ refusal("no place for the session's folder, and the variable that names one", as
   expect(await start(scope.folder)).toMatchObject({ code: 0, stdout: "started\n", stderr: "" });
 });
 
-refusal("what was not measured is said with --quiet too, in one line each", async (node, scope) => {
+aboutKqtime("what was not measured is said with --quiet too, in one line each", async (node, scope) => {
   const sleep = ["sleep", "1"];
   const bare = await run(scope, node, ["--", "env", "-i", ...sleep]);
   expect(bare.code).toBe(0);
@@ -247,7 +242,7 @@ refusal("what was not measured is said with --quiet too, in one line each", asyn
   expect(await run(scope, node, ["--", "true"])).toMatchObject({ code: 0, stderr: "" });
 });
 
-refusal("a log that is no gzip file, and outputs that nobody reads", async (node, scope) => {
+aboutKqtime("a log that is no gzip file, and outputs that nobody reads", async (node, scope) => {
   const path = scope.path("text.gz");
   writeFileSync(path, "text\n");
   expectRefusal(await run(scope, node, ["--log", path, "--", "echo", "started"]), /no gzip file/);
@@ -260,7 +255,7 @@ refusal("a log that is no gzip file, and outputs that nobody reads", async (node
   }
 });
 
-refusal("a program for musl, and one for another architecture", async (node, scope) => {
+aboutKqtime("a program for musl, and one for another architecture", async (node, scope) => {
   const musl = await compile(scope, "musl", ["-Wl,--dynamic-linker=/lib/ld-musl-x86_64.so.1"]);
   expectRefusal(await run(scope, node, ["--", musl]), /musl/);
   const foreign = await compile(scope, "foreign", []);
@@ -270,7 +265,7 @@ refusal("a program for musl, and one for another architecture", async (node, sco
   expectRefusal(await run(scope, node, ["--", foreign]), /architecture/);
 });
 
-refusal("no libpcap, no libz", async (node, scope) => {
+aboutKqtime("no libpcap, no libz", async (node, scope) => {
   const program = await compile(scope, "plain", []);
   const noPcap = { KQTIME_LIBPCAP: "/nonexistent/libpcap.so" };
   expectRefusal(await run(scope, node, ["--", program], noPcap), /libpcap/, /nonexistent/);
@@ -283,7 +278,7 @@ refusal("no libpcap, no libz", async (node, scope) => {
   expect(anyway.stderr).toMatch(/without measuring/);
 });
 
-refusal("a preload library that the user cannot read", async (node, scope) => {
+aboutKqtime("a preload library that the user cannot read", async (node, scope) => {
   const folder = scope.path("private");
   mkdirSync(folder);
   const preload = join(folder, "libkqtime-preload.so");
@@ -294,26 +289,26 @@ refusal("a preload library that the user cannot read", async (node, scope) => {
   expectRefusal(exit, /cannot read/, /libkqtime-preload\.so/);
 });
 
-refusal("a build that is not there", async (node, scope) => {
+aboutKqtime("a build that is not there", async (node, scope) => {
   const exit = await run(scope, node, ["--", "true"], { KQTIME_PRELOAD: scope.path("none.so") });
   expectRefusal(exit, /not built/, /npm run setup/);
 });
 
-refusal("no memory for the ring", async (node, scope) => {
+aboutKqtime("no memory for the ring", async (node, scope) => {
   const { exit, warnings } = await warningsOf(scope, node, ["sh", "-c", "ulimit -f 100; exec true"]);
   expect(exit.code).toBe(0);
   expect(warnings).toMatch(/no memory, or no descriptor, for a ring/);
   expect(warnings).toMatch(/--ring/);
 });
 
-refusal("a program in another network namespace", async (node, scope) => {
+aboutKqtime("a program in another network namespace", async (node, scope) => {
   const { exit, warnings } = await warningsOf(scope, node, ["unshare", "--net", "true"]);
   expect(exit.code).toBe(0);
   expect(warnings).toMatch(/another network namespace/);
   expect(warnings).toMatch(/ip netns exec/);
 });
 
-refusal("a command whose environment is cleared", async (node, scope) => {
+aboutKqtime("a command whose environment is cleared", async (node, scope) => {
   const program = await compile(scope, "static", ["-static"]);
   const { exit, warnings } = await warningsOf(scope, node, [program], ["--anyway"]);
   expect(exit.code).toBe(7);

@@ -1,22 +1,15 @@
 // What a measurement leaves to others: nobody else's eyes in its files and its session, no way from
 // the command back to the rights of kqtime, no file reached through a link.
 
-import { expect, test } from "bun:test";
+import { expect } from "bun:test";
 import {
   existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
-import { e2e } from "../lib/e2e.ts";
-import { BARE, kqtime } from "../lib/kqtime.ts";
-import { withLoopback, type Node } from "../lib/network.ts";
-import type { Scope } from "../lib/process.ts";
+import { kqtime } from "../lib/kqtime.ts";
+import { aboutKqtime } from "../lib/loopback.ts";
 
 const SUDO = { SUDO_UID: "1234", SUDO_GID: "5678" };
-
-function security(name: string, body: (node: Node, scope: Scope) => Promise<void>): void {
-  if (BARE) test.skip(`${name} [skipped: it is about kqtime itself]`, () => {});
-  else e2e(name, () => withLoopback(body), 60_000);
-}
 
 function environment(more: Record<string, string>): Record<string, string> {
   return { ...process.env, ...more } as Record<string, string>;
@@ -38,7 +31,7 @@ for i in range(2000):
     peer.recv(10, socket.MSG_WAITALL)
 `;
 
-for (const umask of ["0", "777"]) security(`with a umask of ${umask} every output is private, and under sudo the caller's`, async (node, scope) => {
+for (const umask of ["0", "777"]) aboutKqtime(`with a umask of ${umask} every output is private, and under sudo the caller's`, async (node, scope) => {
   const folder = scope.path("out");
   mkdirSync(folder);
   const path = (name: string) => join(folder, name);
@@ -65,7 +58,7 @@ for (const umask of ["0", "777"]) security(`with a umask of ${umask} every outpu
   for (const name of ["a.svg", "a.parquet"]) expect(statSync(path(name)).mode & 0o7777).toBe(0o600);
 });
 
-security("no output is written through a link", async (node, scope) => {
+aboutKqtime("no output is written through a link", async (node, scope) => {
   const precious = scope.path("precious");
   mkdirSync(precious);
   writeFileSync(join(precious, "file"), "precious");
@@ -145,7 +138,7 @@ print(json.dumps({
 }))
 `;
 
-security("--user leaves nothing of kqtime's rights, even where they are to be inherited", async (node, scope) => {
+aboutKqtime("--user leaves nothing of kqtime's rights, even where they are to be inherited", async (node, scope) => {
   // Capabilities that pass an exec, groups besides, and "keep capabilities".
   const lavish = [
     ...node.prefix, "setpriv", `--inh-caps=${PASSED}`, `--ambient-caps=${PASSED}`, "--groups=0,4,27",
@@ -163,7 +156,7 @@ security("--user leaves nothing of kqtime's rights, even where they are to be in
   }
 });
 
-security("--user root passes no capability on that was to be inherited", async (node, scope) => {
+aboutKqtime("--user root passes no capability on that was to be inherited", async (node, scope) => {
   const prefix = [...node.prefix, "setpriv", `--inh-caps=${PASSED}`, `--ambient-caps=${PASSED}`, "--"];
   const look = ["/usr/bin/grep", "-E", "^Cap(Inh|Amb)", "/proc/self/status"];
   const words = (user: string[]) => ["run", "--quiet", ...user, "--", ...look];
@@ -174,7 +167,7 @@ security("--user root passes no capability on that was to be inherited", async (
   expect(stdout).toBe(`CapInh:\t${none}\nCapAmb:\t${none}\n`);
 });
 
-security("the session's folder is open to none but those who know its socket's name", async (node, scope) => {
+aboutKqtime("the session's folder is open to none but those who know its socket's name", async (node, scope) => {
   const look = 'umask; stat -c "%a %u" "$(dirname "$KQTIME_SESSION")" "$KQTIME_SESSION"';
   const command = ["sh", "-c", look];
   const prefix = [...node.prefix, "sh", "-c", 'umask 0; exec "$@"', "sh"];
@@ -182,7 +175,7 @@ security("the session's folder is open to none but those who know its socket's n
   expect(stdout.trim().split("\n")).toEqual(["0000", "711 0", "666 0"]);
 });
 
-security("no session stays behind, and no preloaded library in what kqtime starts for itself", async (node, scope) => {
+aboutKqtime("no session stays behind, and no preloaded library in what kqtime starts for itself", async (node, scope) => {
   // What kqtime asks for the user, as a script that shows what is mapped into it.
   const bin = scope.path("bin");
   mkdirSync(bin);
@@ -209,7 +202,7 @@ security("no session stays behind, and no preloaded library in what kqtime start
   }
 });
 
-security("names that could command a terminal are shown harmless", async (_node, scope) => {
+aboutKqtime("names that could command a terminal are shown harmless", async (_node, scope) => {
   const path = scope.path("\x1b[31mred\x07\u202e.log");
   writeFileSync(path, "no log\n");
   const exported = ["export", "--parquet", scope.path("x"), path];

@@ -6,9 +6,16 @@ import { BARE } from "./kqtime.ts";
 import { withLoopback, type Node } from "./network.ts";
 import type { Exit, Scope } from "./process.ts";
 
-export function loopback(name: string, body: (node: Node, scope: Scope) => Promise<void>): void {
+type Body = (node: Node, scope: Scope) => Promise<void>;
+
+/** A test that says nothing where kqtime is left out; `programs` are those that it needs. */
+export function aboutKqtime(name: string, body: Body, programs: readonly string[] = []): void {
   if (BARE) test.skip(`${name} [skipped: it is about kqtime itself]`, () => {});
-  else e2e(name, () => withLoopback(body), 60_000, ["python3", "setpriv"]);
+  else e2e(name, () => withLoopback(body), 60_000, programs);
+}
+
+export function loopback(name: string, body: Body): void {
+  aboutKqtime(name, body, ["python3", "setpriv"]);
 }
 
 /** One line, no stack, and something in it that helps. */
