@@ -93,7 +93,8 @@ export class Session {
   readonly #unmake: (() => void)[] = [];
   readonly #pids = new Set<number>();
   readonly #netns = ownNamespace();
-  #foreignRings = 0;
+  /** Of them, those that ran in another network namespace than the capture. */
+  readonly #elsewhere = new Set<number>();
 
   /** Whatever can fail does so here. @throws KQTimeError */
   constructor(options: SessionOptions) {
@@ -365,19 +366,21 @@ export class Session {
           "clock (seccomp's strict mode, PR_TSC_SIGSEGV)",
       );
     }
-    if (this.#foreignRings > 0) {
+    const elsewhere = this.#elsewhere.size;
+    if (elsewhere > 0) {
       this.warn(
-        `${this.#foreignRings} process${this.#foreignRings === 1 ? "" : "es"} ran in another network ` +
+        `${elsewhere}${elsewhere < PIDS_MOST ? "" : " or more"} ` +
+          `process${elsewhere === 1 ? "" : "es"} ran in another network ` +
           "namespace than the capture: run kqtime inside it (ip netns exec NAME kqtime run …)",
       );
     }
   }
 
   #attached(ring: Ring): void {
-    if (this.#pids.size < PIDS_MOST) this.#pids.add(ring.pid);
-    if (this.#netns !== 0n && ring.namespaceInode !== 0n && ring.namespaceInode !== this.#netns) {
-      this.#foreignRings++;
-    }
+    const { pid, namespaceInode } = ring;
+    if (this.#pids.size < PIDS_MOST) this.#pids.add(pid);
+    if (this.#netns === 0n || namespaceInode === 0n || namespaceInode === this.#netns) return;
+    if (this.#elsewhere.size < PIDS_MOST) this.#elsewhere.add(pid);
   }
 }
 
