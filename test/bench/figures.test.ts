@@ -3,7 +3,7 @@
 
 import { expect, test } from "bun:test";
 import { type BenchSummary, requireCalls, requireLoad } from "../../tools/bench/bench.ts";
-import { cpuNs } from "../../tools/bench/cpu-clock.ts";
+import { processorNs } from "../../src/ffi/clocks.ts";
 import { judged, Report, type Target } from "../../tools/bench/report.ts";
 import { geometricMean, median, seeded, spread } from "../../tools/bench/stats.ts";
 import { isLinux, reason, testUnless } from "../lib/requires.ts";
@@ -89,9 +89,9 @@ testUnless(reason(!isLinux && "needs Linux"), "processor time counts threads tha
   const { value } = await child.stdout.getReader().read();
   const toldNs = Number(new TextDecoder().decode(value));
   expect(toldNs).toBeGreaterThan(50e6);
-  expect(cpuNs(child.pid)).toBeGreaterThanOrEqual(toldNs * 0.98);
-  expect(cpuNs(child.pid)).toBeLessThan(toldNs + 1e9);
+  expect(processorNs(child.pid)).toBeGreaterThanOrEqual(toldNs * 0.98);
+  expect(processorNs(child.pid)).toBeLessThan(toldNs + 1e9);
   child.stdin.end();
   await child.exited;
-  expect(cpuNs(child.pid)).toBe(0);
+  expect(processorNs(child.pid)).toBe(0);
 });

@@ -306,7 +306,7 @@ aboutKqtime("a program in another network namespace", async (node, scope) => {
   const command = ["unshare", "--net", "sh", "-c", "exec env true"];
   const { exit, warnings } = await warningsOf(scope, node, command);
   expect(exit.code).toBe(0);
-  expect(warnings).toMatch(/: 1 process ran in another network namespace/);
+  expect(warnings).toMatch(/^1 process ran in another network namespace/m);
   expect(warnings).toMatch(/ip netns exec/);
 });
 

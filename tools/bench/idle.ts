@@ -1,10 +1,10 @@
 // What a collector costs that has nothing to do: its CPU time, all threads together, beside a
 // measured connection that is silent, and beside many of them.
 
+import { processorNs } from "../../src/ffi/clocks.ts";
 import { enter, makeNamespace } from "../../test/lib/network.ts";
 import { withScope, type Scope } from "../../test/lib/process.ts";
 import { type Bench, compileHook, kqtimeRun } from "./bench.ts";
-import { cpuNs } from "./cpu-clock.ts";
 import { spread } from "./stats.ts";
 
 /** Start, compilation and the collection of their garbage do not count; by then its rests are longest. */
@@ -23,10 +23,10 @@ async function measure(
   await collector.says(/ready/);
   await Bun.sleep(SETTLE_MS);
   const percents: number[] = [];
-  let [atMs, atNs] = [performance.now(), cpuNs(collector.pid)];
+  let [atMs, atNs] = [performance.now(), processorNs(collector.pid)];
   for (let window = 0; window < windows; window++) {
     await Bun.sleep(windowMs);
-    const [nowMs, nowNs] = [performance.now(), cpuNs(collector.pid)];
+    const [nowMs, nowNs] = [performance.now(), processorNs(collector.pid)];
     percents.push(((nowNs - atNs) / (nowMs - atMs) / 1e6) * 100);
     [atMs, atNs] = [nowMs, nowNs];
   }

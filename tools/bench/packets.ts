@@ -1,11 +1,11 @@
 // As many packets a second as this machine makes, the sender measured: iperf3 with small segments and
 // without offloads. None may be lost.
 
+import { processorNs } from "../../src/ffi/clocks.ts";
 import { withLab } from "../../test/lib/network.ts";
 import {
   type Bench, gapsOf, iperfServer, kqtimeRun, lossOf, memoryOf, readSummary, requireCalls, requireLoad,
 } from "./bench.ts";
-import { cpuNs } from "./cpu-clock.ts";
 import { spread } from "./stats.ts";
 import { setOffloads } from "./throughput.ts";
 
@@ -41,9 +41,10 @@ export async function benchPackets(bench: Bench): Promise<void> {
         { prefix: left.prefix },
       );
       await running.says(/0\.00-/);
-      const [fromMs, fromNs, from] = [performance.now(), cpuNs(running.pid), await counted()];
+      const [fromMs, fromNs, from] = [performance.now(), processorNs(running.pid), await counted()];
       await Bun.sleep((seconds - 2) * 1000);
-      const [ms, ns, to] = [performance.now() - fromMs, cpuNs(running.pid) - fromNs, await counted()];
+      const [ms, ns] = [performance.now() - fromMs, processorNs(running.pid) - fromNs];
+      const to = await counted();
       rates.push(requireLoad((to - from) / (ms / 1000), "packets"));
       cores.push((ns / ms / 1e6) * 100);
       peaks.push(memoryOf(running.pid)!.peak / 2 ** 20);

@@ -3,12 +3,12 @@
 // each ratio is of a turn's own plain run.
 
 import { rmSync } from "node:fs";
+import { processorNs } from "../../src/ffi/clocks.ts";
 import type { Lab, Node } from "../../test/lib/network.ts";
 import type { Running } from "../../test/lib/process.ts";
 import {
   type Bench, gapsOf, kqtimeRun, lossOf, memoryOf, readSummary, requireCalls,
 } from "./bench.ts";
-import { cpuNs } from "./cpu-clock.ts";
 import type { Target } from "./report.ts";
 import { geometricMean, median, shuffled, spread } from "./stats.ts";
 
@@ -53,12 +53,12 @@ export class Started {
 
   /** From now on the collector's time counts. */
   begin(): void {
-    this.#cpu = { fromMs: performance.now(), fromNs: cpuNs(this.running.pid), percent: 0 };
+    this.#cpu = { fromMs: performance.now(), fromNs: processorNs(this.running.pid), percent: 0 };
   }
 
   sample(): void {
     const memory = memoryOf(this.running.pid);
-    const nowNs = cpuNs(this.running.pid);
+    const nowNs = processorNs(this.running.pid);
     if (memory === null || nowNs === 0) return;
     this.#peakBytes = Math.max(this.#peakBytes, memory.peak);
     const { fromMs, fromNs } = this.#cpu;
