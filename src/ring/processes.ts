@@ -1,7 +1,7 @@
 // Which of the target's processes are still alive. A ring's pid is vouched for by the kernel; pids
 // inside records are the target's own word and count only in the same pid namespace.
 
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { processExists } from "../ffi/libc.ts";
 import { ProcessEnds } from "../ffi/process-ends.ts";
 
@@ -56,9 +56,11 @@ export class Processes {
 
   /**
    * Whether a process has the memfd of this inode mapped. A forked child that executes another
-   * program has lost it; a pid of another pid namespace, or one that a target made up, never had.
+   * program has lost it; a pid of another pid namespace, or one that a target made up, never had. Who
+   * reads it has it mapped, too: the collector's own threads are none of the target's processes.
    */
   maps(pid: number, inode: number): boolean {
+    if (existsSync(`/proc/self/task/${pid}`)) return false;
     const text = mapsOf(pid);
     return text !== null && mapped(inode).test(text);
   }

@@ -1,9 +1,10 @@
-// Memory that a program hands over and that the collector must not map, or not as it says: the
-// reader
+// Memory that a program hands over and that the collector must not map, or not as it says: the reader
 // of a file that is cut dies, and what is mapped is the reader's own room.
 
 import { expect, test } from "bun:test";
-import { closeSync, ftruncateSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync, ftruncateSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Mapping } from "../../src/ffi/libc.ts";
@@ -94,6 +95,7 @@ test("memory larger than any ring is refused, and takes no room of the collector
 });
 
 test("names of children that nobody has cost little, and do not keep a ring", () => {
+  const own = readdirSync("/proc/self/task").map(Number);
   const memories = makeMemories(1);
   const session = new HostileSession(memories);
   const { words } = session.shared[0]!;
@@ -103,8 +105,8 @@ test("names of children that nobody has cost little, and do not keep a ring", ()
   let head = 0;
   for (let round = 0; round < 100; round++) {
     for (let n = 0; n < Constant.slotsMin; n++, head++) {
-      // Some that there are, most that there never are.
-      const pid = [1, process.ppid, (1 << 22) + n][n % 3]!;
+      // Some that there are, the collector's own threads, and those that there never are.
+      const pid = [1, process.ppid, own[n % own.length]!, (1 << 22) + n][n % 4]!;
       const slot = slotWords({ kind: Kind.Fork, entry: 0, generation: 0, timeNs: head, pid });
       const at = HEADER_WORDS + (head & (Constant.slotsMin - 1)) * SLOT_WORDS;
       words.set(slot.subarray(1), at + 1);
