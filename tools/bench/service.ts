@@ -1,8 +1,9 @@
 // What kqtime costs a Bun service: Bun.serve under wrk, in turns without kqtime (twice: how far these
 // two differ is the machine's noise), beside a tcpdump alone (the kernel's price of any packet tap),
 // under `kqtime run`, and measuring itself by the API. Two loads: as much as it can serve, and a
-// paced one that leaves it room, as a service has. The logs are not compressed: where cores are
-// short, the collector's compression competes with the service for them.
+// paced one that leaves it room, as a service has; that one in its first seconds too, in which the
+// collector's code is compiled, on processors that the service may want. The logs are not compressed:
+// where cores are short, the collector's compression competes with the service for them.
 
 import { join } from "node:path";
 import { type Lab, withLab } from "../../test/lib/network.ts";
@@ -15,8 +16,11 @@ import { type Served, wrk } from "./wrk.ts";
 
 const WAYS = ["plain", "again", "tcpdump", "run", "api"] as const;
 type Way = (typeof WAYS)[number];
-const LOADS = ["saturated", "paced"] as const;
+const LOADS = ["saturated", "first", "paced"] as const;
 type Load = (typeof LOADS)[number];
+const LOAD_NAMES: Record<Load, string> = {
+  saturated: "saturated", first: "paced, the first seconds", paced: "paced",
+};
 
 const SERVICE = join(ROOT, "examples", "service");
 const PORT = "8080";
@@ -30,11 +34,14 @@ const CONNECTIONS = 32;
  */
 const PAUSE_MOST_MS = 9;
 
+/** The collector's code is compiled by then (its compiler's threads take less than 1 % of a core). */
+const COMPILED_AFTER_SECONDS = 6;
+
 type Trial = Record<Load, Served>;
 
 async function load(lab: Lab, name: Load, seconds: number): Promise<Served> {
   const url = `http://${lab.left.v4}:${PORT}/bytes/${RESPONSE_BYTES}`;
-  const pauseMostMs = name === "paced" ? PAUSE_MOST_MS : 0;
+  const pauseMostMs = name === "saturated" ? 0 : PAUSE_MOST_MS;
   return await wrk(lab, lab.right, url, { name, connections: CONNECTIONS, seconds, pauseMostMs });
 }
 
@@ -78,8 +85,9 @@ async function trial(
   const service = startService(lab, way, json);
   await service.says(/serving on port/);
   const tap = way === "tcpdump" ? await startTcpdump(lab) : null;
-  // Code is compiled, buffers have grown.
+  // The service's code is compiled, buffers have grown.
   await load(lab, "saturated", 1);
+  const first = await load(lab, "first", COMPILED_AFTER_SECONDS);
   const saturated = await load(lab, "saturated", 1);
   const paced = await load(lab, "paced", pacedSeconds);
   if (way === "api") {
@@ -91,7 +99,7 @@ async function trial(
   await tap?.stop("SIGINT");
   if (way === "run") summaries.push({ way, summary: readSummary(json) });
   if (way === "run" || way === "api") requireCalls(summaries.at(-1)!.summary, `service, ${NAMES[way]}`);
-  return { saturated, paced };
+  return { saturated, first, paced };
 }
 
 const NAMES: Record<Way, string> = {
@@ -120,9 +128,10 @@ export async function benchService(bench: Bench): Promise<void> {
       const figures = (way: Way, what: keyof Served) => results[way].map((each) => each[name][what]);
       const of = (what: keyof Served) => (what === "rate" ? median : geometricMean);
       const plain = (what: keyof Served) => spread(figures("plain", what), of(what));
-      report.add("service", `${name}, without kqtime: p50`, "ms", plain("p50"), { digits: 2 });
-      report.add("service", `${name}, without kqtime: p99`, "ms", plain("p99"), { digits: 2 });
-      report.add("service", `${name}, without kqtime`, "requests/s", plain("rate"), { digits: 0 });
+      const title = LOAD_NAMES[name];
+      report.add("service", `${title}, without kqtime: p50`, "ms", plain("p50"), { digits: 2 });
+      report.add("service", `${title}, without kqtime: p99`, "ms", plain("p99"), { digits: 2 });
+      report.add("service", `${title}, without kqtime`, "requests/s", plain("rate"), { digits: 0 });
       const ratio = (way: Way, what: keyof Served) =>
         spread(
           figures(way, what).map((value, turn) => value / figures("plain", what)[turn]!), of(what),
@@ -130,7 +139,7 @@ export async function benchService(bench: Bench): Promise<void> {
       // What the machine itself does to the 99th percentile between two runs.
       const noise = Math.max(1, ratio("again", "p99").high);
       for (const way of ["again", "tcpdump", "run", "api"] as const) {
-        const text = `${name}, ${NAMES[way]}`;
+        const text = `${title}, ${NAMES[way]}`;
         const judged = name === "paced" && (way === "run" || way === "api");
         report.add("service", `${text}: p50, ratio`, "", ratio(way, "p50"), { digits: 3 });
         report.add("service", `${text}: p99, ratio`, "", ratio(way, "p99"), {
