@@ -5,7 +5,7 @@ import { bind } from "./library.ts";
 
 const CLOCK_REALTIME = 0;
 const CLOCK_BOOTTIME = 7;
-/** Of a process's clock, the bits below the pid (the kernel's include/linux/posix-timers.h). */
+/** Of a process's clock, the bits below the pid (the kernel's include/linux/posix-timers_types.h). */
 const CPUCLOCK_SCHED = 2;
 const TWO_TO_32 = 2 ** 32;
 
@@ -29,14 +29,15 @@ export function boottimeNs(): number {
 }
 
 /**
- * Nanoseconds on a processor of all threads of a process so far, of those that have ended too; 0 when it
- * has ended itself (clock_getcpuclockid(3)). /proc has either its threads, without those that ended, or
+ * Nanoseconds on a processor of all threads of a process so far, of those that have ended too; 0 where
+ * nobody has this pid (clock_getcpuclockid(3)). /proc has either its threads, without those that ended, or
  * ticks of 10 ms, of which an idle collector takes one in a second or two.
  */
 export function processorNs(pid: number): number {
   return read((~pid << 3) | CPUCLOCK_SCHED, 0);
 }
 
+/** 0 where there is no such clock. */
 function read(which: number, baseSec: number): number {
   clock ??= bind("libc.so.6", symbols).symbols;
   if (clock.clock_gettime(which, time) !== 0) return 0;

@@ -56,11 +56,10 @@ export class Processes {
 
   /**
    * Whether a process has the memfd of this inode mapped. A forked child that executes another
-   * program has lost it; a pid of another pid namespace, or one that a target made up, never had. Who
-   * reads it has it mapped, too: the collector's own threads are none of the target's processes.
+   * program has lost it; a pid of another pid namespace, or one that a target made up, never had.
    */
   maps(pid: number, inode: number): boolean {
-    if (existsSync(`/proc/self/task/${pid}`)) return false;
+    if (isOwn(pid)) return false;
     const text = mapsOf(pid);
     return text !== null && mapped(inode).test(text);
   }
@@ -82,7 +81,7 @@ export class Processes {
     }
     for (const name of names) {
       const pid = Number(name);
-      if (!Number.isInteger(pid) || pid === process.pid || isOther(pid)) continue;
+      if (!Number.isInteger(pid) || isOwn(pid) || isOther(pid)) continue;
       if (stat(pid).startTicks < this.#firstTicks) continue;
       for (const [, text] of (mapsOf(pid) ?? "").matchAll(mapped("(\\d+)"))) {
         const inode = Number(text);
@@ -97,6 +96,8 @@ export class Processes {
 
   /** Whether a process is known to have executed a program that does not have the memfd. */
   hasLeft(pid: number, inode: number): boolean {
+    // The maker of a ring may have ended before it was announced, and its pid be given anew.
+    if (isOwn(pid)) return true;
     const text = mapsOf(pid);
     // Empty: it is just ending, which will be told.
     return text !== null && text !== "" && !mapped(inode).test(text);
@@ -105,6 +106,14 @@ export class Processes {
   close(): void {
     this.#ends.close();
   }
+}
+
+/**
+ * Whether it is a thread of this process, by the numbers of the /proc that is read here (which may be
+ * another pid namespace's): it has the rings mapped to read them, and is none of the target's.
+ */
+export function isOwn(pid: number): boolean {
+  return existsSync(`/proc/self/task/${pid}`);
 }
 
 /** Null where it may not be read; empty of a process that has ended. */

@@ -70,7 +70,7 @@ export interface TargetEnd {
 /** Sessions have numbers up to this. */
 const SESSIONS = 2 ** 52;
 
-/** Processes that the summary lists, the first ones; a long run may have any number. */
+/** Processes that are told apart, the first ones; a long run may have any number. */
 const PIDS_MOST = 1000;
 
 export class Session {
@@ -93,7 +93,7 @@ export class Session {
   readonly #unmake: (() => void)[] = [];
   readonly #pids = new Set<number>();
   readonly #netns = ownNamespace();
-  /** Of them, those that ran in another network namespace than the capture. */
+  /** Those that ran in another network namespace than the capture. */
   readonly #elsewhere = new Set<number>();
 
   /** Whatever can fail does so here. @throws KQTimeError */

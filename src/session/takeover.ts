@@ -11,6 +11,7 @@ import { makeMemory } from "../ffi/descriptors.ts";
 import { Mapping } from "../ffi/libc.ts";
 import { errnoOf, O_CLOEXEC, reasonOf } from "../output/open-file.ts";
 import { Constant, Header, HeaderBytes, HeaderWord } from "../ring/layout.ts";
+import { isOwn } from "../ring/processes.ts";
 import { Ring, RING_BYTES_MOST } from "../ring/ring.ts";
 import { SessionFolder } from "./folder.ts";
 
@@ -256,7 +257,7 @@ function namespaceOf(pid: number | "self"): string {
 /** All but this one, which has the rings mapped by now. */
 function processes(): number[] {
   const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name)).map(Number);
-  return pids.filter((pid) => pid !== process.pid);
+  return pids.filter((pid) => !isOwn(pid));
 }
 
 function commandOf(pid: number): string[] {

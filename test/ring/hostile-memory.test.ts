@@ -106,7 +106,7 @@ test("names of children that nobody has cost little, and do not keep a ring", ()
   for (let round = 0; round < 100; round++) {
     for (let n = 0; n < Constant.slotsMin; n++, head++) {
       // Some that there are, the collector's own threads, and those that there never are.
-      const pid = [1, process.ppid, own[n % own.length]!, (1 << 22) + n][n % 4]!;
+      const pid = [1, process.ppid, own[(n >> 2) % own.length]!, (1 << 22) + n][n % 4]!;
       const slot = slotWords({ kind: Kind.Fork, entry: 0, generation: 0, timeNs: head, pid });
       const at = HEADER_WORDS + (head & (Constant.slotsMin - 1)) * SLOT_WORDS;
       words.set(slot.subarray(1), at + 1);
@@ -118,5 +118,16 @@ test("names of children that nobody has cost little, and do not keep a ring", ()
   expect(performance.now() - startMs).toBeLessThan(10_000);
   expect(session.rings.processes()).toEqual([]);
   session.end(true);
+  for (const memory of memories) memory.close();
+});
+
+test("a ring of one who ended before it was sent, and whose pid the collector has now, is let go of", () => {
+  const memories = makeMemories(1);
+  for (const own of readdirSync("/proc/self/task").map(Number)) {
+    const session = new HostileSession(memories);
+    session.shared[0]!.begin(1, 1, 1);
+    expect(session.announce(own)).toBe(true);
+    session.end(true);
+  }
   for (const memory of memories) memory.close();
 });
