@@ -1,23 +1,38 @@
 // A queue of adjoining ranges of stream offsets, each with a few numbers of its own.
 //
 // Both lists that the join merges (calls and sightings) are such queues: every range begins where
-// its predecessor ended, so only ends are stored. A ring buffer in one Float64Array that doubles
-// when full: no allocation in the steady state, whatever passes through.
+// its predecessor ended, so only ends are stored. A ring buffer in a Float64Array that doubles when
+// full: no allocation in the steady state, whatever passes through.
+//
+// As a rule a queue is short, and there are thousands: so a few of them begin in one array, whose head
+// the processor's cache then has at hand. One that grows gets an array of its own.
 
 const INITIAL_RANGES = 8;
+/** As few, that what one long-lived queue keeps in memory is little. */
+const QUEUES_SHARING = 8;
+
+/** Numbers that queues of one stride begin in; `used`: so many are given out. */
+interface Shared {
+  values: Float64Array;
+  used: number;
+}
+
+const shared: Shared[] = [];
 
 /** FIFO of ranges with `stride` numbers each; the first number of a range is its end offset. */
 export class RangeQueue {
   readonly stride: number;
   /** The numbers of the range at queue position p are at `at(p)`, `at(p) + 1`, … */
-  values: Float64Array;
-  #mask = INITIAL_RANGES - 1;
+  values!: Float64Array;
+  /** Where its part of `values` begins. */
+  #start = 0;
+  #mask = 0;
   #head = 0;
   #length = 0;
 
   constructor(stride: number) {
     this.stride = stride;
-    this.values = new Float64Array(INITIAL_RANGES * stride);
+    this.#begin();
   }
 
   get length(): number {
@@ -26,18 +41,18 @@ export class RangeQueue {
 
   /** Index in `values` of the first range; valid while `length` > 0. */
   first(): number {
-    return this.#head * this.stride;
+    return this.#start + this.#head * this.stride;
   }
 
   /** Index in `values` of range p, 0 being the first. */
   at(p: number): number {
-    return ((this.#head + p) & this.#mask) * this.stride;
+    return this.#start + ((this.#head + p) & this.#mask) * this.stride;
   }
 
   /** Makes room for one more range at the end and returns its index in `values`. */
   push(): number {
     if (this.#length > this.#mask) this.#grow();
-    const index = ((this.#head + this.#length) & this.#mask) * this.stride;
+    const index = this.#start + ((this.#head + this.#length) & this.#mask) * this.stride;
     this.#length++;
     return index;
   }
@@ -57,17 +72,31 @@ export class RangeQueue {
   /** Empties it, and gives the memory back that it has grown to. */
   release(): void {
     this.clear();
+    if (this.#mask >= INITIAL_RANGES) this.#begin();
+  }
+
+  #begin(): void {
+    const numbers = INITIAL_RANGES * this.stride;
+    let room = shared[this.stride];
+    if (room === undefined || room.used === room.values.length) {
+      room = { values: new Float64Array(QUEUES_SHARING * numbers), used: 0 };
+      shared[this.stride] = room;
+    }
+    this.values = room.values;
+    this.#start = room.used;
     this.#mask = INITIAL_RANGES - 1;
-    this.values = new Float64Array(INITIAL_RANGES * this.stride);
+    room.used += numbers;
   }
 
   #grow(): void {
-    const old = this.values;
     const capacity = this.#mask + 1;
+    const length = capacity * this.stride;
+    const old = this.values.subarray(this.#start, this.#start + length);
     const head = this.#head * this.stride;
-    this.values = new Float64Array(old.length * 2);
+    this.values = new Float64Array(length * 2);
     this.values.set(old.subarray(head));
-    this.values.set(old.subarray(0, head), old.length - head);
+    this.values.set(old.subarray(0, head), length - head);
+    this.#start = 0;
     this.#head = 0;
     this.#mask = capacity * 2 - 1;
   }
