@@ -50,6 +50,8 @@ export interface BothStats {
   readonly in: DirectionStats;
 }
 
+const NOBODY: readonly Recipient[] = [];
+
 /** What the calls of a stretch of a socket's life are measured for, and their books. */
 export class Naming implements BothStats {
   readonly out = new DirectionStats();
@@ -57,7 +59,13 @@ export class Naming implements BothStats {
   /** What was counted before the present interval; null if there was none. */
   earlier: BothStats | null = null;
 
-  constructor(readonly recipients: readonly Recipient[]) {}
+  /** Those of the recipients who write the calls down. */
+  readonly told: readonly Recipient[];
+
+  constructor(readonly recipients: readonly Recipient[]) {
+    const told = recipients.filter(({ measurement }) => measurement.sink !== null);
+    this.told = told.length === 0 ? NOBODY : told;
+  }
 
   /** Bytes called of a direction that are booked nowhere yet. */
   bytesOpen(direction: "out" | "in"): number {

@@ -82,7 +82,7 @@ export class Side {
   /** Of the sightings' retransmitted bytes, those that stand in some books. */
   #retransmitted = 0;
 
-  /** Who the calls of naming `#toldOf` go to: as a rule, of many calls one after the other. */
+  /** Who is told of the calls of naming `#toldOf`: as a rule, of many calls one after the other. */
   #told: readonly Recipient[] = [];
   #toldOf = -1;
 
@@ -338,9 +338,9 @@ export class Side {
       const endNs = out ? this.#lastNs : timeNs;
       const naming = values[c + Call.naming]!;
       this.calls.accountOf(naming).callNs.record(endNs - startNs, 1);
-      const recipients = this.#recipientsOf(naming);
-      for (let r = 0; r < recipients.length; r++) {
-        const { measurement, label } = recipients[r]!;
+      const told = this.#toldOfCalls(naming);
+      for (let r = 0; r < told.length; r++) {
+        const { measurement, label } = told[r]!;
         measurement.sink?.call(
           this.direction,
           startNs,
@@ -362,10 +362,10 @@ export class Side {
     this.#callMatched = 0;
   }
 
-  #recipientsOf(naming: number): readonly Recipient[] {
+  #toldOfCalls(naming: number): readonly Recipient[] {
     if (naming !== this.#toldOf) {
       this.#toldOf = naming;
-      this.#told = this.namings[naming]!.recipients;
+      this.#told = this.namings[naming]!.told;
     }
     return this.#told;
   }
@@ -374,9 +374,9 @@ export class Side {
     const calls = this.calls.queue;
     const c = calls.first();
     const timeNs = calls.values[c + Call.timeNs]!;
-    const recipients = this.#recipientsOf(calls.values[c + Call.naming]!);
-    for (let r = 0; r < recipients.length; r++) {
-      const { measurement, label } = recipients[r]!;
+    const told = this.#toldOfCalls(calls.values[c + Call.naming]!);
+    for (let r = 0; r < told.length; r++) {
+      const { measurement, label } = told[r]!;
       measurement.sink?.miss(
         this.direction,
         timeNs,
