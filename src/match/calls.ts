@@ -45,23 +45,24 @@ export class Calls {
   /** Which of `accounts` the calls that come now belong to. */
   naming = 0;
 
-  /** The books of those. */
+  /** The books of each naming (see measurement.ts), and of the present one. */
+  readonly accounts: DirectionStats[];
   #account: DirectionStats;
   /** Nothing is held or waits, and offsets tell the order: as a rule. One field to look at. */
   #isPlain = true;
+  /** The latest group, once two of its calls have moved bytes; -1: not so. */
+  #concurrentGroup = -1;
+  /** The record in front of what comes next is lost: it may have overlapped that. */
+  #afterGap = false;
   #ahead: Waiting[] = [];
   /** The one call of the latest group that moved bytes so far. */
   #held: Waiting[] = [];
-  /** The latest group, once two of its calls have moved bytes; -1: not so. */
-  #concurrentGroup = -1;
   #unordered = false;
-  /** The record in front of what comes next is lost: it may have overlapped that. */
-  #afterGap = false;
   /** A record of the held calls' group may be lost. */
   #heldDoubtful = false;
 
-  /** The books of each naming (see measurement.ts). */
-  constructor(readonly accounts: DirectionStats[] = [new DirectionStats()]) {
+  constructor(accounts: DirectionStats[] = [new DirectionStats()]) {
+    this.accounts = accounts;
     this.#account = accounts[0]!;
   }
 

@@ -28,18 +28,41 @@ export interface Continued {
 }
 
 export class Connection implements SocketIdentity {
+  // First what is looked at for each event: it is together in the processor's cache then.
+  readonly out: Side;
+  readonly in: Side;
+  readonly generation: number;
+  settled = false;
+  /** In the list of connections that something changed for. */
+  dirty = false;
+  /** The same socket under another table: its calls are booked there, at these offsets. */
+  continues: Continued | null = null;
+  /** Other programs have gone on with this socket, or do. */
+  isShared = false;
+  /** Offsets below were called before the session took over. */
+  outTaken = 0;
+  inTaken = 0;
+  instance: Instance | null = null;
+  /** Of a socket that is older than the capture: what ties it to the wire. */
+  anchor: Anchor | null = null;
+  /** Calls that wait for its anchor, when they were last counted. */
+  waitingCalls = 0;
+
+  /** Unique in the session, from 1. */
+  readonly sock: number;
+  /** Number of its socket table, index (and generation) of its entry there. */
+  readonly table: number;
+  readonly entry: number;
+  lport = 0;
+  rport = 0;
   /** What its calls were measured for, in no order; `naming` is the one that holds. */
   readonly namings: Naming[] = [];
   /** Of them, those whose books are closed. */
   readonly vacant: number[] = [];
-  readonly out: Side;
-  readonly in: Side;
   /** What programs asked for. */
   registrations: readonly Registration[] = [];
   readonly local = new Uint32Array(4);
   readonly remote = new Uint32Array(4);
-  lport = 0;
-  rport = 0;
   /** Born by connect, else by accept. */
   connected = false;
   /** Older than the library: its offsets do not count from the initial sequence number. */
@@ -49,29 +72,14 @@ export class Connection implements SocketIdentity {
   pid = 0;
   fd = -1;
   flow: Flow | null = null;
-  instance: Instance | null = null;
-  /** Of a socket that is older than the capture: what ties it to the wire. */
-  anchor: Anchor | null = null;
   /** A read that has taken bytes may wait for more before it returns. */
   waits = false;
-  /** Offsets below were called before the session took over. */
-  outTaken = 0;
-  inTaken = 0;
   /** Time of the last death of a descriptor, ns; -1 while none has died. */
   unboundNs = -1;
   /** Bytes in the receive queue at that moment; -1 if unknown. */
   unreadAtClose = -1;
-  settled = false;
-  /** Calls that wait for its anchor, when they were last counted. */
-  waitingCalls = 0;
-  /** In the list of connections that something changed for. */
-  dirty = false;
   /** Socket inode, 0 if unknown. */
   inode = 0;
-  /** The same socket under another table: its calls are booked there, at these offsets. */
-  continues: Continued | null = null;
-  /** Other programs have gone on with this socket, or do. */
-  isShared = false;
   /** Programs that went on with this socket, and may still. */
   readonly heirs: Connection[] = [];
   /** Of those that have ended: the first offsets that they moved, and the last. */
@@ -79,15 +87,11 @@ export class Connection implements SocketIdentity {
   outProgress: Progress = { active: 0, off: 0, callNs: 0 };
   inProgress: Progress = { active: 0, off: 0, callNs: 0 };
 
-  constructor(
-    /** Unique in the session, from 1. */
-    readonly sock: number,
-    /** Number of its socket table, index and generation of its entry there. */
-    readonly table: number,
-    readonly entry: number,
-    readonly generation: number,
-    naming: Naming,
-  ) {
+  constructor(sock: number, table: number, entry: number, generation: number, naming: Naming) {
+    this.sock = sock;
+    this.table = table;
+    this.entry = entry;
+    this.generation = generation;
     this.namings.push(naming);
     this.out = new Side(Direction.Out, this.namings);
     this.in = new Side(Direction.In, this.namings);

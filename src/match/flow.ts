@@ -6,18 +6,14 @@ import { type CaptureDrops, Sightings } from "./sightings.ts";
 
 /** A connection as the wire shows it, seen from one of its ends (the local one). */
 export class Instance {
-  readonly flow: Flow;
-  /** Time of the SYN-ACK, ns. */
-  readonly timeNs: number;
+  // First what is looked at for each packet: it is together in the processor's cache then.
   readonly out: Sightings;
   readonly in: Sightings;
-  readonly firstOut: number;
-  readonly firstIn: number;
   connection: Connection | null = null;
   /** Segments are kept for a socket that is there or expected. */
   keep: boolean;
-  /** They were, and became too many. */
-  isShed = false;
+  /** The initiator answered the SYN-ACK: accept may return it. */
+  established = false;
   /**
    * Urgent data arrived: from this offset on, where the first segment began that told of it, what is
    * read and what arrives are not numbered alike, and what arrives is not sighted.
@@ -25,10 +21,16 @@ export class Instance {
   urgentFrom = Infinity;
   resetOut = false;
   resetIn = false;
-  /** The initiator answered the SYN-ACK: accept may return it. */
-  established = false;
   /** Time of the last packet, ns. */
   lastNs: number;
+
+  readonly flow: Flow;
+  /** Time of the SYN-ACK, ns. */
+  readonly timeNs: number;
+  readonly firstOut: number;
+  readonly firstIn: number;
+  /** They were kept, and became too many. */
+  isShed = false;
   /** Where it is remembered while no socket has claimed it. */
   slot = -1;
 
@@ -67,18 +69,18 @@ export class Instance {
 
 /** A four-tuple, seen from its local end. */
 export class Flow {
+  /** The instance that packets belong to. */
+  current: Instance | null = null;
+  /** A socket that is older than the capture and not anchored yet: its packets are kept. */
+  older: Connection | null = null;
   readonly local: Uint32Array;
   readonly remote: Uint32Array;
   readonly localPort: number;
   readonly remotePort: number;
-  /** The instance that packets belong to. */
-  current: Instance | null = null;
   /** Instances that no socket has claimed, oldest first. */
   readonly unbound: Instance[] = [];
   /** Sockets that are not yet found on the wire, oldest first. */
   readonly awaiting: Connection[] = [];
-  /** A socket that is older than the capture and not anchored yet: its packets are kept. */
-  older: Connection | null = null;
   /** Sockets that are settled later than their flow: keeps the flow in the map. */
   bound = 0;
   /** Packets of this tuple that no instance explains. */

@@ -53,38 +53,22 @@ export interface SocketIdentity {
 
 /** One direction of one socket: its calls, its sightings, and how far the two are merged. */
 export class Side {
-  readonly direction: Direction;
+  // First what is looked at for each piece: it is together in the processor's cache then.
   readonly calls: Calls;
-  /** What its calls are measured for, by their `Call.naming`. */
-  readonly namings: readonly Naming[];
   /** The wire's view, null until the connection is found there. */
   sightings: Sightings | null = null;
+  readonly direction: Direction;
   /** Everything below is merged. */
   position = 0;
   /** Why its calls cannot be joined, now or ever: they are booked as they come. */
   lostReason: number = MATCHABLE;
-
-  /** The moment for which the oldest waiting byte is asked for; Infinity: none. */
-  #probeNs = Infinity;
-  /** Of the bytes that waited at that moment and have been merged since, the oldest's beginning. */
-  #probedNs = Infinity;
-  /** The end of the present interval, and the same of it as of that moment. */
-  readonly #interval: Moment;
-  #intervalSinceNs = Infinity;
-  /** Its sequence numbers are concluded, not seen in a handshake … */
-  isAnchored = false;
-  /** … and wrong: a byte arrived after it was read, or left before it was written. */
+  /** Its sequence numbers, concluded, are wrong: a byte arrived after it was read, or left before it was written. */
   isContradicted = false;
 
-  /** Which naming held until when, one after the other; the present one is not among them. */
-  #stretches: { readonly naming: number; readonly untilNs: number }[] = [];
-
-  /** Of the sightings' retransmitted bytes, those that stand in some books. */
-  #retransmitted = 0;
-
-  /** Who is told of the calls of naming `#toldOf`: as a rule, of many calls one after the other. */
-  #told: readonly Recipient[] = [];
-  #toldOf = -1;
+  /** The end of the present interval. */
+  readonly #interval: Moment;
+  /** For which moment the oldest waiting byte is asked for; Infinity: none. */
+  #probeNs = Infinity;
 
   // The call at `position`, as far as it is merged.
   #callStart = 0;
@@ -93,9 +77,26 @@ export class Side {
   #lastNs = 0;
   #inorderNs = 0;
   // The stretch of it that could not be matched, not yet written.
-  #missStart = 0;
   #missBytes = 0;
+  #missStart = 0;
   #missReason: number = MATCHABLE;
+
+  /** Who is told of the calls of naming `#toldOf`: as a rule, of many calls one after the other. */
+  #told: readonly Recipient[] = [];
+  #toldOf = -1;
+
+  /** What its calls are measured for, by their `Call.naming`. */
+  readonly namings: readonly Naming[];
+  /** Its sequence numbers are concluded, not seen in a handshake. */
+  isAnchored = false;
+  /** Of the bytes that waited at `#probeNs` and have been merged since, the oldest's beginning. */
+  #probedNs = Infinity;
+  /** The same as of the end of the interval. */
+  #intervalSinceNs = Infinity;
+  /** Which naming held until when, one after the other; the present one is not among them. */
+  #stretches: { readonly naming: number; readonly untilNs: number }[] = [];
+  /** Of the sightings' retransmitted bytes, those that stand in some books. */
+  #retransmitted = 0;
 
   constructor(direction: Direction, namings: readonly Naming[]) {
     this.direction = direction;

@@ -55,8 +55,6 @@ export class Sightings {
   edge = 0;
   /** End of the farthest byte sighted. */
   high = 0;
-  /** Payload bytes sighted again on the same device. */
-  retransmitted = 0;
   /** Offset after the last byte before FIN; -1 before a FIN was sighted. */
   finAt = -1;
   /** Everything below was acknowledged by the receiver. */
@@ -67,11 +65,13 @@ export class Sightings {
   lastDataNs = -Infinity;
 
   #sequenceOfHigh: number;
-  #ahead: Ahead[] = [];
   /** Something waits behind a hole: one field to look at, for each segment. */
   #hasHoles = false;
   #device = -1;
   #dropsAtLast: number;
+  #ahead: Ahead[] = [];
+  /** Payload bytes sighted again on the same device. */
+  retransmitted = 0;
 
   /** @param firstSequence Sequence number of offset 0. @param drops Drops counted before it. */
   constructor(firstSequence: number, drops: number) {
