@@ -89,15 +89,16 @@ export class RangeQueue {
   }
 
   #grow(): void {
-    const capacity = this.#mask + 1;
-    const length = capacity * this.stride;
-    const old = this.values.subarray(this.#start, this.#start + length);
-    const head = this.#head * this.stride;
-    this.values = new Float64Array(length * 2);
-    this.values.set(old.subarray(head));
-    this.values.set(old.subarray(0, head), length - head);
+    const { stride } = this;
+    const old = this.values;
+    const grown = new Float64Array(this.#length * 2 * stride);
+    for (let p = 0; p < this.#length; p++) {
+      const from = this.at(p);
+      for (let n = 0; n < stride; n++) grown[p * stride + n] = old[from + n]!;
+    }
+    this.values = grown;
     this.#start = 0;
     this.#head = 0;
-    this.#mask = capacity * 2 - 1;
+    this.#mask = this.#length * 2 - 1;
   }
 }
