@@ -52,7 +52,7 @@ export class Histogram {
   #sum = 0;
   #least = Infinity;
   #greatest = -Infinity;
-  #cells = NO_CELLS;
+  #cells: Float64Array = NO_CELLS;
   /** The bucket that the first cell counts. */
   #base = 0;
 
