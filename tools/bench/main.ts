@@ -2,7 +2,7 @@
 //
 //     bun tools/bench/main.ts [--quick] [--pairs N] [--seed N] [--congestion NAME] [--json FILE] [bench…]
 //
-// Benches, all without a name (some 30 minutes; --quick: some 5, for a look):
+// Benches, all without a name (some 40 minutes; --quick: some 5, for a look):
 //   hook        what the hooks add to a call: CPU time, instructions, real calls, packets
 //   join        events a second through ring reader, decoder and engine; growth of the heap
 //   idle        the collector's CPU time beside silent connections, from 12 s after its start on

@@ -1,9 +1,10 @@
 // What kqtime costs a Bun service: Bun.serve under wrk, in turns without kqtime (twice: how far these
 // two differ is the machine's noise), beside a tcpdump alone (the kernel's price of any packet tap),
 // under `kqtime run`, and measuring itself by the API. Two loads: as much as it can serve, and a
-// paced one that leaves it room, as a service has; that one in its first seconds too, in which the
-// collector's code is compiled, on processors that the service may want. The logs are not compressed:
-// where cores are short, the collector's compression competes with the service for them.
+// paced one that leaves it room, as a service has; that one once while the collector's code is still
+// being compiled, on processors that the service may want, and once after that, which is judged. The logs
+// are not compressed: where cores are short, the collector's compression competes with the service for
+// them.
 
 import { join } from "node:path";
 import { type Lab, withLab } from "../../test/lib/network.ts";
@@ -19,7 +20,7 @@ type Way = (typeof WAYS)[number];
 const LOADS = ["saturated", "first", "paced"] as const;
 type Load = (typeof LOADS)[number];
 const LOAD_NAMES: Record<Load, string> = {
-  saturated: "saturated", first: "paced, the first seconds", paced: "paced",
+  saturated: "saturated", first: "paced, while code is compiled", paced: "paced",
 };
 
 const SERVICE = join(ROOT, "examples", "service");
@@ -36,6 +37,11 @@ const PAUSE_MOST_MS = 9;
 
 /** The collector's code is compiled by then (its compiler's threads take less than 1 % of a core). */
 const COMPILED_AFTER_SECONDS = 6;
+
+interface Seconds {
+  readonly first: number;
+  readonly paced: number;
+}
 
 type Trial = Record<Load, Served>;
 
@@ -78,7 +84,7 @@ async function startTcpdump({ scope, left }: Lab): Promise<Running> {
 let trials = 0;
 
 async function trial(
-  lab: Lab, way: Way, pacedSeconds: number, summaries: { way: Way; summary: BenchSummary }[],
+  lab: Lab, way: Way, seconds: Seconds, summaries: { way: Way; summary: BenchSummary }[],
 ): Promise<Trial> {
   const { scope, left } = lab;
   const json = scope.path(`service-${trials++}.json`);
@@ -87,9 +93,9 @@ async function trial(
   const tap = way === "tcpdump" ? await startTcpdump(lab) : null;
   // The service's code is compiled, buffers have grown.
   await load(lab, "saturated", 1);
-  const first = await load(lab, "first", COMPILED_AFTER_SECONDS);
+  const first = await load(lab, "first", seconds.first);
   const saturated = await load(lab, "saturated", 1);
-  const paced = await load(lab, "paced", pacedSeconds);
+  const paced = await load(lab, "paced", seconds.paced);
   if (way === "api") {
     const url = `http://127.0.0.1:${ADMIN_PORT}/kqtime`;
     const { stdout } = await scope.run(["curl", "-s", "--fail", url], { prefix: left.prefix });
@@ -113,7 +119,7 @@ const NAMES: Record<Way, string> = {
 export async function benchService(bench: Bench): Promise<void> {
   const { report, random, quick } = bench;
   const turns = bench.pairs ?? (quick ? 2 : 10);
-  const seconds = quick ? 1 : 4;
+  const seconds = quick ? { first: 1, paced: 1 } : { first: COMPILED_AFTER_SECONDS, paced: 4 };
   await withLab({}, async (lab) => {
     const summaries: { way: Way; summary: BenchSummary }[] = [];
     const results: Record<Way, Trial[]> = {
