@@ -62,7 +62,7 @@ export class Side {
   position = 0;
   /** Why its calls cannot be joined, now or ever: they are booked as they come. */
   lostReason: number = MATCHABLE;
-  /** Its sequence numbers, concluded, are wrong: a byte arrived after it was read, or left before it was written. */
+  /** `isAnchored`, and wrongly: a byte arrived after it was read, or left before it was written. */
   isContradicted = false;
 
   /** The end of the present interval. */
