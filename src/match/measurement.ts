@@ -50,6 +50,7 @@ export interface BothStats {
   readonly in: DirectionStats;
 }
 
+/** One for all namings: so it is in the processor's cache. */
 const NOBODY: readonly Recipient[] = [];
 
 /** What the calls of a stretch of a socket's life are measured for, and their books. */
@@ -59,7 +60,7 @@ export class Naming implements BothStats {
   /** What was counted before the present interval; null if there was none. */
   earlier: BothStats | null = null;
 
-  /** Those of the recipients who write the calls down. */
+  /** Those of the recipients who write the calls down: a sink may end during a measurement, none begins. */
   readonly told: readonly Recipient[];
 
   constructor(readonly recipients: readonly Recipient[]) {
